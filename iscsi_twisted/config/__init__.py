@@ -1,0 +1,1 @@
+"""The targets and auths files: text in, model out."""

@@ -1,0 +1,220 @@
+"""
+What an application may provide, and what the rooms of this package expect of one another.
+
+Nothing here imports Twisted: where a method may answer later, its answer is I{pending}, which is
+to say a L{twisted.internet.defer.Deferred} or something with the same methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeGuard
+
+from zope.interface import Attribute, Interface
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes that nobody changes any more."""
+
+
+class Pending(Protocol):
+    """The part of a L{twisted.internet.defer.Deferred} that this package relies on."""
+
+    def addCallbacks(self, callback: Any, errback: Any = ..., /) -> Any: ...
+
+    def addBoth(self, callback: Any, /) -> Any: ...
+
+    def cancel(self) -> None: ...
+
+
+def isPending(result: object) -> TypeGuard[Pending]:
+    """Ask whether a result is still to come.  (Never ask whether it is bytes.)"""
+    return hasattr(result, "addCallbacks")
+
+
+class Capabilities(NamedTuple):
+    """
+    What a block device can do; asked once, when it has been opened.
+
+    @ivar readOnly: writes, discards and zeroing raise L{iscsi_twisted.errors.WriteProtected}.
+    @ivar volatileCache: a completed write may be lost in a power cut until C{flush} has completed.
+    @ivar discard: C{discard} gives storage back.
+    @ivar zero: C{zero} is cheaper than writing zeros.
+    @ivar allocated: C{allocated} tells holes from data.
+    @ivar discardZeroes: discarded bytes read as zeros.
+    @ivar rotational: the medium rotates (seeks cost time).
+    """
+
+    readOnly: bool = False
+    volatileCache: bool = False
+    discard: bool = False
+    zero: bool = False
+    allocated: bool = False
+    discardZeroes: bool = False
+    rotational: bool = False
+
+
+class IBlockDevice(Interface):
+    """
+    A flat array of bytes.
+
+    Buffers: what C{read} returned never changes afterwards; what C{write} is given never changes
+    and may be kept.  A pending result may be cancelled; a device that cannot cancel ignores it,
+    and its result then arrives when the operation has really ended.
+    Methods may raise L{iscsi_twisted.errors.DeviceError} or C{OSError}, at once or pending.
+
+    L{iscsi_twisted.storage.BlockDevice} supplies all but C{size}, C{read} and C{write};
+    L{iscsi_twisted.storage.asDevice} also accepts coroutine methods.
+    """
+
+    size: int = Attribute("Bytes that can be read and written; valid once the device is open.")
+    blockSize: int = Attribute("Offsets and lengths are multiples of this many bytes; 1 if any will do.")
+
+    def open(changed: Callable[[], None]) -> Pending | None:
+        """
+        Make the device ready.  Called once, before anything else, in the process that serves.
+
+        @param changed: to be called when C{size}, health or mode have changed.
+        @return: None, or pending None.
+        @raise iscsi_twisted.errors.DeviceError: if it cannot be opened.
+        """
+
+    def close() -> Pending | None:
+        """Let go of all resources, after what was written has been flushed."""
+
+    def capabilities() -> Capabilities:
+        """What this device can do; asked once after C{open}."""
+
+    def read(offset: int, length: int) -> Buffer | Pending:
+        """
+        Read exactly C{length} bytes from byte C{offset}.
+
+        @return: the bytes if they can be had without a long wait, else a pending result.
+        @raise iscsi_twisted.errors.ReadError: if the medium could not be read.
+        """
+
+    def write(offset: int, data: Buffer) -> Pending | None:
+        """
+        Write all of C{data} at byte C{offset}; never beyond C{size}.
+
+        @raise iscsi_twisted.errors.WriteError: if the medium could not be written.
+        """
+
+    def flush() -> Pending | None:
+        """Make all writes that had completed before this call durable."""
+
+    def discard(offset: int, length: int) -> Pending | None:
+        """Tell that nobody needs these bytes any more; they may then read as anything that is stable."""
+
+    def zero(offset: int, length: int, unmap: bool) -> Pending | None:
+        """
+        Make these bytes read as zeros.
+
+        @param unmap: whether their storage may be given back.
+        """
+
+    def allocated(offset: int, length: int) -> list[tuple[int, bool]] | Pending:
+        """
+        Which parts hold data.
+
+        @return: runs of C{(length in bytes, has storage)}, in order, that add up to C{length}.
+        """
+
+
+class INexus(Interface):
+    """
+    An I_T nexus (SAM-5 4.7): one initiator port and one target port.
+
+    Units keep their state per nexus (unit attentions, reservations) keyed by this object, which is
+    hashed by identity and lives as long as the session.
+    """
+
+    initiatorName: str = Attribute("iSCSI name of the initiator.")
+    isid: bytes = Attribute("The six bytes of the ISID; with the name, the initiator port (RFC 7143 4.4.1).")
+    targetName: str = Attribute("iSCSI name of the target.")
+    portalGroupTag: int = Attribute("With the target name, the target port.")
+    readOnly: bool = Attribute("This nexus may not write.")
+
+
+class ITask(Interface):
+    """
+    One command on its way through a logical unit (an I_T_L_Q nexus, SAM-5 4.7).
+
+    A unit ends each task exactly once with C{complete} or C{fail}; after C{aborted} became true both do nothing.
+    """
+
+    cdb: bytes = Attribute("The command descriptor block; at least 16 bytes, zero-padded.")
+    nexus: INexus = Attribute("Where the command came from.")
+    lun: int = Attribute("The logical unit number that was addressed.")
+    attribute: int = Attribute("Task attribute as on the wire (RFC 7143 11.3.1): 0 untagged to 4 ACA.")
+    aborted: bool = Attribute("True once nothing may be sent for this task any more.")
+    operation: Any = Attribute("For the unit alone: what it keeps for this task while a device works; None at first.")
+
+    def complete(data: Buffer = b"") -> None:
+        """End with GOOD status and this Data-In."""
+
+    def fail(status: int, sense: bytes = b"") -> None:
+        """End with another status, and sense data for CHECK CONDITION."""
+
+    def receive(length: int, then: Callable[..., None], *arguments: Any) -> None:
+        """
+        Fetch the Data-Out ('Receive Data-Out', SAM-5 5.4.3.2), at most once per task.
+
+        When it is there C{then(task, data, *arguments)} is called, perhaps at once, perhaps never
+        (the task was aborted).  C{data} is shorter than C{length} if the initiator said that it
+        has less.  What C{then} raises goes to L{ILogicalUnit.failed}.
+
+        @param length: bytes wanted.
+        """
+
+
+class ILogicalUnit(Interface):
+    """The server for one logical unit (SAM-5 4.8), as the transport protocol sees it."""
+
+    def execute(task: ITask) -> None:
+        """
+        Begin a command.
+
+        @raise Exception: anything; the caller hands it to C{failed}.
+        """
+
+    def failed(task: ITask, error: BaseException) -> None:
+        """End the task with the status and sense that an exception stands for."""
+
+    def abort(task: ITask) -> None:
+        """
+        The task was aborted (C{task.aborted} is already true): cancel its device operation.
+
+        While that still runs, I/O that overlaps it waits, so that a late write never overwrites a newer one.
+        """
+
+    def nexusFound(nexus: INexus) -> None:
+        """A session began."""
+
+    def nexusLost(nexus: INexus) -> None:
+        """A session ended (SAM-5 6.3.4): forget what belongs to it."""
+
+    def attention(code: int, nexus: INexus | None = None, but: INexus | None = None) -> None:
+        """
+        Establish a unit attention condition.
+
+        @param code: additional sense code and qualifier as one 16-bit number.
+        @param nexus: for this nexus alone; None for all that are known.
+        @param but: not for this one.
+        """
+
+    def reset(code: int, but: INexus | None = None) -> None:
+        """
+        Logical unit reset (SAM-5 6.3.3), after its tasks were aborted: release reservations, restore mode
+        pages, and establish the unit attention C{code} for every nexus but one.
+        """
+
+
+class IAccessPolicy(Interface):
+    """Decides who may use a target."""
+
+    def admits(address: str | None) -> bool:
+        """
+        Whether a peer at this address may see the target and log in to it.
+
+        @param address: the address as the transport tells it, IPv4 or IPv6; None if it has none (a UNIX socket).
+        """

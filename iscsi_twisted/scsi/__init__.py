@@ -1,0 +1,1 @@
+"""SCSI (T10: SAM, SPC, SBC): logical units and their commands.  Knows no iSCSI and no Twisted."""

@@ -1,0 +1,1 @@
+"""Block devices: extents, memory, and devices made of devices."""

@@ -1,0 +1,1 @@
+"""Twisted glue: a configuration becomes devices, units, targets, portals and a service."""

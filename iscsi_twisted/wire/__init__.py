@@ -1,0 +1,1 @@
+"""Bytes to values and back: PDU layouts, digests, framing, text keys.  Knows no session."""
