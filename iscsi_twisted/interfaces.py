@@ -129,7 +129,7 @@ class INexus(Interface):
     """
 
     initiatorName: str = Attribute("iSCSI name of the initiator.")
-    isid: bytes = Attribute("The six bytes of the ISID; with the name, the initiator port (RFC 7143 4.4.1).")
+    isid: bytes = Attribute("The six bytes of the ISID; with the name the initiator port (RFC 7143 4.4.1).")
     targetName: str = Attribute("iSCSI name of the target.")
     portalGroupTag: int = Attribute("With the target name, the target port.")
     readOnly: bool = Attribute("This nexus may not write.")
@@ -139,7 +139,9 @@ class ITask(Interface):
     """
     One command on its way through a logical unit (an I_T_L_Q nexus, SAM-5 4.7).
 
-    A unit ends each task exactly once with C{complete} or C{fail}; after C{aborted} became true both do nothing.
+    A unit ends each task exactly once with C{complete} or C{fail}.  After C{aborted} became true both
+    send nothing; but one of them is still called when a device operation that was under way has ended,
+    so that the task's place is counted until then.
     """
 
     cdb: bytes = Attribute("The command descriptor block; at least 16 bytes, zero-padded.")
@@ -147,7 +149,7 @@ class ITask(Interface):
     lun: int = Attribute("The logical unit number that was addressed.")
     attribute: int = Attribute("Task attribute as on the wire (RFC 7143 11.3.1): 0 untagged to 4 ACA.")
     aborted: bool = Attribute("True once nothing may be sent for this task any more.")
-    operation: Any = Attribute("For the unit alone: what it keeps for this task while a device works; None at first.")
+    operation: Any = Attribute("For the unit alone: not None while a device works for this task.")
 
     def complete(data: Buffer = b"") -> None:
         """End with GOOD status and this Data-In."""
@@ -204,8 +206,8 @@ class ILogicalUnit(Interface):
 
     def reset(code: int, but: INexus | None = None) -> None:
         """
-        Logical unit reset (SAM-5 6.3.3), after its tasks were aborted: release reservations, restore mode
-        pages, and establish the unit attention C{code} for every nexus but one.
+        Logical unit reset (SAM-5 6.3.3), after its tasks were aborted: release reservations, restore
+        mode pages, and establish the unit attention C{code} for every nexus but one.
         """
 
 

@@ -1,1 +1,24 @@
-"""Block devices: extents, memory, and devices made of devices."""
+"""
+Block devices: extents, memory, and devices made of devices.
+
+For a device of one's own derive from L{BlockDevice}, or hand any object with C{size}, C{read} and
+C{write} to L{asDevice}.
+"""
+
+from iscsi_twisted.storage.concatenation import Concatenation
+from iscsi_twisted.storage.device import BlockDevice, asDevice
+from iscsi_twisted.storage.extent import FileExtent
+from iscsi_twisted.storage.filters import Delay, ReadOnly
+from iscsi_twisted.storage.memory import MemoryDevice
+from iscsi_twisted.storage.mirror import Mirror
+
+__all__ = [
+    "BlockDevice",
+    "Concatenation",
+    "Delay",
+    "FileExtent",
+    "MemoryDevice",
+    "Mirror",
+    "ReadOnly",
+    "asDevice",
+]

@@ -1,0 +1,206 @@
+# -*- test-case-name: tests.config.test_options -*-
+"""
+The C{key=value} options of the targets file.
+
+Each option is one row of the class for the kind of line it stands on: its name, how its text is read,
+what holds when it is absent, and what the manual says of it.  A new option is a new row, nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal, NamedTuple
+
+import attrs
+
+from iscsi_twisted.config.lines import quoted
+from iscsi_twisted.config.sizes import parseSize
+from iscsi_twisted.errors import ConfigurationError
+
+Kind = Literal["extent", "device", "target"]
+
+MAX_SERIAL: Final = 64
+"""With vendor and product it fits a T10 designator, and the 128 characters that multipath tools keep."""
+
+MAX_ALIAS: Final = 255
+"""Bytes of a text value, RFC 7143 6.1."""
+
+MIN_PHYSICAL: Final = 512
+MAX_PHYSICAL: Final = 1 << 20
+
+NAA_DIGITS: Final = {16: "235", 32: "6"}
+"""By length, what the first digit may be: the NAA formats of SPC-5 7.7.6.6."""
+
+
+# How values are read
+
+PRINTABLE = re.compile(r"[\x20-\x7e]+")
+
+
+def _printable(most: int) -> Callable[[str], str]:
+    """A reader of ASCII text of 1 to C{most} characters, blanks inside allowed (SPC-5 4.3.1)."""
+
+    def parse(text: str) -> str:
+        if not 1 <= len(text) <= most or not PRINTABLE.fullmatch(text) or text != text.strip(" "):
+            raise ConfigurationError(
+                f"1 to {most} ASCII characters are wanted, no blank at either end, not {quoted(text)}"
+            )
+        return text
+
+    return parse
+
+
+def _naa(text: str) -> bytes:
+    if not re.fullmatch(r"[0-9A-Fa-f]{16}|[0-9A-Fa-f]{32}", text):
+        raise ConfigurationError(f"16 or 32 hexadecimal digits are wanted, not {quoted(text)}")
+    if text[0] not in NAA_DIGITS[len(text)]:
+        raise ConfigurationError(
+            f"an NAA of 16 digits begins with 2, 3 or 5, one of 32 with 6, not as {quoted(text)}"
+        )
+    return bytes.fromhex(text)
+
+
+def _yes(text: str) -> bool:
+    if text.lower() not in ("yes", "no"):
+        raise ConfigurationError(f"yes or no is wanted, not {quoted(text)}")
+    return text.lower() == "yes"
+
+
+def _physical(text: str) -> int:
+    size = parseSize(text)
+    if size & size - 1 or not MIN_PHYSICAL <= size <= MAX_PHYSICAL:
+        raise ConfigurationError(f"a power of two from {MIN_PHYSICAL} to 1M is wanted, not {quoted(text)}")
+    return size
+
+
+def _alias(text: str) -> str:
+    if not 1 <= len(text.encode("utf-8", "surrogatepass")) <= MAX_ALIAS:
+        raise ConfigurationError(f"1 to {MAX_ALIAS} bytes of text are wanted")
+    return text
+
+
+# The rows
+
+
+def _row(parse: Callable[[str], object], doc: str, default: object = None) -> Any:
+    return attrs.field(default=default, metadata={"parse": parse, "doc": doc})
+
+
+@attrs.frozen(kw_only=True)
+class UnitOptions:
+    """Options of a logical unit, on the line of the extent or device that it exports."""
+
+    serial: str | None = _row(
+        _printable(MAX_SERIAL),
+        "Unit serial number, in place of the one derived from the installation.",
+    )
+    naa: bytes | None = _row(
+        _naa,
+        "World wide identifier (NAA), 16 or 32 hexadecimal digits, in place of the derived one.",
+    )
+    vendor: str | None = _row(_printable(8), "Vendor identification of INQUIRY, up to 8 characters.")
+    product: str | None = _row(_printable(16), "Product identification of INQUIRY, up to 16 characters.")
+    revision: str | None = _row(_printable(4), "Product revision of INQUIRY, up to 4 characters.")
+    thin: bool | None = _row(
+        _yes,
+        "Whether initiators are told that space can be given back (UNMAP).  Absent: as the storage can.",
+    )
+    readonly: bool = _row(_yes, "Whether the unit is write-protected for everybody.", False)
+    writecache: bool = _row(
+        _yes,
+        "Whether a write may be answered before it is durable.  With no, every write is made durable first.",
+        True,
+    )
+    physical: int | None = _row(
+        _physical,
+        "Physical block size that is reported, a power of two from 512 to 1M.  Absent: the storage's own.",
+    )
+
+
+@attrs.frozen(kw_only=True)
+class TargetOptions:
+    """Options of a target, on its own line."""
+
+    alias: str | None = _row(_alias, "TargetAlias that initiators are shown at login, up to 255 bytes.")
+
+
+class Option(NamedTuple):
+    """
+    One row, for those who print the vocabulary.
+
+    @ivar places: the kinds of line it may stand on.
+    """
+
+    name: str
+    places: tuple[Kind, ...]
+    parse: Callable[[str], object]
+    default: object
+    doc: str
+
+
+def _rows(options: type[attrs.AttrsInstance], places: tuple[Kind, ...]) -> list[Option]:
+    return [
+        Option(row.name, places, row.metadata["parse"], row.default, row.metadata["doc"])
+        for row in attrs.fields(options)
+    ]
+
+
+OPTIONS: Final = (*_rows(UnitOptions, ("extent", "device")), *_rows(TargetOptions, ("target",)))
+NO_UNIT_OPTIONS: Final = UnitOptions()
+NO_TARGET_OPTIONS: Final = TargetOptions()
+
+_BY_NAME: Final = {option.name: option for option in OPTIONS}
+
+
+def readOptions(words: Iterable[str], kind: Kind) -> tuple[dict[str, Any], list[str]]:
+    """
+    Read the options of one line.
+
+    @return: the values by name, for L{UnitOptions} or L{TargetOptions}; and what is wrong.
+    """
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for word in words:
+        name, equals, text = word.partition("=")
+        fault = _misplaced(word, name, equals, kind)
+        if fault is None and name in values:
+            fault = f"{name}= stands twice on this line; remove one"
+        if fault is None:
+            try:
+                values[name] = _BY_NAME[name].parse(text)
+            except ConfigurationError as error:
+                fault = f"{name}=: {error}"
+        if fault is not None:
+            faults.append(fault)
+    return values, faults
+
+
+def _misplaced(word: str, name: str, equals: str, kind: Kind) -> str | None:
+    """Why a word cannot be an option of this kind of line, if it cannot."""
+    if not equals or not name:
+        return f"{quoted(word)} stands where only options can; an option is written key=value, without blanks"
+    option = _BY_NAME.get(name)
+    if option is None:
+        return f"unknown option {quoted(name + '=')}; {_article(kind)} line knows {_known(kind)}"
+    if kind not in option.places:
+        right = " or ".join(map(_article, option.places))
+        return f"{name}= stands on {_article(kind)} line; it belongs on that of {right}"
+    return None
+
+
+def _article(kind: Kind) -> str:
+    return "an extent" if kind == "extent" else f"a {kind}"
+
+
+def _known(kind: Kind) -> str:
+    return ", ".join(option.name + "=" for option in OPTIONS if kind in option.places)
+
+
+def given(options: UnitOptions) -> list[str]:
+    """The names of the options whose values are not the default ones."""
+    return [
+        option.name
+        for option in OPTIONS
+        if "extent" in option.places and getattr(options, option.name) != option.default
+    ]

@@ -1,0 +1,400 @@
+# -*- test-case-name: tests.config.test_targets -*-
+"""The targets file: extents, devices made of them, and targets that offer both."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, TypeVar
+
+from iscsi_twisted.config.extents import absolute, overlaps, parseLength
+from iscsi_twisted.config.lines import Faults, Line, quoted, readText, statements
+from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Device, Extent, Storage, Target, Where
+from iscsi_twisted.config.netmasks import Netmask
+from iscsi_twisted.config.options import (
+    NO_TARGET_OPTIONS,
+    NO_UNIT_OPTIONS,
+    Kind,
+    TargetOptions,
+    UnitOptions,
+    given,
+    readOptions,
+)
+from iscsi_twisted.config.sizes import MAX_BYTES, parseSize
+from iscsi_twisted.errors import ConfigurationError
+
+_T = TypeVar("_T")
+
+CheckName = Callable[[str], str | None]
+"""Given an iSCSI name: what is wrong with it, or None."""
+
+FLAGS: Final = {"ro": True, "r": True, "readonly": True, "rw": False}
+"""The second word of a target line, in any case, and whether it makes the target read-only."""
+
+RAID = re.compile(r"raid([01])(?:(:)(.*))?", re.IGNORECASE | re.DOTALL)
+UNIT = re.compile(r"[kmgtpe]i?b?|b", re.IGNORECASE)
+
+MIN_CHUNK: Final = 4096
+"""Bytes of a page: a request that is cut finer costs more than it moves."""
+
+MAX_DEPTH: Final = 64
+"""Devices within devices: each level is a call on every I/O, and calls do not nest without end."""
+
+MAX_LUNS: Final = 16384
+"""What flat space addressing can tell apart (SAM-5 4.7.7.3)."""
+
+EXTENT_FORM: Final = "extentN PATH START LENGTH [KEY=VALUE ...]"
+DEVICE_FORM: Final = "deviceN RAID0|RAID0:CHUNK|RAID1 MEMBER ... [KEY=VALUE ...]"
+TARGET_FORM: Final = "targetN[=IQN] [ro|rw] STORAGE ... NETMASK [KEY=VALUE ...]"
+
+
+def load(
+    path: str, checkName: CheckName, base: str = DEFAULT_BASE, directory: str | None = None
+) -> Configuration:
+    """
+    Read a targets file.
+
+    @param checkName: called with the iSCSI name of each target.
+    @param base: what the names of targets begin with that have no IQN of their own.
+    @param directory: what relative paths of extents are relative to; by default the current directory.
+    @raise ConfigurationErrors: all that is wrong, one line each that begins with the file's name as given.
+    """
+    return parse(readText(path), path, checkName, base, directory)
+
+
+def parse(
+    text: str,
+    path: str | None,
+    checkName: CheckName,
+    base: str = DEFAULT_BASE,
+    directory: str | None = None,
+) -> Configuration:
+    """
+    Read the text of a targets file; otherwise as L{load}.
+
+    @param path: what messages call it.
+    """
+    return _Reading(path, checkName, base, directory).read(text)
+
+
+def _apart(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """The words before the first option, and the rest."""
+    for index, word in enumerate(words):
+        if "=" in word:
+            return words[:index], words[index:]
+    return words, ()
+
+
+def _raid(text: str) -> tuple[int, int | None]:
+    """Level and chunk of a RAID word."""
+    found = RAID.fullmatch(text)
+    if found is None:
+        raise ConfigurationError(
+            f"{quoted(text)} is no level; write RAID0 (joined), RAID0:64K (striped) or RAID1 (mirrored)"
+        )
+    level, colon, chunk = found.groups()
+    if not colon:
+        return int(level), None
+    if level == "1":
+        raise ConfigurationError(f"{quoted(text)}: a mirror has no chunk; write RAID1")
+    size = parseSize(chunk)
+    if size < MIN_CHUNK or size & size - 1:
+        raise ConfigurationError(f"{quoted(text)}: a chunk is a power of two, {MIN_CHUNK} or more")
+    return 0, size
+
+
+def _deviceFaults(device: Device) -> Iterator[str]:
+    """What is wrong with a device whose members are all in order."""
+    count = len(device.members)
+    if count == 1 and (device.level == 1 or device.chunk is not None):
+        what = "mirror" if device.level == 1 else "stripe"
+        yield f"{device.raid} with 1 member; a {what} needs two or more (RAID0 joins any number)"
+    if device.depth > MAX_DEPTH:
+        yield f"{device.name} is {device.depth} devices deep; the most is {MAX_DEPTH}"
+    fault = device.sizeFault([member.size for member in device.members])
+    if fault is not None:
+        yield fault
+    if device.size is not None and device.size > MAX_BYTES:
+        yield f"{device.name} has {device.size} bytes; the most is {MAX_BYTES}"
+
+
+class _Reading:
+    """
+    One targets file while it is read.
+
+    @ivar definitions: the line of the first definition of each name, faulty ones included, so that one
+        mistake is not complained of again wherever the name is used.
+    @ivar storages: by name, the extents and devices that are in order.
+    @ivar users: by name of an extent or device, who uses it and on which line.
+    @ivar claims: the line of the first that has something which has to be unique.
+    """
+
+    def __init__(self, path: str | None, checkName: CheckName, base: str, directory: str | None) -> None:
+        self.faults = Faults(path)
+        self.path = path
+        self.directory = directory
+        self.base = base
+        self.checkName = checkName
+        # A bad base is one fault of the one who gave it, not one of each target.
+        self.baseFits = checkName(base) is None
+        self.definitions: dict[str, int] = {}
+        self.storages: dict[str, Storage] = {}
+        self.targets: list[Target] = []
+        self.users: dict[str, tuple[str, int]] = {}
+        self.claims: dict[tuple[str, object], int] = {}
+        self.netmasks: dict[str, Netmask] = {}
+
+    def read(self, text: str) -> Configuration:
+        """
+        Read all of it.
+
+        @raise ConfigurationErrors: if anything is wrong.
+        """
+        lines = list(statements(text, self.faults))
+        for line in lines:
+            self.definitions.setdefault(line.words[0].partition("=")[0], line.number)
+        for line in lines:
+            if not line.broken:
+                self._define(line)
+        extents = tuple(each for each in self.storages.values() if isinstance(each, Extent))
+        devices = tuple(each for each in self.storages.values() if isinstance(each, Device))
+        self._overlaps(extents)
+        if not self.targets and not self.faults.errors:
+            self.faults.add(f"no target is defined; a target line is: {TARGET_FORM}")
+        self.faults.settle()
+        return Configuration(extents, devices, tuple(self.targets), self.path)
+
+    def _define(self, line: Line) -> None:
+        """Hand a line to the one who knows its kind of definition."""
+        word = line.words[0]
+        if word.startswith("extent"):
+            self._store(line, self._extent(line))
+        elif word.startswith("device"):
+            self._store(line, self._device(line))
+        elif word.startswith(("target", "lun")):
+            self._target(line)
+        else:
+            self._fault(
+                line,
+                f"{quoted(word)} begins no definition; a line begins with extent, device, target or lun"
+                " (in lower case) and a number, or with # for a comment",
+            )
+
+    def _fault(self, line: Line, message: str) -> None:
+        self.faults.add(message, line.number)
+
+    def _attempt(self, line: Line, read: Callable[[str], _T], text: str) -> _T | None:
+        """What C{read} makes of a text, or None after a fault."""
+        try:
+            return read(text)
+        except ConfigurationError as error:
+            self._fault(line, str(error))
+            return None
+
+    def _isFirst(self, line: Line, name: str) -> bool:
+        """Whether no line before this one defines the same name; if one does, that is a fault."""
+        first = self.definitions[name]
+        if first == line.number:
+            return True
+        self._fault(line, f"{quoted(name)} is already defined on line {first}; give one of them another name")
+        return False
+
+    def _claim(self, line: Line, kind: str, value: object, what: str) -> None:
+        """Take what only one line can have; it is a fault if an earlier one has it."""
+        first = self.claims.setdefault((kind, value), line.number)
+        if first != line.number:
+            self._fault(line, f"{what} is also that of line {first}; it has to be unique")
+
+    def _overlaps(self, extents: Sequence[Extent]) -> None:
+        for later, earlier in overlaps(extents):
+            self.faults.add(
+                f"{later.name} shares bytes of {quoted(later.given)} with {earlier.name} on line"
+                f" {earlier.where.line}; extents of one file must not overlap",
+                later.where.line,
+            )
+
+    # Extents and devices
+
+    def _store(self, line: Line, storage: Storage | None) -> None:
+        """Keep an extent or device, if there was nothing wrong with it."""
+        name, equals, _ = line.words[0].partition("=")
+        if equals:
+            self._fault(line, f"{quoted(line.words[0])} holds '='; only a target line begins NAME=IQN")
+        if self._isFirst(line, name) and storage is not None and not equals:
+            self.storages[name] = storage
+
+    def _unitOptions(self, line: Line, kind: Kind, words: Sequence[str]) -> UnitOptions | None:
+        """The options of an extent or device; None after a fault."""
+        if not words:
+            return NO_UNIT_OPTIONS
+        values = self._options(line, kind, words)
+        if values is None:
+            return None
+        for key in ("serial", "naa"):
+            if key in values:
+                self._claim(line, key, values[key], f"this {key}=")
+        return UnitOptions(**values)
+
+    def _options(self, line: Line, kind: Kind, words: Sequence[str]) -> dict[str, Any] | None:
+        values, faults = readOptions(words, kind)
+        for fault in faults:
+            self._fault(line, fault)
+        return None if faults else values
+
+    def _extent(self, line: Line) -> Extent | None:
+        name, *columns = line.words
+        if len(columns) < 3:
+            missing = " and ".join(("PATH", "START", "LENGTH")[len(columns) :])
+            self._fault(line, f"{missing} missing; an extent line is: {EXTENT_FORM}")
+            return None
+        written, startText, lengthText, *words = columns
+        if words and UNIT.fullmatch(words[0]):
+            self._fault(line, f"a blank before {quoted(words[0])}; write number and unit as one word: 100MB")
+            return None
+        options = self._unitOptions(line, "extent", words)
+        path = self._attempt(line, lambda text: absolute(text, self.directory), written)
+        start = self._attempt(line, parseSize, startText)
+        length = self._attempt(line, lambda text: (parseLength(text, start or 0),), lengthText)
+        if options is None or path is None or start is None or length is None:
+            return None
+        return Extent(name, path, start, length[0], options, Where(self.path, line.number), written)
+
+    def _device(self, line: Line) -> Device | None:
+        name = line.words[0]
+        columns, words = _apart(line.words[1:])
+        options = self._unitOptions(line, "device", words)
+        if len(columns) < 2:
+            missing = " and ".join(("level", "members")[len(columns) :])
+            self._fault(line, f"{missing} missing; a device line is: {DEVICE_FORM}")
+            return None
+        raid = self._attempt(line, _raid, columns[0])
+        members = self._members(line, columns[1:])
+        if options is None or raid is None or members is None:
+            return None
+        device = Device(name, *raid, members, options, Where(self.path, line.number))
+        faults = list(_deviceFaults(device))
+        for fault in faults:
+            self._fault(line, fault)
+        return None if faults else device
+
+    def _members(self, line: Line, names: Sequence[str]) -> tuple[Storage, ...] | None:
+        """The members of a device; None after a fault."""
+        members = [member for name in names if (member := self._use(line, name)) is not None]
+        for member in members:
+            options = given(member.options)
+            if options:
+                self.faults.add(
+                    f"{', '.join(options)} without effect: {member.name} is part of {line.words[0]} (line"
+                    f" {line.number}); options of a unit stand on the line of what a target exports",
+                    member.where.line,
+                )
+        return tuple(members) if len(members) == len(names) else None
+
+    def _use(self, line: Line, name: str) -> Storage | None:
+        """An extent or device that this line uses; None after a fault, here or on the line of the storage."""
+        storage = self.storages.get(name)
+        if storage is None:
+            self._unknown(line, name)
+            return None
+        if name not in self.users:
+            self.users[name] = (line.words[0].partition("=")[0], line.number)
+            return storage
+        user, number = self.users[name]
+        where = "on this line" if number == line.number else f"by {user} on line {number}"
+        self._fault(line, f"{name} is already used {where}; an extent or device can be used once")
+        return None
+
+    def _unknown(self, line: Line, name: str) -> None:
+        """Complain of a name that is no storage, unless its own line has been complained of."""
+        first = self.definitions.get(name)
+        storage = name.startswith(("extent", "device"))
+        if first is None and storage:
+            self._fault(line, f"{quoted(name)} is not defined; define it above this line")
+        elif first == line.number and storage:
+            self._fault(line, f"{quoted(name)} cannot be a part of itself")
+        elif first is not None and first > line.number and storage:
+            self._fault(line, f"{quoted(name)} is defined on line {first} only; move that above this line")
+        elif not storage:
+            self._fault(line, f"{quoted(name)} is not an extent or device that is defined above")
+
+    # Targets
+
+    def _target(self, line: Line) -> None:
+        name, equals, iqn = line.words[0].partition("=")
+        columns, words = _apart(line.words[1:])
+        values = self._options(line, "target", words) if words else {}
+        named = self._isFirst(line, name) and self._nameFits(line, name, iqn if equals else None)
+        flag = FLAGS.get(columns[0].lower()) if columns else None
+        if flag is not None:
+            columns = columns[1:]
+        storages, netmask = self._offer(line, columns)
+        if not named or values is None or storages is None or netmask is None:
+            return
+        options = TargetOptions(**values) if values else NO_TARGET_OPTIONS
+        where = Where(self.path, line.number)
+        self.targets.append(Target(name, iqn or None, flag is True, storages, netmask, options, where))
+
+    def _nameFits(self, line: Line, name: str, iqn: str | None) -> bool:
+        """Check the iSCSI name of a target."""
+        if iqn == "":
+            self._fault(line, f"no iSCSI name after {quoted(name + '=')}; write NAME=IQN, or the name alone")
+            return False
+        full = f"{self.base}:{name}" if iqn is None else iqn
+        complaint = self.checkName(full) if self.baseFits or iqn is not None else None
+        if complaint is not None:
+            self._fault(line, f"iSCSI name {quoted(full)}: {complaint}")
+            return False
+        folded = unicodedata.normalize("NFKC", full).lower()  # how such names are compared, RFC 3722
+        self._claim(line, "name", folded, f"the iSCSI name {quoted(full)}")
+        return True
+
+    def _offer(self, line: Line, columns: Sequence[str]) -> tuple[tuple[Storage, ...] | None, Netmask | None]:
+        """What stands between flag and options: storages, and the netmask at the end.  None is for faults."""
+        if not columns:
+            self._fault(line, f"storage and netmask missing; a target line is: {TARGET_FORM}")
+            return None, None
+        *names, last = columns
+        netmask = None
+        if last.startswith(("extent", "device")):
+            names.append(last)
+            self._fault(line, f"no netmask after {quoted(last)}; end with one, such as any or 10.4.0.0/16")
+        else:
+            netmask = self._attempt(line, self._netmask, last)
+            if not names and netmask is not None:
+                self._fault(line, f"no storage before {quoted(last)}; a target line is: {TARGET_FORM}")
+        if len(names) > MAX_LUNS:
+            self._fault(line, f"{len(names)} storages; a target has at most {MAX_LUNS} logical units")
+        return self._units(line, names), netmask
+
+    def _units(self, line: Line, names: Sequence[str]) -> tuple[Storage, ...] | None:
+        """The storages of a target; None after a fault."""
+        units: list[Storage] = []
+        for name in names:
+            if name.startswith(("extent", "device")):
+                storage = self._use(line, name)
+                if storage is not None:
+                    units.append(storage)
+            else:
+                self._fault(line, self._misread(name))
+        return tuple(units) if units and len(units) == len(names) <= MAX_LUNS else None
+
+    def _netmask(self, text: str) -> Netmask:
+        """A netmask; files repeat the same few."""
+        netmask = self.netmasks.get(text)
+        if netmask is None:
+            netmask = self.netmasks[text] = Netmask(text)
+        return netmask
+
+    def _misread(self, word: str) -> str:
+        """What is to be said of a word that stands where a storage belongs."""
+        if word.lower() in FLAGS:
+            return f"the flag {quoted(word)} stands behind a storage; it belongs behind the target's name"
+        try:
+            Netmask(word.strip(","))
+        except ConfigurationError:
+            return (
+                f"{quoted(word)} is neither a flag (ro, r, readonly, rw) nor a storage (an extent or device"
+                " defined above) nor a netmask; correct or remove it"
+            )
+        return f"the netmask {quoted(word)} is not last; write one, or a list with commas and no blanks"

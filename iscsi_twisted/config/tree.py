@@ -1,0 +1,40 @@
+# -*- test-case-name: tests.config.test_tree -*-
+"""A configuration as text, for people who want to see how it was understood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from iscsi_twisted.config.lines import visible
+from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Extent, Storage, Target
+
+IdentityOf = Callable[[Target, int], Iterable[str]]
+"""Given a target and a LUN: lines about the unit's identity."""
+
+
+def describe(configuration: Configuration, identityOf: IdentityOf, base: str = DEFAULT_BASE) -> Iterator[str]:
+    """
+    One line for each target, and below it, one tab deeper for each level, what it consists of.
+
+    @param base: what the names of targets begin with that have no IQN of their own.
+    @return: lines without line ends.
+    """
+    for target in configuration.targets:
+        mode = "ro" if target.readOnly else "rw"
+        yield f"{visible(target.name)}:{mode}:{target.netmask}"
+        yield f"\tTargetName {visible(target.targetName(base))}"
+        for lun, storage in enumerate(target.storages):
+            for line in identityOf(target, lun):
+                yield f"\tLUN {lun}: {line}"
+            yield from _storage(storage, "\t")
+
+
+def _storage(storage: Storage, indent: str) -> Iterator[str]:
+    name = visible(storage.name)
+    if isinstance(storage, Extent):
+        length = "size" if storage.length is None else storage.length
+        yield f"{indent}{name}:{visible(storage.given)}:{storage.start}:{length}"
+        return
+    yield f"{indent}{name}:{storage.raid}"
+    for member in storage.members:
+        yield from _storage(member, indent + "\t")

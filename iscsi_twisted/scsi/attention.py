@@ -1,0 +1,84 @@
+# -*- test-case-name: tests.scsi.test_attention -*-
+"""Unit attention conditions: what happened to a unit, for each nexus to be told once (SAM-5 5.14)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from iscsi_twisted.interfaces import INexus
+from iscsi_twisted.scsi import codes
+
+PENDING_LIMIT: Final = 8
+"""Conditions kept for one nexus: one that never asks must not cost memory for ever."""
+
+_RANKS: Final = {
+    codes.POWER_ON: 0,
+    codes.POWER_ON_OCCURRED: 1,
+    codes.DEVICE_INTERNAL_RESET: 1,
+    codes.BUS_RESET_OCCURRED: 2,
+    codes.MICROCODE_CHANGED: 2,
+    codes.DEVICE_RESET_OCCURRED: 3,
+    codes.NEXUS_LOSS_OCCURRED: 4,
+}
+_ORDINARY: Final = 7
+"""Precedence of all that is not a reset (SAM-5 table 48); only a reset makes others pointless."""
+
+
+class Attentions:
+    """
+    The pending conditions of one logical unit.
+
+    @ivar pending: for each nexus that has any, the codes in the order in which they will be told.
+    """
+
+    __slots__ = ("_known", "pending")
+
+    def __init__(self) -> None:
+        self._known: set[INexus] = set()
+        self.pending: dict[INexus, list[int]] = {}
+
+    def found(self, nexus: INexus) -> None:
+        """A nexus came: it does not know yet that the unit was started."""
+        self._known.add(nexus)
+        self._add(nexus, codes.POWER_ON)
+
+    def lost(self, nexus: INexus) -> None:
+        """A nexus went: forget what it was to be told."""
+        self._known.discard(nexus)
+        self.pending.pop(nexus, None)
+
+    def establish(self, code: int, nexus: INexus | None, but: INexus | None) -> None:
+        """Let one nexus, or all but one, be told; those that are not known are never told."""
+        for each in self._known if nexus is None else self._known & {nexus}:
+            if each is not but:
+                self._add(each, code)
+
+    def _add(self, nexus: INexus, code: int) -> None:
+        rank = _RANKS.get(code, _ORDINARY)
+        queue = self.pending.get(nexus, [])
+        if code in queue or (queue and rank < _ORDINARY and _RANKS.get(queue[0], _ORDINARY) <= rank):
+            return
+        if rank < _ORDINARY:
+            queue = []
+        elif len(queue) >= PENDING_LIMIT:
+            # Whoever is told this looks at everything again.
+            queue, code = [], codes.POWER_ON
+        self.pending[nexus] = [*queue, code]
+
+    def take(self, nexus: INexus) -> int | None:
+        """The next condition that a nexus is to be told, which clears it; None if there is none."""
+        queue = self.pending.get(nexus)
+        if not queue:
+            return None
+        code = queue.pop(0)
+        if not queue:
+            del self.pending[nexus]
+        return code
+
+    def clear(self, nexus: INexus, code: int) -> None:
+        """Forget one condition, because the nexus learnt of it in another way."""
+        queue = self.pending.get(nexus)
+        if queue and code in queue:
+            queue.remove(code)
+            if not queue:
+                del self.pending[nexus]

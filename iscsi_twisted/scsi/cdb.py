@@ -1,0 +1,258 @@
+# -*- test-case-name: tests.scsi.test_cdb -*-
+"""
+The shape of every command that is understood, declared once.
+
+A declaration gives the fields of the CDB in wire order, which bits of it are looked at (the CDB
+usage data of REPORT SUPPORTED OPERATION CODES, SPC-4 6.35.3), and what the command does to the
+medium.  What a command means is written where its handler is.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+
+CDB_SIZES: Final = {0: 6, 1: 10, 2: 10, 4: 16, 5: 12}
+"""Group code (the three upper bits of the operation code) to bytes of the CDB; SPC-4 4.2.5.1."""
+
+EXEMPT: Final = 1
+"""Answered although a unit attention condition is pending (SAM-5 5.14)."""
+MEDIUM: Final = 2
+"""Needs a unit that is ready."""
+READS: Final = 4 | MEDIUM
+"""Looks at what is stored."""
+WRITES: Final = 8 | MEDIUM
+"""Changes what is stored."""
+
+
+class Layout:
+    """
+    The fields of one CDB, declared once and compiled once.
+
+    The spec is C{"name:format"} pairs in wire order; C{_} is reserved space.
+
+    @ivar offsets: the first byte of each field.
+    @ivar unpack: C{unpack(cdb)} gives the fields' values in order.
+    @ivar pack: the other way round.
+    """
+
+    __slots__ = ("fields", "offsets", "pack", "size", "unpack")
+
+    def __init__(self, spec: str) -> None:
+        self.offsets: dict[str, int] = {}
+        codes = ">"
+        for item in spec.split():
+            name, _, code = item.partition(":")
+            if name != "_":
+                self.offsets[name] = struct.calcsize(codes)
+            codes += code
+        compiled = struct.Struct(codes)
+        self.fields = tuple(self.offsets)
+        self.size = compiled.size
+        self.unpack: Callable[..., tuple[Any, ...]] = compiled.unpack_from
+        self.pack: Callable[..., bytes] = compiled.pack
+
+
+@attrs.frozen(eq=False)
+class Command:
+    """
+    The declaration of one command.
+
+    @ivar name: its name in the standard.
+    @ivar opcode: its operation code.
+    @ivar layout: its fields.
+    @ivar usage: CDB usage data: a one for each bit that is evaluated, the operation code and the
+        service action as they are.
+    @ivar access: L{EXEMPT}, L{READS}, L{WRITES}, L{MEDIUM} or 0.
+    @ivar serviceAction: which of those that share the operation code, or None.
+    @ivar condition: name of the unit's attribute that must be true for the command to exist, or None.
+    @ivar fast: it is on the data path, and checks the CONTROL byte itself.
+    """
+
+    name: str
+    opcode: int
+    layout: Layout
+    usage: bytes
+    access: int
+    serviceAction: int | None
+    condition: str | None
+    fast: bool
+
+    def encode(self, **values: int) -> bytes:
+        """A CDB with these fields; those that are not given are zero.  Not for the data path."""
+        values["opcode"] = self.opcode
+        if self.serviceAction is not None:
+            values["action"] = self.serviceAction
+        return self.layout.pack(*(values.pop(name, 0) for name in self.layout.fields)).ljust(16, b"\0")
+
+
+def declare(
+    opcode: int,
+    name: str,
+    spec: str,
+    usage: str,
+    access: int = 0,
+    *,
+    serviceAction: int | None = None,
+    condition: str | None = None,
+    fast: bool = False,
+) -> Command:
+    """
+    Declare a command.
+
+    @param spec: as for L{Layout}.
+    @param usage: the usage data, in hexadecimal.
+    @raise ValueError: if the sizes are not those of the operation code's group.
+    """
+    layout, mask, size = Layout(spec), bytes.fromhex(usage), CDB_SIZES[opcode >> 5]
+    if not layout.size == len(mask) == size or mask[0] != opcode:
+        raise ValueError(f"{name} has a CDB of {size} bytes, not {layout.size} (usage data: {len(mask)})")
+    return Command(name, opcode, layout, mask, access, serviceAction, condition, fast)
+
+
+# Primary commands
+
+TEST_UNIT_READY = declare(0x00, "TEST UNIT READY", "opcode:B _:4x control:B", "00 00 00 00 00 04", MEDIUM)
+REQUEST_SENSE = declare(
+    0x03, "REQUEST SENSE", "opcode:B flags:B _:2x allocation:B control:B", "03 01 00 00 FF 04", EXEMPT
+)
+INQUIRY = declare(
+    0x12, "INQUIRY", "opcode:B flags:B page:B allocation:H control:B", "12 01 FF FF FF 04", EXEMPT
+)
+MODE_SENSE_6 = declare(
+    0x1A,
+    "MODE SENSE (6)",
+    "opcode:B flags:B page:B subpage:B allocation:B control:B",
+    "1A 08 FF FF FF 04",
+)
+MODE_SENSE_10 = declare(
+    0x5A,
+    "MODE SENSE (10)",
+    "opcode:B flags:B page:B subpage:B _:3x allocation:H control:B",
+    "5A 18 FF FF 00 00 00 FF FF 04",
+)
+REPORT_LUNS = declare(
+    0xA0,
+    "REPORT LUNS",
+    "opcode:B _:x select:B _:3x allocation:I _:x control:B",
+    "A0 00 FF 00 00 00 FF FF FF FF 00 04",
+    EXEMPT,
+)
+REPORT_OPCODES = declare(
+    0xA3,
+    "REPORT SUPPORTED OPERATION CODES",
+    "opcode:B action:B options:B requested:B requestedAction:H allocation:I _:x control:B",
+    "A3 0C 87 FF FF FF FF FF FF FF 00 04",
+    serviceAction=0x0C,
+)
+
+# Block commands
+
+READ_CAPACITY_10 = declare(
+    0x25,
+    "READ CAPACITY (10)",
+    "opcode:B _:8x control:B",
+    "25 00 00 00 00 00 00 00 00 04",
+    MEDIUM,
+)
+READ_CAPACITY_16 = declare(
+    0x9E,
+    "READ CAPACITY (16)",
+    "opcode:B action:B _:8x allocation:I _:x control:B",
+    "9E 10 00 00 00 00 00 00 00 00 FF FF FF FF 00 04",
+    MEDIUM,
+    serviceAction=0x10,
+)
+READ_6 = declare(
+    0x08, "READ (6)", "opcode:B lba:B low:H length:B control:B", "08 1F FF FF FF 04", READS, fast=True
+)
+READ_10 = declare(
+    0x28,
+    "READ (10)",
+    "opcode:B flags:B lba:I group:B length:H control:B",
+    "28 F8 FF FF FF FF 00 FF FF 04",
+    READS,
+    fast=True,
+)
+READ_12 = declare(
+    0xA8,
+    "READ (12)",
+    "opcode:B flags:B lba:I length:I group:B control:B",
+    "A8 F8 FF FF FF FF FF FF FF FF 00 04",
+    READS,
+    fast=True,
+)
+READ_16 = declare(
+    0x88,
+    "READ (16)",
+    "opcode:B flags:B lba:Q length:I group:B control:B",
+    "88 F8 FF FF FF FF FF FF FF FF FF FF FF FF 00 04",
+    READS,
+    fast=True,
+)
+WRITE_6 = declare(
+    0x0A, "WRITE (6)", "opcode:B lba:B low:H length:B control:B", "0A 1F FF FF FF 04", WRITES, fast=True
+)
+WRITE_10 = declare(
+    0x2A,
+    "WRITE (10)",
+    "opcode:B flags:B lba:I group:B length:H control:B",
+    "2A F8 FF FF FF FF 00 FF FF 04",
+    WRITES,
+    fast=True,
+)
+WRITE_12 = declare(
+    0xAA,
+    "WRITE (12)",
+    "opcode:B flags:B lba:I length:I group:B control:B",
+    "AA F8 FF FF FF FF FF FF FF FF 00 04",
+    WRITES,
+    fast=True,
+)
+WRITE_16 = declare(
+    0x8A,
+    "WRITE (16)",
+    "opcode:B flags:B lba:Q length:I group:B control:B",
+    "8A F8 FF FF FF FF FF FF FF FF FF FF FF FF 00 04",
+    WRITES,
+    fast=True,
+)
+SYNCHRONIZE_CACHE_10 = declare(
+    0x35,
+    "SYNCHRONIZE CACHE (10)",
+    "opcode:B flags:B lba:I group:B length:H control:B",
+    "35 02 FF FF FF FF 00 FF FF 04",
+    MEDIUM,
+)
+SYNCHRONIZE_CACHE_16 = declare(
+    0x91,
+    "SYNCHRONIZE CACHE (16)",
+    "opcode:B flags:B lba:Q length:I group:B control:B",
+    "91 02 FF FF FF FF FF FF FF FF FF FF FF FF 00 04",
+    MEDIUM,
+)
+WRITE_SAME_10 = declare(
+    0x41,
+    "WRITE SAME (10)",
+    "opcode:B flags:B lba:I group:B length:H control:B",
+    "41 FE FF FF FF FF 00 FF FF 04",
+    WRITES,
+)
+WRITE_SAME_16 = declare(
+    0x93,
+    "WRITE SAME (16)",
+    "opcode:B flags:B lba:Q length:I group:B control:B",
+    "93 FF FF FF FF FF FF FF FF FF FF FF FF FF 00 04",
+    WRITES,
+)
+UNMAP = declare(
+    0x42,
+    "UNMAP",
+    "opcode:B flags:B _:4x group:B length:H control:B",
+    "42 01 00 00 00 00 00 FF FF 04",
+    WRITES,
+    condition="thin",
+)

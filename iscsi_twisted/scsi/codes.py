@@ -1,0 +1,65 @@
+# -*- test-case-name: tests.scsi.test_cdb -*-
+"""
+Numbers that T10 gave to things.
+
+Plain integers: an enumeration's members cost five times as much where every microsecond counts.
+Additional sense codes and their qualifiers are one 16-bit number, as in C{0x2400} for 24h/00h.
+"""
+
+from typing import Final
+
+# Status, SAM-5 5.3.1
+GOOD: Final = 0x00
+CHECK_CONDITION: Final = 0x02
+BUSY: Final = 0x08
+RESERVATION_CONFLICT: Final = 0x18
+TASK_SET_FULL: Final = 0x28
+TASK_ABORTED: Final = 0x40
+
+# Sense keys, SPC-4 4.5.6
+NO_SENSE: Final = 0x0
+NOT_READY: Final = 0x2
+MEDIUM_ERROR: Final = 0x3
+HARDWARE_ERROR: Final = 0x4
+ILLEGAL_REQUEST: Final = 0x5
+UNIT_ATTENTION: Final = 0x6
+DATA_PROTECT: Final = 0x7
+ABORTED_COMMAND: Final = 0xB
+
+# Additional sense codes, SPC-4 annex F.2
+NO_ADDITIONAL_SENSE: Final = 0x0000
+NOT_READY_CAUSE_NOT_REPORTABLE: Final = 0x0400
+BECOMING_READY: Final = 0x0401
+COMMUNICATION_TIMEOUT: Final = 0x0801
+WRITE_FAULT: Final = 0x0C00
+UNRECOVERED_READ_ERROR: Final = 0x1100
+PARAMETER_LIST_LENGTH_ERROR: Final = 0x1A00
+INVALID_OPCODE: Final = 0x2000
+LBA_OUT_OF_RANGE: Final = 0x2100
+INVALID_FIELD_IN_CDB: Final = 0x2400
+LUN_NOT_SUPPORTED: Final = 0x2500
+INVALID_FIELD_IN_PARAMETER_LIST: Final = 0x2600
+WRITE_PROTECTED: Final = 0x2700
+SPACE_ALLOCATION_FAILED: Final = 0x2707
+POWER_ON: Final = 0x2900
+POWER_ON_OCCURRED: Final = 0x2901
+BUS_RESET_OCCURRED: Final = 0x2902
+DEVICE_RESET_OCCURRED: Final = 0x2903
+DEVICE_INTERNAL_RESET: Final = 0x2904
+NEXUS_LOSS_OCCURRED: Final = 0x2907
+MODE_PARAMETERS_CHANGED: Final = 0x2A01
+CAPACITY_CHANGED: Final = 0x2A09
+SAVING_NOT_SUPPORTED: Final = 0x3900
+MICROCODE_CHANGED: Final = 0x3F01
+LUNS_CHANGED: Final = 0x3F0E
+INTERNAL_TARGET_FAILURE: Final = 0x4400
+
+# Bits that stand in many CDBs
+NACA: Final = 0x04
+"""In the CONTROL byte (SAM-5 5.2): normal ACA."""
+PROTECT: Final = 0xE0
+"""RDPROTECT or WRPROTECT (SBC-3 5.8): protection information."""
+DPO: Final = 0x10
+"""Disable page out: a hint about caching."""
+FUA: Final = 0x08
+"""Force unit access: the medium, not a volatile cache."""

@@ -1,0 +1,67 @@
+# -*- test-case-name: tests.scsi.test_inquiry -*-
+"""INQUIRY: what a unit is (SPC-4 6.6).  Its VPD pages are in L{iscsi_twisted.scsi.vpd}."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from iscsi_twisted.interfaces import ITask
+from iscsi_twisted.scsi import cdb
+from iscsi_twisted.scsi.identity import Identity
+from iscsi_twisted.scsi.table import CommandSet
+from iscsi_twisted.scsi.unit import LogicalUnit, reply
+
+COMMANDS = CommandSet()
+
+STANDARD_SIZE: Final = 96
+SPC_4: Final = 0x06
+HISUP_FORMAT_2: Final = 0x12
+"""LUNs as SAM says, response data format 2."""
+CMDQUE: Final = 0x02
+"""Commands are queued (SAM-5 full task management model)."""
+VERSION_DESCRIPTORS: Final = (0x00A0, 0x0960, 0x0460, 0x04C0)
+"""SAM-5, iSCSI, SPC-4, SBC-3; no version claimed."""
+
+_STANDARD = struct.Struct(">BBBBBBBB8s16s4s22x8H22x")
+
+_EVPD: Final = 0x01
+_CMDDT: Final = 0x02
+"""Obsolete since SPC-3: command support data."""
+
+
+def standardData(peripheral: int, identity: Identity) -> bytes:
+    """The 96 bytes of standard INQUIRY data."""
+    names = (identity.vendor.ljust(8), identity.product.ljust(16), identity.revision.ljust(4))
+    versions = VERSION_DESCRIPTORS + (0,) * (8 - len(VERSION_DESCRIPTORS))
+    return _STANDARD.pack(
+        peripheral,
+        0,
+        SPC_4,
+        HISUP_FORMAT_2,
+        STANDARD_SIZE - 5,
+        0,
+        0,
+        CMDQUE,
+        *(name.encode("ascii") for name in names),
+        *versions,
+    )
+
+
+@COMMANDS.handles(cdb.INQUIRY)
+def inquiry(unit: LogicalUnit, task: ITask) -> None:
+    """INQUIRY; SPC-4 6.6."""
+    _, flags, page, allocation, _ = cdb.INQUIRY.layout.unpack(task.cdb)
+    if flags & _CMDDT:
+        raise unit.invalidField(task, "flags", 1)
+    if flags & _EVPD:
+        build = unit.pages.get(page)
+        if build is None:
+            raise unit.invalidField(task, "page", 7)
+        data = build(unit, task)
+        head = struct.pack(">BBH", unit.peripheral, page, len(data))
+        reply(task, head + data, allocation)
+    elif page:
+        raise unit.invalidField(task, "page", 7)
+    else:
+        reply(task, standardData(unit.peripheral, unit.identity), allocation)

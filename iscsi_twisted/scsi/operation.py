@@ -1,0 +1,151 @@
+# -*- test-case-name: tests.scsi.test_operation -*-
+"""
+What a unit keeps for a task while a device works on it.
+
+Neither is made when a device answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from iscsi_twisted.interfaces import ITask, Pending, isPending
+
+if TYPE_CHECKING:
+    from iscsi_twisted.scsi.unit import LogicalUnit
+
+Step: TypeAlias = tuple[int, int, bool, Callable[[], Any]]
+"""Part of a command: its first byte, how many, whether they change, and what to call for it."""
+
+
+class Operation:
+    """
+    One device operation that is under way.  It may outlive its task.
+
+    @ivar offset: the first byte that it may change.
+    @ivar end: the byte after the last; C{offset} if it changes nothing.
+    @ivar done: the device has ended it.
+    @ivar waiting: what overlaps it and waits for its end: tasks, and how they go on.
+    """
+
+    __slots__ = ("_arguments", "_pending", "_task", "_then", "_unit", "done", "end", "offset", "waiting")
+
+    def __init__(
+        self,
+        unit: LogicalUnit,
+        task: ITask,
+        pending: Pending,
+        offset: int,
+        end: int,
+        then: Callable[..., None],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        self._unit = unit
+        self._task = task
+        self._pending = pending
+        self.offset = offset
+        self.end = end
+        self._then = then
+        self._arguments = arguments
+        self.done = False
+        self.waiting: list[tuple[ITask, Callable[..., None], tuple[Any, ...]]] = []
+
+    def begin(self) -> None:
+        """Wait for the device; it may be ready already."""
+        self._task.operation = self
+        self._unit.inFlight += 1
+        self._pending.addCallbacks(self._succeeded, self._failed)
+
+    def cancel(self) -> None:
+        """Ask the device to give up."""
+        self._pending.cancel()
+
+    def _succeeded(self, result: Any) -> None:
+        self._end()
+        if not self._task.aborted:
+            try:
+                self._then(result, *self._arguments)
+            except Exception as error:
+                self._unit.failed(self._task, error)
+
+    def _failed(self, failure: Any) -> None:
+        self._end()
+        self._unit.failed(self._task, failure.value)
+
+    def _end(self) -> None:
+        self.done = True
+        self._unit.inFlight -= 1
+        self._task.operation = None
+        if self in self._unit.fences:
+            self._unit.fences.remove(self)
+            self._release()
+
+    def _release(self) -> None:
+        """Let those go on that waited for this end; they may find another fence."""
+        waiting, self.waiting = self.waiting, []
+        for task, resume, arguments in waiting:
+            if not task.aborted:
+                try:
+                    resume(*arguments)
+                except Exception as error:
+                    self._unit.failed(task, error)
+
+
+class Sequence:
+    """
+    Device operations of one task, one after the other; then C{then(result of the last, *arguments)}.
+
+    Steps that are answered at once run in a loop and not in one another, so there may be many.
+    """
+
+    __slots__ = ("_arguments", "_due", "_looping", "_result", "_steps", "_task", "_then", "_unit")
+
+    def __init__(
+        self,
+        unit: LogicalUnit,
+        task: ITask,
+        steps: Iterator[Step],
+        then: Callable[..., None],
+        *arguments: Any,
+    ) -> None:
+        self._unit = unit
+        self._task = task
+        self._steps = steps
+        self._then = then
+        self._arguments = arguments
+        self._result: Any = None
+        self._due = False
+        self._looping = False
+
+    def proceed(self, result: Any = None) -> None:
+        """Begin, or go on after a step has ended with C{result}."""
+        self._result = result
+        self._due = True
+        if self._looping:
+            return
+        self._looping = True
+        try:
+            while self._due:
+                self._due = False
+                self._next()
+        finally:
+            self._looping = False
+
+    def _next(self) -> None:
+        step = next(self._steps, None)
+        if step is None:
+            self._then(self._result, *self._arguments)
+        else:
+            self._perform(*step)
+
+    def _perform(self, offset: int, length: int, writing: bool, call: Callable[[], Any]) -> None:
+        unit, task = self._unit, self._task
+        arguments = offset, length, writing, call
+        if unit.fences and unit.held(task, offset, length, self._perform, *arguments):
+            return
+        result = call()
+        if isPending(result):
+            unit.pend(task, result, offset, length if writing else 0, self.proceed)
+        else:
+            self.proceed(result)

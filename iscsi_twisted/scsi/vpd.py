@@ -1,0 +1,123 @@
+# -*- test-case-name: tests.scsi.test_vpd -*-
+"""
+Vital product data pages (SPC-4 7.8, SBC-3 6.6).
+
+Each function gives a page without its four-byte head.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from iscsi_twisted.interfaces import ITask
+from iscsi_twisted.scsi.unit import LogicalUnit
+
+if TYPE_CHECKING:
+    from iscsi_twisted.scsi.disk import DiskUnit
+
+Pages: TypeAlias = dict[int, Callable[..., bytes]]
+
+ISCSI_PROTOCOL: Final = 0x5
+"""Protocol identifier, SPC-4 7.6.1."""
+BINARY, ASCII, UTF_8 = 1, 2, 3
+"""Code sets, SPC-4 7.8.6.1."""
+UNIT, PORT, DEVICE = 0, 1, 2
+"""What a designator belongs to, SPC-4 7.8.6.1."""
+T10_VENDOR, NAA, RELATIVE_PORT, NAME_STRING = 1, 3, 4, 8
+"""Designator types, SPC-4 7.8.6.1."""
+
+
+def supportedPages(unit: LogicalUnit, task: ITask) -> bytes:
+    """Page 00h, which pages there are; SPC-4 7.8.15."""
+    return bytes(sorted(unit.pages))
+
+
+def serialNumber(unit: LogicalUnit, task: ITask) -> bytes:
+    """Page 80h; SPC-4 7.8.16."""
+    return unit.identity.serial.encode("ascii")
+
+
+def designator(codeSet: int, association: int, kind: int, value: bytes) -> bytes:
+    """One designation descriptor; SPC-4 7.8.6.1."""
+    if association == UNIT:
+        return struct.pack(">BBxB", codeSet, kind, len(value)) + value
+    return (
+        struct.pack(">BBxB", ISCSI_PROTOCOL << 4 | codeSet, 0x80 | association << 4 | kind, len(value))
+        + value
+    )
+
+
+def nameString(text: str) -> bytes:
+    """A SCSI name string, ended and filled up with NULs; SPC-4 7.8.6.11."""
+    value = text.encode("utf-8")
+    return value + bytes(4 - len(value) % 4)
+
+
+def deviceIdentification(unit: LogicalUnit, task: ITask) -> bytes:
+    """Page 83h: names of the unit, of the target port and of the target; SPC-4 7.8.6."""
+    identity, nexus = unit.identity, task.nexus
+    vendor = identity.vendor.ljust(8) + identity.serial
+    port = f"{nexus.targetName},t,0x{nexus.portalGroupTag:04x}"
+    return b"".join(
+        (
+            designator(BINARY, UNIT, NAA, identity.naa),
+            designator(ASCII, UNIT, T10_VENDOR, vendor.encode("ascii")[:255]),
+            designator(UTF_8, UNIT, NAME_STRING, nameString(identity.deviceName)),
+            designator(BINARY, PORT, RELATIVE_PORT, struct.pack(">xxH", nexus.portalGroupTag)),
+            designator(UTF_8, PORT, NAME_STRING, nameString(port)),
+            designator(UTF_8, DEVICE, NAME_STRING, nameString(nexus.targetName)),
+        )
+    )
+
+
+def extendedInquiry(unit: DiskUnit, task: ITask) -> bytes:
+    """Page 86h: SIMPLE tasks, and whether there is a volatile cache; SPC-4 7.8.7."""
+    return struct.pack(">xBB57x", 0x01, 0x01 if unit.volatileCache else 0x00)
+
+
+def blockLimits(unit: DiskUnit, task: ITask) -> bytes:
+    """Page B0h: what one command may ask for at most; SBC-3 6.6.4."""
+    granularity = unit.physicalBlockSize // unit.blockSize
+    thin = unit.thin
+    return struct.pack(
+        ">BBHIIIIIIIQ20x",
+        0x01,  # WSNZ: WRITE SAME of no blocks is refused
+        0,
+        granularity,
+        unit.transferLimit,
+        min(unit.optimalTransfer, unit.transferLimit),
+        0,
+        unit.unmapLimit if thin else 0,
+        unit.descriptorLimit if thin else 0,
+        granularity if thin else 0,
+        0x80000000 if thin else 0,  # UGAVALID: the alignment of 0 is meant
+        unit.sameLimit,
+    )
+
+
+def blockCharacteristics(unit: DiskUnit, task: ITask) -> bytes:
+    """Page B1h: whether something rotates; SBC-3 6.6.2."""
+    return struct.pack(">HBB56x", 0 if unit.rotational else 1, 0, 0)
+
+
+def provisioning(unit: DiskUnit, task: ITask) -> bytes:
+    """Page B2h: what unmapping does; SBC-3 6.6.6."""
+    if not unit.thin:
+        return bytes(4)
+    # LBPU, LBPWS, LBPWS10; anchors are not supported; provisioning type 2 is thin.
+    return bytes((0, 0xE0 | (0x04 if unit.unmappedZeroes else 0), 0x02, 0))
+
+
+PRIMARY_PAGES: Final[Pages] = {
+    0x00: supportedPages,
+    0x80: serialNumber,
+    0x83: deviceIdentification,
+}
+DISK_PAGES: Final[Pages] = PRIMARY_PAGES | {
+    0x86: extendedInquiry,
+    0xB0: blockLimits,
+    0xB1: blockCharacteristics,
+    0xB2: provisioning,
+}

@@ -1,0 +1,345 @@
+# -*- test-case-name: tests.session.test_connection -*-
+"""
+A connection of a target, without I/O (RFC 7143 4.2).
+
+Bytes go in by L{Connection.receive}; buffers come out through C{send}, once for all that one receive
+caused.  While C{receive} is on the stack the connection is I{corked}; a device that answers later
+completes its task and flushes the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from iscsi_twisted.errors import RejectError, RemoteError
+from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session import fullfeature
+from iscsi_twisted.session.login import Login
+from iscsi_twisted.session.node import Node, Peer, Portal
+from iscsi_twisted.wire import layout, numbers
+from iscsi_twisted.wire.digest import digest
+from iscsi_twisted.wire.framer import Framer
+from iscsi_twisted.wire.serial import MASK
+
+if TYPE_CHECKING:
+    from iscsi_twisted.session.session import Session
+
+BATCH: Final = 1 << 20
+"""Bytes queued before a batch is sent though the turn is not over: what stays in a processor's cache."""
+
+TURN: Final = 8
+"""Batches sent in one turn; about four milliseconds, then other connections have theirs."""
+
+BACKLOG: Final = 8 << 20
+"""
+Bytes that may be queued while the peer does not read.  Commands wait long before; this is for
+answers that need no device (a flood of pings), and ends when we read no more.
+"""
+
+LOGIN_TIME: Final = 30.0
+"""Seconds that a login may take."""
+
+DISCARDED: Final = 256
+"""Tags of ended tasks whose unsolicited data may still come; more than a window full of them."""
+
+_PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
+
+
+class Connection:
+    """
+    One connection, from its first byte to its end.
+
+    @ivar out: buffers to be sent.
+    @ivar queued: how many bytes these are (estimated without digests and padding).
+    @ivar corked: more may be queued before C{send}.
+    @ivar held: SCSI commands wait in the session: the peer does not read, or this turn had its share.
+    @ivar single: the longest Data-In that is one PDU without digests; 0 if there are digests.
+    @ivar initiator: the initiator's name as it was given, once it proved to be a name.
+    @ivar session: None until the login is complete.
+    @ivar began: when, by the clock that C{tick} gets.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        portal: Portal,
+        peer: Peer,
+        *,
+        send: Callable[[list[Buffer]], None],
+        close: Callable[[], None],
+        stall: Callable[[bool], None],
+        later: Callable[[], None],
+        now: float = 0.0,
+    ) -> None:
+        """
+        @param send: sends these buffers, in order, without joining them.
+        @param close: closes the connection once everything has been sent.
+        @param stall: True to read no more from the peer, False to go on.
+        @param later: calls L{proceed} in a later turn of the reactor.
+        """
+        self.node = node
+        self.portal = portal
+        self.peer = peer
+        self._send, self._close, self._stall, self._later = send, close, stall, later
+        self.framer = Framer(self._deliver, self._spoilt)
+        self.login: Login | None = Login(self)
+        self.session: Session | None = None
+        self.initiator = ""
+        self.cid = 0
+        self.statSN = 1
+        self.out: list[Buffer] = []
+        self.queued = 0
+        self.corked = False
+        self.held = False
+        self.closing = False
+        self.ended = False
+        self.maxSegment = 8192
+        self.single = 0
+        self.headerDigest = False
+        self.dataDigest = False
+        self.text: fullfeature.Text | None = None
+        self.began = now
+        self.bytesIn = self.bytesOut = self.pdusIn = self.pdusOut = self.rejects = 0
+        self._handlers = fullfeature.LOGIN_HANDLERS
+        self._paused = False
+        self._backlog = 0
+        self._stalled = False
+        self._turn = TURN
+        self._transferTag = 0
+        self._discarded: dict[int, None] = {}
+
+    # From the glue
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the peer.  Never raises."""
+        self.bytesIn += len(data)
+        self._work(self.framer.feed, data)
+
+    def wanted(self) -> memoryview | None:
+        """Where to receive the next bytes instead, or None."""
+        return None if self.closing else self.framer.wanted()
+
+    def filled(self, count: int) -> None:
+        """So many bytes are in what L{wanted} returned.  Never raises."""
+        self.bytesIn += count
+        self._work(self.framer.filled, count)
+
+    def pause(self) -> None:
+        """The peer does not read as fast as we send."""
+        self._paused = self.held = True
+        self._backlog = 0
+
+    def resume(self) -> None:
+        """All has been sent."""
+        self._paused = False
+        self._backlog = 0
+        if self._stalled:
+            self._stalled = False
+            self._stall(False)
+        self.proceed()
+
+    def proceed(self) -> None:
+        """Begin the commands that had to wait."""
+        if self.session is None or self._paused:
+            return
+        self._work(self._begin, self.session)
+
+    def tick(self, now: float) -> None:
+        """Time passes; called every few seconds."""
+        if self.session is None and not self.closing and now - self.began > LOGIN_TIME:
+            self.abandon(f"no login within {LOGIN_TIME:g} seconds")
+
+    def lost(self, reason: str) -> None:
+        """The transport is gone."""
+        if not self.ended:
+            self._end()
+            self.node.events.lost(self, reason)
+
+    def abandon(self, reason: str) -> None:
+        """Close because something is wrong: what was queued is still sent."""
+        if not self.ended:
+            self._end()
+            self.node.events.lost(self, reason)
+        self.finish()
+
+    def requestLogout(self, seconds: int) -> None:
+        """Ask the initiator to log out (RFC 7143 11.9.1, event 1)."""
+        if self.session is None or self.closing:
+            return
+        header = layout.ASYNC_MESSAGE.pack(
+            numbers.ASYNC_MESSAGE, numbers.FINAL, 0, b"\0" * 8, numbers.NO_TAG, self.nextStatSN(),
+            self.session.expCmdSN, self.session.maxCmdSN, numbers.EVENT_LOGOUT_REQUEST, 0, 0, 0, seconds,
+        )  # fmt: skip
+        self.put(header)
+        self.flush()
+
+    # For the handlers of PDUs
+
+    def put(self, header: bytes, data: Buffer = b"") -> None:
+        """Queue one PDU: its header, its data segment, and their digests."""
+        out = self.out
+        length = len(data)
+        out.append(header + digest(header) if self.headerDigest else header)
+        if length:
+            padding = _PADDING[length & 3]
+            out.append(data)
+            if self.dataDigest:
+                out.append(padding + digest(data, padding))
+            elif padding:
+                out.append(padding)
+        self.pdusOut += 1
+        self.queued += length + 48
+        if self.queued >= BATCH:
+            self.push()
+
+    def push(self) -> None:
+        """Send before the turn is over."""
+        self.flush()
+        self._turn -= 1
+        if self._turn <= 0 and not self.held:
+            self.held = True
+            self._later()
+
+    def flush(self) -> None:
+        """Send all that is queued."""
+        out = self.out
+        if not out:
+            return
+        self.out = []
+        queued, self.queued = self.queued, 0
+        self.bytesOut += queued
+        self._send(out)
+        if self._paused:
+            self._backlog += queued
+            if self._backlog > BACKLOG and not self._stalled:
+                self._stalled = True
+                self._stall(True)
+
+    def nextStatSN(self) -> int:
+        """The StatSN for a response."""
+        number = self.statSN
+        self.statSN = (number + 1) & MASK
+        return number
+
+    def nextTransferTag(self) -> int:
+        """A target transfer tag, never the reserved one."""
+        self._transferTag = (self._transferTag + 1) % numbers.NO_TAG
+        return self._transferTag
+
+    def discard(self, itt: int) -> None:
+        """An ended task's unsolicited data may still come."""
+        self._discarded[itt] = None
+        if len(self._discarded) > DISCARDED:
+            del self._discarded[next(iter(self._discarded))]
+
+    def discards(self, itt: int, final: bool) -> bool:
+        """Whether data with this tag belong to an ended task."""
+        if itt not in self._discarded:
+            return False
+        if final:
+            del self._discarded[itt]
+        return True
+
+    def reject(self, reason: int, chunk: Buffer, offset: int) -> None:
+        """Answer a PDU with a Reject that carries its header (RFC 7143 11.17)."""
+        self.rejects += 1
+        session = self.session
+        expCmdSN, maxCmdSN = (session.expCmdSN, session.maxCmdSN) if session else (0, 0)
+        header = layout.REJECT.pack(
+            numbers.REJECT,
+            numbers.FINAL,
+            reason,
+            48,
+            numbers.NO_TAG,
+            self.nextStatSN(),
+            expCmdSN,
+            maxCmdSN,
+            0,
+        )
+        self.put(header, bytes(chunk[offset : offset + 48]))
+
+    def loggedIn(self, session: Session) -> None:
+        """The login is complete: from the next PDU on, the full feature phase."""
+        parameters = session.parameters
+        self.session = session
+        self.login = None
+        self.maxSegment = parameters.maxSegment
+        self.headerDigest = self.framer.headerDigest = parameters.headerDigest
+        self.dataDigest = self.framer.dataDigest = parameters.dataDigest
+        self.single = min(parameters.maxSegment, parameters.maxBurst)
+        if self.headerDigest or self.dataDigest:
+            self.single = 0
+        self._handlers = fullfeature.DISCOVERY_HANDLERS if session.discovery else fullfeature.HANDLERS
+        self.node.events.loggedIn(self)
+
+    def finish(self) -> None:
+        """Take no more PDUs, and close when all is sent."""
+        self.closing = self.framer.stopped = True
+        self.flush()
+        self._close()
+
+    def loggedOut(self) -> None:
+        """The initiator has said good-bye and been answered."""
+        self._end()
+        self.node.events.loggedOut(self)
+        self.finish()
+
+    def observe(self, observer: Callable[[list[Buffer]], None]) -> None:
+        """Show what is sent to an observer."""
+        send = self._send
+
+        def both(buffers: list[Buffer]) -> None:
+            observer(buffers)
+            send(buffers)
+
+        self._send = both
+
+    # Inside
+
+    def _work(self, what: Callable[..., None], argument: object) -> None:
+        """Do a turn's work, then send once."""
+        self.corked = True
+        self._turn = TURN
+        try:
+            what(argument)
+        except RemoteError as error:
+            self.abandon(str(error))
+        except Exception as error:
+            self.node.events.surprise(error, "serving a PDU")
+            self.abandon("internal error")
+        self.corked = False
+        if self.out:
+            self.flush()
+
+    def _deliver(self, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
+        """One PDU."""
+        self.pdusIn += 1
+        try:
+            self._handlers[chunk[offset] & 0x3F](self, chunk, offset, ahs, data)
+        except RejectError as error:
+            self.reject(error.reason, chunk, offset)
+
+    def _spoilt(self, chunk: Buffer, offset: int) -> None:
+        """A PDU whose data segment failed its digest (RFC 7143 7.8)."""
+        self.pdusIn += 1
+        self.reject(numbers.REASON_DATA_DIGEST, chunk, offset)
+        if chunk[offset] & 0x3F == numbers.DATA_OUT:
+            fullfeature.spoiltDataOut(self, chunk, offset)
+
+    def _begin(self, session: Session) -> None:
+        self.held = False
+        waiting = session.waiting
+        while waiting and not self.held:
+            task = waiting.popleft()
+            if not task.aborted:
+                task.start()
+        if waiting:
+            self.held = True
+
+    def _end(self) -> None:
+        """Whatever the reason: nothing more happens here."""
+        self.ended = self.closing = self.framer.stopped = True
+        session = self.session
+        if session is not None and session.connection is self:
+            session.end()

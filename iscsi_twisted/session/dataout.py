@@ -1,0 +1,202 @@
+# -*- test-case-name: tests.session.test_dataout -*-
+"""The initiator's data: immediate, unsolicited and solicited (RFC 7143 4.2.4.2, 11.7, 11.8)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from iscsi_twisted.errors import CheckCondition
+from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.wire import layout, numbers
+
+if TYPE_CHECKING:
+    from iscsi_twisted.session.task import Task
+
+
+class Burst:
+    """
+    A sequence of Data-Out PDUs that is still to come.
+
+    @ivar tag: its target transfer tag; the reserved one for unsolicited data.
+    @ivar end: the buffer offset at which it ends.
+    @ivar dataSN: of the next PDU in it.
+    """
+
+    __slots__ = ("dataSN", "end", "tag")
+
+    def __init__(self, tag: int, end: int) -> None:
+        self.tag = tag
+        self.end = end
+        self.dataSN = 0
+
+
+class DataOut:
+    """
+    Collects the data of one task, in order, and asks for what does not come by itself.
+
+    @ivar unsolicited: the initiator still sends data that nobody asked for.
+    @ivar wanted: bytes that the unit asked for (which may be more than the initiator has).
+    """
+
+    __slots__ = (
+        "_arguments",
+        "_asked",
+        "_bursts",
+        "_fault",
+        "_pieces",
+        "_queued",
+        "_r2tSN",
+        "_received",
+        "_reserved",
+        "_target",
+        "_task",
+        "_then",
+        "unsolicited",
+        "wanted",
+    )
+
+    def __init__(self, task: Task, immediate: Buffer) -> None:
+        self._task = task
+        self._pieces: list[Buffer] = [immediate] if immediate else []
+        self._received = len(immediate)
+        self._asked = self._received
+        self._bursts: deque[Burst] = deque()
+        self._fault: int | None = None
+        self._r2tSN = 0
+        self._reserved = 0
+        self._queued = False
+        self._target = 0
+        self._then: Callable[..., None] | None = None
+        self._arguments: tuple[Any, ...] = ()
+        self.wanted = 0
+        self.unsolicited = False
+
+    def expectUnsolicited(self, limit: int) -> None:
+        """Unsolicited Data-Out follow the command, up to this buffer offset."""
+        self.unsolicited = True
+        self._bursts.append(Burst(numbers.NO_TAG, limit))
+
+    def want(self, length: int, then: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        """See L{iscsi_twisted.interfaces.ITask.receive}."""
+        task = self._task
+        self.wanted = length
+        self._target = min(length, task.expected) if task.flags & numbers.WRITE else 0
+        if self._received == self._target and not self._bursts and self._fault is None:
+            # All of it came with the command.
+            pieces = self._pieces
+            then(task, pieces[0] if pieces else b"", *arguments)
+            return
+        self._then, self._arguments = then, arguments
+        if not self._bursts:
+            self._solicit()
+
+    def refuse(self, code: int) -> None:
+        """End the task with this iSCSI condition, when no more of its data are on their way."""
+        self._fault = code
+        if not self._bursts:
+            self._deliver()
+
+    def data(self, ttt: int, flags: int, dataSN: int, offset: int, data: Buffer) -> None:
+        """A Data-Out PDU for this task."""
+        burst = next((b for b in self._bursts if b.tag == ttt), None)
+        if burst is None:
+            # Not a sequence that is open.  An initiator that is right never sends this; drop it.
+            return
+        if burst is not self._bursts[0] or dataSN != burst.dataSN or offset != self._received:
+            # A PDU is missing or out of order (RFC 7143 7.9); data in order were negotiated.
+            self._fault = self._fault or numbers.PROTOCOL_SERVICE_CRC_ERROR
+        elif offset + len(data) > burst.end:
+            self._fault = self._fault or numbers.INCORRECT_AMOUNT_OF_DATA
+        burst.dataSN = dataSN + 1
+        if self._fault is None and data:
+            self._pieces.append(data)
+            self._received += len(data)
+        if flags & numbers.FINAL:
+            self._finished(burst)
+
+    def spoilt(self, ttt: int, flags: int, dataSN: int) -> None:
+        """A Data-Out PDU for this task failed its data digest (RFC 7143 7.8)."""
+        self._fault = numbers.PROTOCOL_SERVICE_CRC_ERROR
+        self._pieces.clear()
+        self.data(ttt, flags, dataSN, 0, b"")
+
+    def _finished(self, burst: Burst) -> None:
+        """The last PDU of a sequence has come."""
+        self._bursts.remove(burst)
+        if burst.tag == numbers.NO_TAG:
+            self.unsolicited = False
+            self._asked = self._received
+        elif self._received != burst.end:
+            self._fault = self._fault or numbers.INCORRECT_AMOUNT_OF_DATA
+        if self._then is not None and (self._fault is not None or self._received >= self._target):
+            if not self._bursts:
+                self._deliver()
+        elif not self._task.aborted and self._then is not None:
+            self._solicit()
+
+    def _solicit(self) -> None:
+        """Ask for what is missing, as soon as there is room for it."""
+        if self._fault is not None or self._received >= self._target:
+            self._deliver()
+            return
+        if not self._reserved:
+            count = self._target - self._received
+            self._queued = True
+            if not self._task.session.solicited.take(count, self._reservedLater):
+                return
+            self._queued = False
+            self._reserved = count
+        self._ask()
+
+    def _reservedLater(self) -> None:
+        self._queued = False
+        self._reserved = self._target - self._received
+        self._ask()
+        if not self._task.connection.corked:
+            self._task.connection.flush()
+
+    def _ask(self) -> None:
+        """Send as many R2Ts as may be outstanding (RFC 7143 11.8)."""
+        task = self._task
+        connection, session = task.connection, task.session
+        parameters = session.parameters
+        while self._asked < self._target and len(self._bursts) < parameters.maxOutstandingR2T:
+            length = min(parameters.maxBurst, self._target - self._asked)
+            tag = connection.nextTransferTag()
+            header = layout.R2T.pack(
+                numbers.R2T, numbers.FINAL, 0, task.lunField, task.itt, tag, connection.statSN,
+                session.expCmdSN, session.maxCmdSN, self._r2tSN, self._asked, length,
+            )  # fmt: skip
+            connection.put(header)
+            self._r2tSN += 1
+            self._asked += length
+            self._bursts.append(Burst(tag, self._asked))
+
+    def _deliver(self) -> None:
+        """All is there, or something went wrong with it: over to the unit."""
+        task, then, arguments = self._task, self._then, self._arguments
+        self._then = None
+        pieces, self._pieces = self._pieces, []
+        try:
+            if self._fault is not None:
+                raise CheckCondition(numbers.ABORTED_COMMAND, self._fault)
+            assert then is not None
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if len(data) > self._target:
+                data = memoryview(data)[: self._target]
+            then(task, data, *arguments)
+        except Exception as error:
+            task.unit.failed(task, error)
+
+    def give(self) -> None:
+        """The task has ended: return what it had reserved."""
+        self._pieces.clear()
+        self._then = None
+        reserved, self._reserved = self._reserved, 0
+        if reserved:
+            self._task.session.solicited.give(reserved)
+        elif self._queued:
+            self._queued = False
+            self._task.session.solicited.forget(self._reservedLater)

@@ -1,0 +1,79 @@
+# -*- test-case-name: tests.session.test_discovery -*-
+"""Text keys in full feature phase, SendTargets first of all (RFC 7143 appendix C)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from iscsi_twisted.session.keys import KEYS, NOT_UNDERSTOOD, REJECT
+from iscsi_twisted.session.names import normalise
+from iscsi_twisted.session.node import Target
+from iscsi_twisted.session.parameters import MAX_RECEIVE
+
+if TYPE_CHECKING:
+    from iscsi_twisted.session.connection import Connection
+
+Pairs = list[tuple[str, str]]
+
+
+def answer(connection: Connection, pairs: Pairs) -> Pairs:
+    """The answer to the pairs of one text request."""
+    answers: Pairs = []
+    for name, value in pairs:
+        if name == "SendTargets":
+            answers += _sendTargets(connection, value)
+        elif name == "MaxRecvDataSegmentLength":
+            answers += _segment(connection, value)
+        elif name not in KEYS:
+            answers.append((name, NOT_UNDERSTOOD))
+        elif not KEYS[name].fullFeature:
+            answers.append((name, REJECT))
+    return answers
+
+
+def _segment(connection: Connection, value: str) -> Pairs:
+    """The initiator declares anew how much it takes at a time (13.12)."""
+    length = KEYS["MaxRecvDataSegmentLength"].parse(value)
+    if length is None or connection.session is None:
+        return [("MaxRecvDataSegmentLength", REJECT)]
+    connection.maxSegment = int(length)
+    if connection.single:
+        connection.single = min(connection.maxSegment, connection.session.parameters.maxBurst)
+    return [("MaxRecvDataSegmentLength", str(MAX_RECEIVE))]
+
+
+def _sendTargets(connection: Connection, value: str) -> Pairs:
+    """
+    The targets that were asked for: C{All} (in a discovery session only), a name, or nothing for
+    the session's own target.
+    """
+    session = connection.session
+    assert session is not None
+    if value == "All":
+        if not session.discovery:
+            return [("SendTargets", REJECT)]
+        return [
+            pair
+            for target in connection.node.visible(connection.peer)
+            for pair in _record(connection, target)
+        ]
+    wanted = normalise(value) if value else session.target.name if session.target else None
+    if wanted is None:
+        return [("SendTargets", REJECT)]
+    if session.target is not None and wanted != session.target.name:
+        return []
+    target = connection.node.targets.get(wanted)
+    if target is None or not target.policy.admits(connection.peer.address):
+        return []
+    return list(_record(connection, target))
+
+
+def _record(connection: Connection, target: Target) -> Iterator[tuple[str, str]]:
+    """One target and where it is reached."""
+    yield "TargetName", target.name
+    if target.alias:
+        yield "TargetAlias", target.alias
+    address = connection.portal.advertised or connection.peer.local
+    if address is not None:
+        yield "TargetAddress", f"{address},{connection.portal.tag}"

@@ -1,0 +1,139 @@
+# -*- test-case-name: tests.session.test_management -*-
+"""Task management (RFC 7143 11.5, 11.6; SAM-5 chapter 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session.session import Session
+from iscsi_twisted.wire import layout, numbers
+from iscsi_twisted.wire.serial import MASK, distance
+
+if TYPE_CHECKING:
+    from iscsi_twisted.session.connection import Connection
+
+COMMANDS_CLEARED: Final = 0x2F00
+"""Unit attention: commands cleared by another initiator (SAM-5 5.14)."""
+DEVICE_RESET: Final = 0x2903
+"""Unit attention: bus device reset function occurred."""
+
+NAMES: Final = {
+    numbers.ABORT_TASK: "abort task",
+    numbers.ABORT_TASK_SET: "abort task set",
+    numbers.CLEAR_ACA: "clear ACA",
+    numbers.CLEAR_TASK_SET: "clear task set",
+    numbers.LOGICAL_UNIT_RESET: "logical unit reset",
+    numbers.TARGET_WARM_RESET: "target warm reset",
+    numbers.TARGET_COLD_RESET: "target cold reset",
+}
+
+
+def manage(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
+    """Task Management Function Request."""
+    _, flags, _, lunField, itt, referenced, cmdSN, _, refCmdSN, _ = layout.TASK_MANAGEMENT_REQUEST.unpack(
+        chunk, offset
+    )
+    session = connection.session
+    assert session is not None and session.target is not None
+    function = flags & 0x7F
+    if function == numbers.ABORT_TASK:
+        response = _abortTask(session, lunField, referenced, cmdSN, refCmdSN)
+    elif function in _ON_UNIT:
+        response = _onUnit(session, function, lunField)
+    elif function in (numbers.TARGET_WARM_RESET, numbers.TARGET_COLD_RESET):
+        response = _onTarget(session, function)
+    elif function == numbers.TASK_REASSIGN:
+        response = numbers.REASSIGN_NOT_SUPPORTED
+    else:
+        response = numbers.FUNCTION_NOT_SUPPORTED
+    header = layout.TASK_MANAGEMENT_RESPONSE.pack(
+        numbers.TASK_MANAGEMENT_RESPONSE, numbers.FINAL, response, 0, itt,
+        connection.nextStatSN(), session.expCmdSN, session.maxCmdSN,
+    )  # fmt: skip
+    connection.put(header)
+    if function == numbers.TARGET_COLD_RESET:
+        _dropAll(session)
+
+
+def _abortTask(session: Session, lunField: bytes, referenced: int, cmdSN: int, refCmdSN: int) -> int:
+    """ABORT TASK (RFC 7143 11.5.1, 11.6.1)."""
+    task = session.tasks.get(referenced)
+    if task is not None:
+        if task.lunField != lunField:
+            return numbers.NO_SUCH_TASK
+        task.abort()
+        return numbers.FUNCTION_COMPLETE
+    # A command that has not come yet: count it as received and aborted.
+    if session.expects(refCmdSN) and distance(refCmdSN, cmdSN) > 0:
+        _skip(session, refCmdSN)
+        return numbers.FUNCTION_COMPLETE
+    return numbers.NO_SUCH_TASK
+
+
+def _skip(session: Session, cmdSN: int) -> None:
+    """The command with this number will not be carried out."""
+    session.early.pop(cmdSN, None)
+    if cmdSN == session.expCmdSN:
+        session.expCmdSN = (cmdSN + 1) & MASK
+        session.release()
+
+
+def _onUnit(session: Session, function: int, lunField: bytes) -> int:
+    """Functions on one logical unit."""
+    target = session.target
+    assert target is not None
+    lun, unit = target.addressed(lunField)
+    if unit is target.absent:
+        return numbers.NO_SUCH_LUN
+    if function == numbers.CLEAR_ACA:
+        # No ACA condition is ever established (NORMACA is 0), so there is none to clear.
+        return numbers.FUNCTION_COMPLETE
+    if function == numbers.ABORT_TASK_SET:
+        _abort([session], lun)
+        return numbers.FUNCTION_COMPLETE
+    others = [other for other in target.sessions.values() if other is not session]
+    _abort([session], lun)
+    if function == numbers.CLEAR_TASK_SET:
+        for other in others:
+            if _abort([other], lun) and other.nexus is not None:
+                unit.attention(COMMANDS_CLEARED, nexus=other.nexus)
+    else:
+        _abort(others, lun)
+        unit.reset(DEVICE_RESET)
+    session.node.events.reset(session, NAMES[function], lun)
+    return numbers.FUNCTION_COMPLETE
+
+
+_ON_UNIT: Final = frozenset(
+    (numbers.ABORT_TASK_SET, numbers.CLEAR_ACA, numbers.CLEAR_TASK_SET, numbers.LOGICAL_UNIT_RESET)
+)
+
+
+def _abort(sessions: Iterable[Session], lun: int) -> int:
+    """Abort the tasks of these sessions on one unit; how many there were."""
+    tasks = [task for session in sessions for task in session.tasks.values() if task.lun == lun]
+    for task in tasks:
+        task.abort()
+    return len(tasks)
+
+
+def _onTarget(session: Session, function: int) -> int:
+    """Reset all units (RFC 7143 11.5.1)."""
+    target = session.target
+    assert target is not None
+    for other in list(target.sessions.values()):
+        other.abortAll()
+    for unit in target.units.values():
+        unit.reset(DEVICE_RESET)
+    session.node.events.reset(session, NAMES[function], None)
+    return numbers.FUNCTION_COMPLETE
+
+
+def _dropAll(session: Session) -> None:
+    """A cold reset ends all connections to the target."""
+    assert session.target is not None
+    for other in list(session.target.sessions.values()):
+        if other.connection is not None:
+            other.connection.abandon("target cold reset")

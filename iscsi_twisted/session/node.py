@@ -1,0 +1,245 @@
+# -*- test-case-name: tests.session.test_node -*-
+"""The target side's standing objects: the node with its targets, portals, and nexuses (RFC 7143 4.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import attrs
+from zope.interface import implementer
+
+from iscsi_twisted.errors import CheckCondition, LoginError
+from iscsi_twisted.interfaces import IAccessPolicy, ILogicalUnit, INexus
+from iscsi_twisted.session.names import normalise
+from iscsi_twisted.wire import numbers
+
+if TYPE_CHECKING:
+    from iscsi_twisted.session.connection import Connection
+    from iscsi_twisted.session.session import Session
+
+LUNS_CACHED: Final = 256
+"""Forms of LUN fields that a session remembers; any more are decoded each time."""
+
+SOLICITED: Final = 512 << 20
+"""Bytes solicited by all sessions: enough for 16 that each write with all they are allowed."""
+
+
+class Events(Protocol):
+    """What the sans-IO core tells of: the life of connections, never a single I/O."""
+
+    def loggedIn(self, connection: Connection) -> None: ...
+
+    def loggedOut(self, connection: Connection) -> None: ...
+
+    def lost(self, connection: Connection, reason: str) -> None: ...
+
+    def refused(self, connection: Connection, status: int, reason: str) -> None: ...
+
+    def reset(self, session: Session, function: str, lun: int | None) -> None: ...
+
+    def surprise(self, error: BaseException, doing: str) -> None: ...
+
+
+@attrs.frozen
+class Portal:
+    """
+    One network portal: an address at which a portal group is reached (RFC 7143 4.4.1).
+
+    @ivar tag: target portal group tag.
+    @ivar advertised: C{host:port} that initiators are told instead of the address they came to, or None.
+    """
+
+    tag: int = 1
+    advertised: str | None = None
+
+
+@attrs.frozen
+class Peer:
+    """
+    Where a connection comes from, as the transport tells it.
+
+    @ivar address: IPv4 or IPv6 address, or None (a UNIX socket).
+    @ivar text: for people.
+    @ivar local: C{host:port} of our end, IPv6 in brackets; None where that means nothing.
+    """
+
+    address: str | None
+    text: str
+    local: str | None
+
+
+@implementer(INexus)
+class Nexus:
+    """See L{INexus}."""
+
+    __slots__ = ("initiatorName", "isid", "portalGroupTag", "readOnly", "targetName")
+
+    def __init__(self, initiatorName: str, isid: bytes, targetName: str, tag: int, readOnly: bool) -> None:
+        self.initiatorName = initiatorName
+        self.isid = isid
+        self.targetName = targetName
+        self.portalGroupTag = tag
+        self.readOnly = readOnly
+
+    @property
+    def key(self) -> tuple[str, bytes, int]:
+        """What makes two sessions the same nexus of one target (RFC 7143 4.4.3)."""
+        return self.initiatorName, self.isid, self.portalGroupTag
+
+
+class Target:
+    """
+    One iSCSI target: its name, its units, its sessions.
+
+    @ivar name: iSCSI name, in normal form.
+    @ivar alias: TargetAlias, or an empty string.
+    @ivar policy: who may come.
+    @ivar readOnly: nexuses of this target may not write.
+    @ivar units: logical units by number.
+    @ivar absent: answers for numbers that have no unit.
+    @ivar sessions: normal sessions by nexus.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        policy: IAccessPolicy,
+        units: dict[int, Any],
+        absent: Any,
+        decodeLUN: Callable[[bytes], int],
+        *,
+        alias: str = "",
+        readOnly: bool = False,
+    ) -> None:
+        """
+        @param decodeLUN: from the eight bytes of a LUN field to a number; raises
+            L{CheckCondition} for addressing methods that are not understood.
+        """
+        self.name = normalise(name)
+        self.alias = alias
+        self.policy = policy
+        self.readOnly = readOnly
+        self.units: dict[int, ILogicalUnit] = units
+        self.absent: ILogicalUnit = absent
+        self.sessions: dict[tuple[str, bytes, int], Session] = {}
+        self._decodeLUN = decodeLUN
+        self._lastTSIH = 0
+
+    def addressed(self, field: bytes) -> tuple[int, ILogicalUnit]:
+        """The number and the unit that the LUN field of a PDU names."""
+        try:
+            lun = self._decodeLUN(field)
+        except CheckCondition:
+            return -1, self.absent
+        return lun, self.units.get(lun, self.absent)
+
+    def nextTSIH(self) -> int:
+        """A session handle that none of this target's sessions has, never 0 (RFC 7143 4.4.3.2)."""
+        taken = {session.tsih for session in self.sessions.values()}
+        while True:
+            self._lastTSIH = self._lastTSIH % 0xFFFF + 1
+            if self._lastTSIH not in taken:
+                return self._lastTSIH
+
+
+class Budget:
+    """
+    Bytes that may be solicited at one time; whoever finds none left waits for its turn.
+
+    @ivar limit: bytes.
+    @ivar used: bytes.
+    """
+
+    __slots__ = ("_parent", "_waiting", "limit", "used")
+
+    def __init__(self, limit: int, parent: Budget | None = None) -> None:
+        """
+        @param parent: a wider budget that these bytes are part of.
+        """
+        self.limit = limit
+        self.used = 0
+        self._parent = parent
+        self._waiting: dict[Callable[[], None], int] = {}
+
+    def take(self, count: int, later: Callable[[], None]) -> bool:
+        """
+        Reserve bytes.
+
+        @param later: called once these bytes have been reserved after all.
+        @return: whether they are reserved now.
+        """
+        if self._waiting or not self._fits(count):
+            self._waiting[later] = count
+            return False
+        self.used += count
+        return self._parent is None or self._parent.take(count, later)
+
+    def give(self, count: int) -> None:
+        """Return bytes, and let those that wait go on."""
+        self.used -= count
+        if self._parent is not None:
+            self._parent.give(count)
+        self._admit()
+
+    def forget(self, later: Callable[[], None]) -> None:
+        """What was to be reserved for this is not wanted any more."""
+        if self._waiting.pop(later, None) is None and self._parent is not None:
+            self.used -= self._parent._waiting.get(later, 0)
+            self._parent.forget(later)
+        self._admit()
+
+    def _fits(self, count: int) -> bool:
+        # One request beyond the limit goes alone rather than never.
+        return self.used + count <= self.limit or not self.used
+
+    def _admit(self) -> None:
+        while self._waiting:
+            later, count = next(iter(self._waiting.items()))
+            if not self._fits(count):
+                return
+            del self._waiting[later]
+            self.used += count
+            if self._parent is None or self._parent.take(count, later):
+                later()
+
+
+class Node:
+    """
+    All targets of one network entity, and the bounds that its sessions share.
+
+    @ivar targets: by name.
+    @ivar maxSessions: how many sessions there may be; 0 for no limit.
+    @ivar depth: commands that one session may have outstanding (its CmdSN window).
+    @ivar solicited: bounds what all sessions together have solicited.
+    @ivar sessions: all sessions, discovery too.
+    """
+
+    def __init__(self, events: Events, *, maxSessions: int = 0, depth: int = 128) -> None:
+        self.targets: dict[str, Target] = {}
+        self.events = events
+        self.maxSessions = maxSessions
+        self.depth = depth
+        self.solicited = Budget(SOLICITED)
+        self.sessions: set[Session] = set()
+
+    def add(self, target: Target) -> None:
+        """Serve one target more."""
+        self.targets[target.name] = target
+
+    def find(self, name: str, peer: Peer) -> Target:
+        """
+        The target that a login names.
+
+        @raise LoginError: if there is none, or not for this peer.
+        """
+        target = self.targets.get(normalise(name))
+        if target is None:
+            raise LoginError(numbers.NOT_FOUND, "there is no such target")
+        if not target.policy.admits(peer.address):
+            raise LoginError(numbers.AUTHORIZATION_FAILURE, f"the netmask of {target.name} does not admit it")
+        return target
+
+    def visible(self, peer: Peer) -> Iterator[Target]:
+        """The targets that this peer may log in to."""
+        return (target for target in self.targets.values() if target.policy.admits(peer.address))

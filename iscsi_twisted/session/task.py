@@ -1,0 +1,189 @@
+# -*- test-case-name: tests.session.test_task -*-
+"""A SCSI task in a session: from the command PDU to its response (RFC 7143 11.3, 11.4, 11.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from zope.interface import implementer
+
+from iscsi_twisted.interfaces import Buffer, ILogicalUnit, INexus, ITask
+from iscsi_twisted.session import datain
+from iscsi_twisted.session.dataout import DataOut
+from iscsi_twisted.wire import layout, numbers
+from iscsi_twisted.wire.serial import MASK
+
+if TYPE_CHECKING:
+    from iscsi_twisted.session.connection import Connection
+    from iscsi_twisted.session.session import Session
+
+_packDataIn = layout.DATA_IN.pack
+_DATA_IN = numbers.DATA_IN
+_GOOD_AND_FINAL = numbers.FINAL | numbers.STATUS
+_NO_TAG = numbers.NO_TAG
+
+
+@implementer(ITask)
+class Task:
+    """
+    See L{ITask}.
+
+    @ivar itt: initiator task tag.
+    @ivar flags: the second byte of the command PDU.
+    @ivar expected: the expected data transfer length of the PDU, in bytes.
+    @ivar immediate: the command was outside the CmdSN window.
+    @ivar dataOut: what has come of the initiator's data; None unless it may send any.
+    @ivar done: the unit has ended it.
+    """
+
+    __slots__ = (
+        "aborted",
+        "cdb",
+        "connection",
+        "dataOut",
+        "done",
+        "expected",
+        "flags",
+        "immediate",
+        "itt",
+        "lun",
+        "lunField",
+        "nexus",
+        "operation",
+        "session",
+        "unit",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        session: Session,
+        immediate: bool,
+        flags: int,
+        lunField: bytes,
+        itt: int,
+        expected: int,
+        cdb: bytes,
+        lun: int,
+        unit: ILogicalUnit,
+    ) -> None:
+        self.connection = connection
+        self.session = session
+        self.nexus: INexus = session.nexus  # type: ignore[assignment]
+        self.immediate = immediate
+        self.flags = flags
+        self.lunField = lunField
+        self.itt = itt
+        self.expected = expected
+        self.cdb = cdb
+        self.lun = lun
+        self.unit = unit
+        self.aborted = False
+        self.done = False
+        self.operation: Any = None
+        self.dataOut: DataOut | None = None
+
+    @property
+    def attribute(self) -> int:
+        """Task attribute (RFC 7143 11.3.1)."""
+        return self.flags & numbers.ATTRIBUTE_MASK
+
+    def start(self) -> None:
+        """Let the unit begin."""
+        try:
+            self.unit.execute(self)
+        except Exception as error:
+            self.unit.failed(self, error)
+
+    def complete(self, data: Buffer = b"") -> None:
+        """End with GOOD status and this Data-In."""
+        connection = self.connection
+        length = len(data)
+        if (
+            length != self.expected
+            or not 0 < length <= connection.single
+            or length & 3
+            or not self.flags & numbers.READ
+            or self.aborted
+            or self.immediate
+        ):
+            self._end(0, data, b"")
+            return
+        # The ordinary read: one Data-In that carries all the data and the status.
+        session = self.session
+        self.done = True
+        del session.tasks[self.itt]
+        session.maxCmdSN = maxCmdSN = (session.maxCmdSN + 1) & MASK
+        statSN = connection.statSN
+        connection.statSN = (statSN + 1) & MASK
+        header = _packDataIn(
+            _DATA_IN,
+            _GOOD_AND_FINAL,
+            0,
+            length,
+            self.lunField,
+            self.itt,
+            _NO_TAG,
+            statSN,
+            session.expCmdSN,
+            maxCmdSN,
+            0,
+            0,
+            0,
+        )
+        connection.out += (header, data)
+        connection.pdusOut += 1
+        connection.queued += length + 48
+        if connection.queued > 0xFFFFF or not connection.corked:
+            connection.push()
+
+    def fail(self, status: int, sense: bytes = b"") -> None:
+        """End with another status, and sense data for CHECK CONDITION."""
+        self._end(status, b"", sense)
+
+    def receive(self, length: int, then: Callable[..., None], *arguments: Any) -> None:
+        """Fetch the Data-Out; see L{ITask.receive}."""
+        dataOut = self.dataOut
+        if dataOut is None:
+            dataOut = self.dataOut = DataOut(self, b"")
+        dataOut.want(length, then, arguments)
+
+    def _end(self, status: int, data: Buffer, sense: bytes) -> None:
+        """Every way to end but the ordinary read."""
+        if self.done:
+            return
+        self.done = True
+        dataOut = self.dataOut
+        if not self.immediate:
+            self.session.release()
+        elif not self.aborted:
+            self.session.immediates -= 1
+        if self.aborted:
+            if dataOut is not None:
+                dataOut.give()
+            return
+        del self.session.tasks[self.itt]
+        datain.respond(self, status, data, sense)
+        if dataOut is not None:
+            dataOut.give()
+            if dataOut.unsolicited:
+                self.connection.discard(self.itt)
+        if not self.connection.corked:
+            self.connection.flush()
+
+    def abort(self) -> None:
+        """
+        Send nothing more for this task.
+
+        If its device is still at work, its place in the window is given back when that ends.
+        """
+        if self.aborted or self.done:
+            return
+        self.aborted = True
+        self.session.tasks.pop(self.itt, None)
+        if self.immediate:
+            self.session.immediates -= 1
+        self.unit.abort(self)
+        if self.operation is None:
+            self._end(0, b"", b"")

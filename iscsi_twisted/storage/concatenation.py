@@ -1,0 +1,153 @@
+# -*- test-case-name: tests.storage.test_concatenation -*-
+"""Devices one after another (the FAQ's RAID0)."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from itertools import accumulate, chain
+from math import lcm
+from typing import Any, TypeVar
+
+from twisted.python.failure import Failure
+
+from iscsi_twisted.errors import DeviceError
+from iscsi_twisted.interfaces import Buffer, Capabilities, Pending
+from iscsi_twisted.storage.device import checkRange
+from iscsi_twisted.storage.members import Composition
+from iscsi_twisted.storage.pending import attempt, gather, ifLater, nothing, whenDone
+
+T = TypeVar("T")
+
+
+class Concatenation(Composition):
+    """
+    The members one after another; their sizes may differ, and are those that they had when they were opened.
+
+    What lies within one member goes straight to it.  What spans several is split, runs on them at the same
+    time, and is done when all parts are.
+    """
+
+    def __init__(self, members: Iterable[Any]) -> None:
+        super().__init__(members)
+        self._starts: list[int] = [0]
+        self._ends: list[int] = [0]
+        self._reads = [member.read for member in self.members]
+        self._writes = [member.write for member in self.members]
+
+    def opened(self) -> None:
+        """@raise DeviceError: if a member begins or ends within a block."""
+        self._ends = list(accumulate(member.size for member in self.members))
+        self._starts = [0] + self._ends[:-1]
+        self.size = self._ends[-1]
+        self.blockSize = lcm(*(member.blockSize for member in self.members))
+        for member in self.members:
+            if member.size % self.blockSize:
+                raise DeviceError(
+                    f"{member}: {member.size} bytes are no multiple of the block size, {self.blockSize}"
+                )
+
+    def capabilities(self) -> Capabilities:
+        """Zeroing must be cheap in every member to be called cheap; storage may come back from some alone."""
+        each = [member.capabilities() for member in self.members]
+        return Capabilities(
+            readOnly=any(one.readOnly for one in each),
+            volatileCache=any(one.volatileCache for one in each),
+            discard=any(one.discard for one in each),
+            zero=all(one.zero for one in each),
+            allocated=any(one.allocated for one in each),
+            discardZeroes=all(one.discard and one.discardZeroes for one in each),
+            rotational=any(one.rotational for one in each),
+        )
+
+    def read(self, offset: int, length: int) -> Buffer | Pending:
+        index = bisect_right(self._starts, offset) - 1
+        if 0 <= offset <= offset + length <= self._ends[index]:
+            return self._at(index, self._reads[index], offset, length)
+        return whenDone(self._spread("read", offset, length), b"".join)
+
+    def write(self, offset: int, data: Buffer) -> Pending | None:
+        index = bisect_right(self._starts, offset) - 1
+        if 0 <= offset <= offset + len(data) <= self._ends[index]:
+            return self._at(index, self._writes[index], offset, data)
+        whole = memoryview(data)
+        parts = [
+            attempt(
+                self._at,
+                index,
+                self.members[index].write,
+                first,
+                whole[first - offset : first - offset + count],
+            )
+            for index, first, count in self._parts(offset, len(data))
+        ]
+        return whenDone(gather(parts), nothing)
+
+    def flush(self) -> Pending | None:
+        """All members: they do not tell what they have to flush."""
+        return whenDone(gather([attempt(member.flush) for member in self.members]), nothing)
+
+    def discard(self, offset: int, length: int) -> Pending | None:
+        return whenDone(self._spread("discard", offset, length), nothing)
+
+    def zero(self, offset: int, length: int, unmap: bool) -> Pending | None:
+        return whenDone(self._spread("zero", offset, length, unmap), nothing)
+
+    def allocated(self, offset: int, length: int) -> list[tuple[int, bool]] | Pending:
+        return whenDone(self._spread("allocated", offset, length), _chained)
+
+    def _parts(self, offset: int, length: int) -> list[tuple[int, int, int]]:
+        """
+        How a range lies on the members.
+
+        @return: the member's index, the first byte (of this device) and the number of bytes of each part.
+        """
+        checkRange(self.size, offset, length)
+        parts = []
+        index = bisect_right(self._starts, offset) - 1
+        end = offset + length
+        while offset < end:
+            count = min(end, self._ends[index]) - offset
+            if count:
+                parts.append((index, offset, count))
+            offset += count
+            index += 1
+        return parts
+
+    def _spread(self, operation: str, offset: int, length: int, *arguments: Any) -> list[Any] | Pending:
+        """Do the same to every part of a range."""
+        return gather(
+            [
+                attempt(self._at, index, getattr(self.members[index], operation), first, count, *arguments)
+                for index, first, count in self._parts(offset, length)
+            ]
+        )
+
+    def _at(self, index: int, method: Callable[..., T], offset: int, *arguments: Any) -> T:
+        """
+        Call a member's method.
+
+        @param offset: of this device; so is that in an error.
+        """
+        start = self._starts[index]
+        try:
+            result = method(offset - start, *arguments)
+        except DeviceError as error:
+            _shift(error, start)
+            raise
+        return ifLater(result, _shifted, start)
+
+
+def _chained(runs: list[list[tuple[int, bool]]]) -> list[tuple[int, bool]]:
+    return list(chain.from_iterable(runs))
+
+
+def _shift(error: DeviceError, start: int) -> None:
+    if error.offset is not None:
+        error.offset += start
+
+
+def _shifted(start: int, failure: Failure) -> Failure:
+    if isinstance(failure.value, DeviceError):
+        _shift(failure.value, start)
+    return failure

@@ -1,0 +1,320 @@
+# -*- test-case-name: tests.storage.test_extent -*-
+"""
+A range of a file, or of a block device node, as a block device.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from iscsi_twisted.errors import DeviceError, LocalError, NotReady, WriteProtected
+from iscsi_twisted.interfaces import Buffer, Capabilities, Pending
+from iscsi_twisted.storage.device import BlockDevice, checkRange, outOfRange
+from iscsi_twisted.storage.opening import Opening
+from iscsi_twisted.storage.openrange import OpenRange
+from iscsi_twisted.storage.pace import QUICK, Never, Pace, Trust
+from iscsi_twisted.storage.threads import Operation, Pool, ThreadReactor, Threads
+
+_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
+
+_NEVER: Final = Never()
+
+
+class FileExtent(BlockDevice):
+    """
+    A range of a regular file or a block device node.
+
+    Where things run: reads and writes of a file inline while that is quick, else in threads (L{Pace},
+    L{Trust}); flushes, discards, zeroing, the search for holes, writes without a write cache and all I/O of
+    block device nodes in threads, always.  Whatever goes wrong inline, a thread does again and tells.
+
+    Order: operations that are pending at the same time run side by side, and a later one may
+    be inline while an earlier one is in a thread: so of two pending writes to the same bytes either may win.
+    What has completed has been applied: a read that begins then sees it, and a flush makes it durable.
+
+    @ivar path: the file's name as it was given.
+    @ivar start: the first byte of the range.
+    @ivar size: bytes; with C{length} None known once the extent is open.
+    @ivar unlocked: the file system has no locks, so nothing keeps others from using the range.
+    @ivar reads: completed reads, and so on; C{threaded} counts the calls that went to threads, C{errors}
+        the operations that failed.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        start: int = 0,
+        length: int | None = None,
+        *,
+        readOnly: bool = False,
+        reactor: ThreadReactor,
+        threadPool: Pool | None = None,
+        writeCache: bool = True,
+        create: bool = True,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        """
+        @param length: bytes; None for 'to the end of the file'.
+        @param readOnly: open for reading only: nothing is created or grown.
+        @param reactor: to which threads hand their results.
+        @param threadPool: a pool that the caller starts and stops; None for threads of the extent's own.
+        @param writeCache: whether a completed write may wait for a flush to become durable; if not each
+            write waits for the medium.
+        @param create: whether a missing file is created, sparse.
+        @param clock: seconds, from any beginning.
+        """
+        if start < 0 or (length is not None and length < 1):
+            raise LocalError(f"{path}: an extent of {length} bytes from byte {start} makes no sense")
+        self.path = path
+        self.start = start
+        self.size = length or 0
+        self.unlocked = False
+        self.reads = self.bytesRead = 0
+        self.writes = self.bytesWritten = 0
+        self.flushes = self.discards = self.zeroes = 0
+        self.errors = 0
+        self._opening = Opening(path, start, length, readOnly=readOnly, create=create, durable=not writeCache)
+        self._range: OpenRange | None = None
+        self._fd = -1
+        self._clock = clock
+        self._threads = Threads(reactor, clock, threadPool)
+        self._readPace: Pace | Trust | Never = _NEVER
+        self._writePace: Pace | Never = _NEVER
+        self._changed: Callable[[], None] = _ignore
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def threaded(self) -> int:
+        """Calls that went to threads."""
+        return self._threads.count
+
+    # Life
+
+    def open(self, changed: Callable[[], None]) -> None:
+        """
+        Open and lock the range; create or grow a file that is to be written.
+
+        @raise DeviceError: in one line, what is wrong with which file, and what would be right.
+        """
+        if self._range is not None:
+            raise LocalError(f"{self.path}: is open already")
+        opened = self._opening.open()
+        self._range, self._changed = opened, changed
+        self._fd, self.size, self.unlocked = opened.fd, opened.size, not opened.locked
+        if not opened.isBlock:
+            self._readPace = Trust() if _tellsWhatIsCached(opened.fd, self.start) else Pace(self._clock)
+            if not self._opening.readOnly and not opened.durable:
+                self._writePace = Pace(self._clock)
+
+    def close(self) -> Deferred[None] | None:
+        """
+        Wait for what is running, make writes durable, and let the file and its lock go.
+
+        @raise WriteError: afterwards, if writes could not be made durable.
+        """
+        closing, self._range = self._range, None
+        if closing is None:
+            return None
+        self._readPace = self._writePace = _NEVER
+        self._fd = -1
+        changedSomething = self.writes or self.discards or self.zeroes or self.errors
+        if self._threads.running or changedSomething:
+            return Deferred.fromCoroutine(self._finish(closing, bool(changedSomething)))
+        self._letGo(closing)
+        return None
+
+    async def _finish(self, closing: OpenRange, changedSomething: bool) -> None:
+        idle = self._threads.idle()
+        if idle is not None:
+            await idle
+        try:
+            if not self._opening.readOnly:
+                await self._threads.run(closing.flush)
+        finally:
+            self._letGo(closing)
+
+    def _letGo(self, closing: OpenRange) -> None:
+        self._threads.stop()
+        closing.close()
+
+    def capabilities(self) -> Capabilities:
+        opened = self._ready()
+        punch, zero = opened.abilities
+        return Capabilities(
+            readOnly=self._opening.readOnly,
+            volatileCache=not self._opening.readOnly and not opened.durable,
+            discard=punch,
+            zero=zero,
+            allocated=not opened.isBlock,
+            discardZeroes=punch and not opened.isBlock,
+            rotational=opened.rotational,
+        )
+
+    def _ready(self) -> OpenRange:
+        if self._range is None:
+            raise NotReady(f"{self.path}: is not open")
+        return self._range
+
+    # Reading
+
+    def read(self, offset: int, length: int) -> Buffer | Pending:
+        if not 0 <= offset <= offset + length <= self.size:
+            raise outOfRange(self.size, offset, length)
+        if self._readPace.inline:
+            clock = self._clock
+            began = clock()
+            try:
+                data = os.pread(self._fd, length, self.start + offset)
+            except OSError:
+                return self._readInThread(bytearray(length), 0, offset)
+            elapsed = clock() - began
+            if elapsed > QUICK:
+                self._readPace.late(elapsed, length, self.reads)
+            if len(data) == length:
+                self.reads += 1
+                self.bytesRead += length
+                return data
+        return self._readCarefully(offset, length)
+
+    def _readCarefully(self, offset: int, length: int) -> Buffer | Pending:
+        """Read what is cached, or in a thread."""
+        self._ready()
+        pace = self._readPace
+        if not isinstance(pace, Trust):
+            if pace.mayTry(self.reads):
+                return self.read(offset, length)
+            return self._readInThread(bytearray(length), 0, offset)
+        buffer = bytearray(length)
+        try:
+            got = os.preadv(self._fd, (buffer,), self.start + offset, _NOWAIT)
+        except OSError:
+            got = 0
+        if got < length:
+            pace.missed()
+            return self._readInThread(buffer, got, offset)
+        pace.hit()
+        self.reads += 1
+        self.bytesRead += length
+        return buffer
+
+    def _readInThread(self, buffer: bytearray, got: int, offset: int) -> Pending:
+        operation = self._threads.run(self._ready().read, buffer, got, offset)
+        operation.addCallbacks(self._hasRead, self._failed, callbackArgs=(operation,))
+        return operation
+
+    def _hasRead(self, data: bytearray, operation: Operation) -> bytearray:
+        self.reads += 1
+        self.bytesRead += len(data)
+        if isinstance(self._readPace, Pace):
+            self._readPace.threaded(operation.elapsed)
+        return data
+
+    def _failed(self, failure: Failure) -> Failure:
+        if failure.check(DeviceError):
+            self.errors += 1
+        return failure
+
+    # Writing
+
+    def write(self, offset: int, data: Buffer) -> Pending | None:
+        length = len(data)
+        if not 0 <= offset <= offset + length <= self.size:
+            raise outOfRange(self.size, offset, length)
+        done = 0
+        if self._writePace.inline:
+            clock = self._clock
+            began = clock()
+            try:
+                done = os.pwrite(self._fd, data, self.start + offset)
+            except OSError:
+                return self._writeInThread(offset, data, 0)
+            elapsed = clock() - began
+            if elapsed > QUICK:
+                self._writePace.late(elapsed, length, self.writes)
+            if done == length:
+                self.writes += 1
+                self.bytesWritten += length
+                return None
+        elif self._writePace.mayTry(self.writes):
+            return self.write(offset, data)
+        return self._writeInThread(offset, data, done)
+
+    def _writeInThread(self, offset: int, data: Buffer, done: int) -> Pending:
+        operation = self._threads.run(self._writable().write, offset, data, done)
+        operation.addCallbacks(self._hasWritten, self._failed, callbackArgs=(operation, len(data)))
+        return operation
+
+    def _writable(self) -> OpenRange:
+        opened = self._ready()
+        if self._opening.readOnly:
+            raise WriteProtected(f"{self.path}: is read-only")
+        return opened
+
+    def _hasWritten(self, result: None, operation: Operation, length: int) -> None:
+        self.writes += 1
+        self.bytesWritten += length
+        self._writePace.threaded(operation.elapsed)
+
+    # All else
+
+    def flush(self) -> Pending | None:
+        """Make completed writes durable; see L{OpenRange.flush} about what happens after a failure."""
+        opened = self._ready()
+        if self._opening.readOnly:
+            return None
+        return self._alter(opened.flush, "flushes")
+
+    def discard(self, offset: int, length: int) -> Pending | None:
+        checkRange(self.size, offset, length)
+        opened = self._writable()
+        if not opened.abilities.punch or not length:
+            return None
+        return self._alter(opened.discard, "discards", offset, length)
+
+    def zero(self, offset: int, length: int, unmap: bool) -> Pending | None:
+        checkRange(self.size, offset, length)
+        return self._alter(self._writable().zero, "zeroes", offset, length, unmap)
+
+    def _alter(self, function: Callable[..., None], counter: str, *arguments: Any) -> Pending:
+        operation = self._threads.run(function, *arguments)
+        return operation.addCallbacks(
+            self._hasAltered, self._failed, callbackArgs=(counter, self._ready().abilities)
+        )
+
+    def _hasAltered(self, result: None, counter: str, before: object) -> None:
+        setattr(self, counter, getattr(self, counter) + 1)
+        if self._range is not None and self._range.abilities != before:
+            self._changed()
+
+    def allocated(self, offset: int, length: int) -> list[tuple[int, bool]] | Pending:
+        """Ask the file system; a block device is all data."""
+        checkRange(self.size, offset, length)
+        opened = self._ready()
+        if opened.isBlock:
+            return super().allocated(offset, length)
+        return self._threads.run(opened.allocated, offset, length).addErrback(self._failed)
+
+
+def _ignore() -> None:
+    """Before anybody wants to know of changes."""
+
+
+def _tellsWhatIsCached(fd: int, position: int) -> bool:
+    """Whether the file system says at once that data are not cached.  Tmpfs and NFS, for two, do not."""
+    if not _NOWAIT:
+        return False
+    try:
+        os.preadv(fd, (bytearray(1),), position, _NOWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return True

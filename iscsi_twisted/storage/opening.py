@@ -1,0 +1,227 @@
+# -*- test-case-name: tests.storage.test_opening -*-
+"""
+Opening a range of a file: every check, and not one byte written to storage that exists.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Final, NoReturn
+
+from iscsi_twisted.errors import DeviceError, InUse, NotReady, OutOfSpace, WriteProtected
+from iscsi_twisted.storage.fallocate import Abilities, probeBlocks, probeFile, queueSetting
+from iscsi_twisted.storage.locks import growing, holder, lockRange
+from iscsi_twisted.storage.openrange import OpenRange
+
+_LAST: Final = (1 << 63) - 1
+"""The number of the last byte that a file could have."""
+
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a character device",
+}
+
+_ATTEMPTS: Final = 8
+"""How often a name may appear and vanish between two looks before that is called an error."""
+
+
+class Opening:
+    """
+    One attempt to open a range.
+
+    @ivar path: the file's name as it was given.
+    @ivar start: first byte of the range.
+    @ivar length: bytes, or None for 'to the end'.
+    @ivar readOnly: never write, create or grow anything.
+    @ivar create: whether a missing file may be made.
+    @ivar durable: each write shall be on the medium when it has completed.
+    """
+
+    def __init__(
+        self, path: str, start: int, length: int | None, *, readOnly: bool, create: bool, durable: bool
+    ) -> None:
+        self.path = path
+        self.start = start
+        self.length = length
+        self.readOnly = readOnly
+        self.create = create
+        self.durable = durable
+
+    def open(self) -> OpenRange:
+        """@raise DeviceError: in one line, what is wrong with which file, and what would be right."""
+        if self.start + (self.length or 0) > _LAST:
+            raise DeviceError(f"{self.path}: the extent ends beyond what any file can hold, {_LAST} bytes")
+        fd, created = self._descriptor()
+        try:
+            return self._opened(fd)
+        except BaseException:
+            if created:
+                self._remove(fd)
+            os.close(fd)
+            raise
+
+    # The descriptor
+
+    def _descriptor(self) -> tuple[int, bool]:
+        """Open the file, or make it; whether it was made."""
+        for _ in range(_ATTEMPTS):
+            fd = self._existing()
+            if fd is not None:
+                return fd, False
+            fd = self._fresh()
+            if fd is not None:
+                return fd, True
+        raise NotReady(f"{self.path}: is a symbolic link to a file that does not exist; make that file first")
+
+    def _flags(self) -> int:
+        mode = os.O_RDONLY if self.readOnly else os.O_RDWR | (os.O_DSYNC if self.durable else 0)
+        return mode | os.O_CLOEXEC | os.O_NOCTTY
+
+    def _existing(self) -> int | None:
+        """@return: a descriptor, or None if there is no such file."""
+        try:
+            # Before it is opened: to open a FIFO waits for a writer, and to open a tape may move it.
+            self._checkKind(os.stat(self.path).st_mode)
+            return os.open(self.path, self._flags())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            self._refuse(error)
+
+    def _checkKind(self, mode: int) -> None:
+        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+            kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+            raise DeviceError(f"{self.path}: is {kind}; an extent is a regular file or a block device")
+
+    def _fresh(self) -> int | None:
+        """@return: the descriptor of a new file, or None if one has appeared."""
+        parent = os.path.dirname(self.path) or "."
+        if not os.path.isdir(parent):
+            raise NotReady(f"{self.path}: the directory {parent} does not exist; make it first")
+        if self.readOnly:
+            raise NotReady(f"{self.path}: does not exist, and what is served read-only is never created")
+        if not self.create:
+            raise NotReady(f"{self.path}: does not exist")
+        if self.length is None:
+            raise NotReady(
+                f"{self.path}: does not exist, so it has no end to go to; to create it give a length"
+            )
+        try:
+            return os.open(self.path, self._flags() | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            return None
+        except OSError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        """@raise DeviceError: saying why the file cannot be opened."""
+        if isinstance(error, DeviceError):
+            raise error
+        number = getattr(error, "errno", None)
+        wanted = "reading" if self.readOnly else "reading and writing"
+        if number in (errno.EACCES, errno.EPERM):
+            raise DeviceError(
+                f"{self.path}: no permission to open it for {wanted}; change its mode or who serves it"
+            ) from error
+        if number == errno.EROFS:
+            raise WriteProtected(
+                f"{self.path}: is on a file system that is mounted read-only; serve it read-only"
+            ) from error
+        if number == errno.ENOTDIR:
+            raise NotReady(f"{self.path}: a part of this path is a file, not a directory") from error
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            raise OutOfSpace(f"{self.path}: cannot be created: {os.strerror(number)}") from error
+        if number in (errno.ENXIO, errno.ENODEV, errno.ENOMEDIUM):
+            raise NotReady(f"{self.path}: there is no device behind this node, or no medium in it") from error
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DeviceError(f"{self.path}: cannot be opened for {wanted}: {reason}") from error
+
+    def _remove(self, fd: int) -> None:
+        """Take away the file that was made here, unless somebody uses it or has put another in its place."""
+        try:
+            if lockRange(fd, 0, 0, shared=False) and os.path.samestat(os.fstat(fd), os.lstat(self.path)):
+                os.unlink(self.path)
+        except OSError:
+            pass  # The error that is on its way says more.
+
+    # What is behind the descriptor
+
+    def _opened(self, fd: int) -> OpenRange:
+        status = os.fstat(fd)
+        self._checkKind(status.st_mode)
+        isBlock = stat.S_ISBLK(status.st_mode)
+        end = os.lseek(fd, 0, os.SEEK_END) if isBlock else status.st_size
+        size = self._size(end)
+        locked = self._lock(fd, size)
+        if self.start + size > end:
+            self._reach(fd, self.start + size, end, isBlock)
+        return OpenRange(
+            self.path,
+            fd,
+            self.start,
+            size,
+            isBlock=isBlock,
+            locked=locked,
+            durable=self.durable,
+            abilities=self._abilities(status),
+            rotational=bool(queueSetting(status.st_rdev if isBlock else status.st_dev, "rotational")),
+        )
+
+    def _size(self, end: int) -> int:
+        if self.length is not None:
+            return self.length
+        if self.start >= end:
+            raise DeviceError(
+                f"{self.path}: has {end} bytes, so nothing is left from byte {self.start} on; "
+                "start earlier, or give a length"
+            )
+        return end - self.start
+
+    def _abilities(self, status: os.stat_result) -> Abilities:
+        if self.readOnly:
+            return Abilities()
+        if stat.S_ISBLK(status.st_mode):
+            return probeBlocks(status.st_rdev)
+        return probeFile(self.path, status.st_dev)
+
+    def _lock(self, fd: int, size: int) -> bool:
+        try:
+            return lockRange(fd, self.start, size, shared=self.readOnly)
+        except BlockingIOError as error:
+            raise InUse(f"{self.path}: {self._conflict(fd, size)}") from error
+        except OSError as error:
+            raise DeviceError(f"{self.path}: cannot be locked: {error.strerror}") from error
+
+    def _conflict(self, fd: int, size: int) -> str:
+        mine = f"bytes {self.start} to {self.start + size - 1}"
+        found = holder(fd, self.start, size)
+        if found is None:
+            return f"{mine} are in use elsewhere; end that use, or give each its own range"
+        first, count, process = found
+        theirs = f"{first} to {first + count - 1}" if count else f"{first} to the end"
+        who = f"process {process}" if process > 0 else "another extent or process"
+        return f"{mine} are wanted, but {who} uses bytes {theirs}; end that use, or give each its own range"
+
+    def _reach(self, fd: int, wanted: int, end: int, isBlock: bool) -> None:
+        """Make a file long enough, without writing anything."""
+        if isBlock or self.readOnly:
+            raise DeviceError(
+                f"{self.path}: the extent ends at byte {wanted}, but there are only {end}; "
+                f"make it {wanted - end} bytes shorter"
+            )
+        try:
+            with growing(fd):
+                # Looked at again: another process may have made it longer meanwhile.
+                if os.fstat(fd).st_size < wanted:
+                    os.ftruncate(fd, wanted)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OutOfSpace(f"{self.path}: cannot grow to {wanted} bytes: {error.strerror}") from error
+            raise DeviceError(
+                f"{self.path}: cannot grow to {wanted} bytes: {error.strerror}; "
+                "its file system may not hold files of that size"
+            ) from error

@@ -1,0 +1,260 @@
+# -*- test-case-name: tests.test_tap -*-
+"""The command line of C{twistd iscsi}."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NoReturn
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from iscsi_twisted import __version__
+from iscsi_twisted.config.auths import loadAuths
+from iscsi_twisted.config.disks import fromDisks, newcomer
+from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Target
+from iscsi_twisted.config.targets import load
+from iscsi_twisted.config.tree import describe
+from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
+from iscsi_twisted.session.names import complaint, normalise
+from iscsi_twisted.target.assembly import plans, unitIdentity
+from iscsi_twisted.target.command import CommandService
+from iscsi_twisted.target.identity import Installation, defaultStateDirectory
+from iscsi_twisted.target.service import Listener
+from iscsi_twisted.target.trace import KINDS
+from iscsi_twisted.target.transport import portal
+
+TARGETS: Final = "/etc/iscsi/targets"
+AUTHS: Final = "/etc/iscsi/auths"
+PORT: Final = 3260
+BLOCK_SIZES: Final = (512, 1024, 2048, 4096, 8192)
+
+
+class Options(usage.Options):
+    """
+    Options of C{twistd iscsi}.
+
+    @ivar configuration: what is to be served, once the options have been read.
+    @ivar newcomer: nobody said what to serve.
+    """
+
+    synopsis = "[-f FILE | --disk PATH:SIZE ...] [options]"
+
+    optParameters = [
+        ["targets", "f", None, f"Extents, devices and targets.  [default: {TARGETS}]"],
+        ["auths", "a", None, f"Users and their secrets.  [default: {AUTHS}, if there is one]"],
+        ["port", "p", None, f"TCP port to listen on.  [default: {PORT}]"],
+        ["block-size", "b", "512", "Bytes of a logical block: 512, 1024, 2048, 4096 or 8192."],
+        ["max-sessions", "s", "0", "Sessions that there may be; 0 for no limit."],
+        ["target-name", "t", DEFAULT_BASE, "What the names of targets begin with that have no IQN."],
+        ["state", None, None, "Directory that keeps the identities of disks over restarts."],
+    ]
+    optFlags = [
+        ["ipv4", "4", "Listen on IPv4 only."],
+        ["ipv6", "6", "Listen on IPv6 only."],
+        ["check", None, "Read the configuration, print it with the disks' identities, and exit."],
+    ]
+
+    configuration: Configuration
+    newcomer = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"], self["disk"], self["trace"] = [], [], set()
+
+    def opt_listen(self, description: str) -> None:
+        """Endpoint to listen on, such as tcp:3260:interface=127.0.0.1; may be repeated."""
+        self["listen"].append(description)
+
+    def opt_disk(self, disk: str) -> None:
+        """PATH:SIZE of a file to serve without a targets file, such as disk0:100MB; may be repeated."""
+        self["disk"].append(disk)
+
+    def opt_trace(self, what: str) -> None:
+        """Log net, iscsi, scsi or all; may be repeated."""
+        if what not in (*KINDS, "all"):
+            raise usage.UsageError(f"--trace {what}: net, iscsi, scsi or all is wanted")
+        self["trace"].update(KINDS if what == "all" else (what,))
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"iscsi_twisted {__version__}")
+        sys.exit(0)
+
+    opt_l = opt_listen
+    opt_v = opt_trace
+    opt_V = opt_version
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Read the command line; a fault is one line, not a page of help."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            refuse([ConfigurationError(str(error))])
+
+    def parseArgs(self, *arguments: str) -> None:
+        """There are none."""
+        if arguments:
+            raise usage.UsageError(f"unexpected argument {arguments[0]!r}: options begin with a dash")
+
+    def postOptions(self) -> None:
+        """Check the options, and read the files."""
+        faults: list[ConfigurationError] = []
+        for check in (self._numbers, self._conflicts, self._names):
+            faults += check()
+        for read in (self._configure, self._users):
+            try:
+                read()
+            except ConfigurationErrors as errors:
+                faults += errors.errors
+            except ConfigurationError as error:
+                faults.append(error)
+        if faults:
+            refuse(faults)
+        if self["check"]:
+            self._check()
+
+    def _numbers(self) -> Iterator[ConfigurationError]:
+        sizes = ", ".join(map(str, BLOCK_SIZES))
+        yield from self._number("block-size", sizes, BLOCK_SIZES.__contains__)
+        yield from self._number("max-sessions", "a number of sessions, or 0 for no limit", lambda n: n >= 0)
+        if self["port"] is not None:
+            yield from self._number("port", "1 to 65535", lambda n: 0 < n < 65536)
+
+    def _number(self, name: str, wanted: str, fits: Callable[[int], bool]) -> Iterator[ConfigurationError]:
+        """Turn an option into a number."""
+        text = self[name]
+        if text.isascii() and text.isdigit() and len(text) < 10 and fits(int(text)):
+            self[name] = int(text)
+        else:
+            yield ConfigurationError(f"--{name} {text}: wanted is {wanted}")
+
+    def _conflicts(self) -> Iterator[ConfigurationError]:
+        for other in ("port", "ipv4", "ipv6"):
+            if self["listen"] and self[other]:
+                yield ConfigurationError(f"--{other} with --listen: say it in the endpoint")
+        if self["disk"] and self["targets"] is not None:
+            yield ConfigurationError("--disk with --targets: give one or the other")
+        if self["ipv4"] and self["ipv6"]:
+            self["ipv4"] = self["ipv6"] = 0
+
+    def _names(self) -> Iterator[ConfigurationError]:
+        wrong = complaint(self["target-name"])
+        if wrong is not None:
+            yield ConfigurationError(f"--target-name {self['target-name']}: {wrong}")
+
+    def _configure(self) -> None:
+        """Find out what is to be served."""
+        base = self["target-name"] if complaint(self["target-name"]) is None else DEFAULT_BASE
+        if self["disk"]:
+            self.configuration = fromDisks(self["disk"])
+        elif self["targets"] is not None or os.path.exists(TARGETS):
+            self.configuration = load(self["targets"] or TARGETS, complaint, base)
+        else:
+            self.newcomer = True
+            self.configuration = newcomer()
+
+    def _users(self) -> None:
+        """No user is let in yet, so nobody may believe that they are asked for."""
+        path = self["auths"]
+        if path is None and not os.path.exists(AUTHS):
+            return
+        users = [user for user in loadAuths(path or AUTHS).users if user.method == "chap"]
+        if users:
+            raise users[0].where.error(
+                "there are users, but CHAP is not supported: targets would be open to everybody;"
+                " say --auths /dev/null if that is meant"
+            )
+
+    @property
+    def stateDirectory(self) -> str:
+        """
+        Where state is kept, as an absolute path: twistd changes the working directory.
+
+        @raise ConfigurationError: if there is no such place.
+        """
+        return os.path.abspath(self["state"] or defaultStateDirectory(os.environ, os.geteuid()))
+
+    def _check(self) -> NoReturn:
+        """Print the configuration as it was understood."""
+        base = self["target-name"]
+        try:
+            installation = Installation.peek(self.stateDirectory)
+            plans(self.configuration, base=base, blockSize=self["block-size"], reactor=None)
+        except ConfigurationErrors as errors:
+            refuse(errors.errors)
+        except ConfigurationError as error:
+            refuse([error])
+
+        def identityOf(target: Target, lun: int) -> Iterable[str]:
+            if installation is None:
+                return ["identity drawn at the first start"]
+            name = normalise(target.targetName(base))
+            identity = unitIdentity(installation, name, lun, target.storages[lun].options)
+            return [f"serial {identity.serial}", identity.designator]
+
+        for line in describe(self.configuration, identityOf, base):
+            print(line)
+        sys.exit(0)
+
+
+def refuse(faults: Iterable[Exception]) -> NoReturn:
+    """Say what is wrong, one line for each fault, and end with status 1."""
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    sys.exit(1)
+
+
+def _descriptions(options: Options) -> list[tuple[str, bool]]:
+    """Endpoint descriptions, and whether a machine may lack what they need."""
+    if options["listen"]:
+        return [(description, False) for description in options["listen"]]
+    port = options["port"] or PORT
+    loopback = options.newcomer
+    four = f"tcp:{port}:interface=127.0.0.1" if loopback else f"tcp:{port}"
+    six = rf"tcp6:{port}:interface=\:\:1" if loopback else f"tcp6:{port}"
+    if options["ipv4"]:
+        return [(four, False)]
+    if options["ipv6"]:
+        return [(six, False)]
+    return [(four, False)] if loopback else [(four, False), (six, True)]
+
+
+def makeService(options: Options) -> IService:
+    """Build the service; it opens nothing and listens nowhere before it is started."""
+    from twisted.internet import reactor
+
+    faults: list[Exception] = []
+    listeners = []
+    for description, optional in _descriptions(options):
+        try:
+            listeners.append(Listener(portal(reactor, description), name=description, optional=optional))
+        except ConfigurationError as error:
+            faults.append(error)
+    try:
+        wanted = plans(
+            options.configuration,
+            base=options["target-name"],
+            blockSize=options["block-size"],
+            reactor=reactor,
+        )
+        state = options.stateDirectory
+    except ConfigurationErrors as errors:
+        faults += errors.errors
+    except ConfigurationError as error:
+        faults.append(error)
+    if faults:
+        refuse(faults)
+    service = CommandService(
+        reactor,
+        listeners,
+        stateDirectory=state,
+        maxSessions=options["max-sessions"],
+        trace=frozenset(options["trace"]),
+        newcomer=options.newcomer,
+    )
+    for plan in wanted:
+        service.addPlan(plan)
+    return service

@@ -1,0 +1,180 @@
+# -*- test-case-name: tests.target.test_assembly -*-
+"""A configuration becomes devices; devices with options become logical units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, cast
+
+import attrs
+
+from iscsi_twisted.config.model import NOWHERE, Configuration, Device, Extent, Storage, Where
+from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
+from iscsi_twisted.errors import ConfigurationErrors, DeviceError
+from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice
+from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.identity import Identity
+from iscsi_twisted.scsi.unit import Report
+from iscsi_twisted.storage import Concatenation, FileExtent, Mirror
+from iscsi_twisted.target.identity import Installation, UnitIdentity, identify
+
+VENDOR: Final = "TWISTED"
+PRODUCT: Final = "iSCSI disk"
+REVISION: Final = "0.1"
+
+
+@attrs.frozen(eq=False)
+class Disk:
+    """
+    A device that is to be served as a logical unit.
+
+    @ivar blockSize: bytes of a logical block.
+    @ivar where: the line that defines it, if one does.
+    """
+
+    device: IBlockDevice
+    options: UnitOptions = NO_UNIT_OPTIONS
+    blockSize: int = 512
+    readOnly: bool = False
+    where: Where = NOWHERE
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """
+    A target that is to be served: its disks are LUN 0, 1, 2 and so on.
+
+    @ivar policy: who may come.
+    """
+
+    name: str
+    disks: tuple[Disk, ...]
+    policy: IAccessPolicy
+    alias: str = ""
+    readOnly: bool = False
+
+
+class ConfiguredExtent(FileExtent):
+    """An extent of a targets file: what goes wrong when it is opened names its line."""
+
+    where = NOWHERE
+    title = ""
+
+    def open(self, changed: Callable[[], None]) -> None:
+        """See L{IBlockDevice}."""
+        try:
+            super().open(changed)
+        except DeviceError as error:
+            raise type(error)(str(self.where.error(f"{self.title}: {error}"))) from error
+
+
+def plans(configuration: Configuration, *, base: str, blockSize: int, reactor: Any) -> list[Plan]:
+    """
+    What a configuration wants to be served.  Nothing is opened.
+
+    @param base: what the names of targets begin with that have no IQN of their own.
+    @raise ConfigurationErrors: for what cannot be served yet.
+    """
+    faults = [
+        device.where.error(
+            f"{device.name} is a stripe ({device.raid}), which is not supported;"
+            f" RAID0 without a chunk size concatenates"
+        )
+        for device in configuration.devices
+        if device.chunk is not None
+    ]
+    if faults:
+        raise ConfigurationErrors(faults)
+    return [
+        Plan(
+            target.targetName(base),
+            tuple(_disk(storage, target.readOnly, blockSize, reactor) for storage in target.storages),
+            cast(IAccessPolicy, target.netmask),
+            target.options.alias or "",
+            target.readOnly,
+        )
+        for target in configuration.targets
+    ]
+
+
+def _disk(storage: Storage, readOnly: bool, blockSize: int, reactor: Any) -> Disk:
+    options = storage.options
+    readOnly = readOnly or options.readonly
+    device = _device(storage, readOnly, options.writecache, reactor)
+    return Disk(device, options, blockSize, readOnly, storage.where)
+
+
+def _device(storage: Storage, readOnly: bool, writeCache: bool, reactor: Any) -> Any:
+    if isinstance(storage, Device):
+        members = [
+            _device(
+                member, readOnly or member.options.readonly, writeCache and member.options.writecache, reactor
+            )
+            for member in storage.members
+        ]
+        return Mirror(members) if storage.level == 1 else Concatenation(members)
+    return _extent(storage, readOnly, writeCache, reactor)
+
+
+def _extent(extent: Extent, readOnly: bool, writeCache: bool, reactor: Any) -> ConfiguredExtent:
+    made = ConfiguredExtent(
+        extent.path, extent.start, extent.length, readOnly=readOnly, writeCache=writeCache, reactor=reactor
+    )
+    made.where = extent.where
+    made.title = extent.name
+    return made
+
+
+def unitIdentity(installation: Installation, target: str, lun: int, options: UnitOptions) -> UnitIdentity:
+    """The identity of a unit with these options."""
+    return identify(installation, target, lun, options.serial, options.naa)
+
+
+def makeUnit(plan: Plan, lun: int, installation: Installation, report: Report) -> DiskUnit:
+    """
+    The logical unit for one disk of a plan; its device is not open yet.
+
+    @raise ConfigurationError: if its options do not fit one another.
+    """
+    disk = plan.disks[lun]
+    options = disk.options
+    names = unitIdentity(installation, plan.name, lun, options)
+    identity = Identity(
+        vendor=options.vendor or VENDOR,
+        product=options.product or PRODUCT,
+        revision=options.revision or REVISION,
+        serial=names.serial,
+        naa=names.naa,
+        deviceName=f"{plan.name},L,0x{lun:016x}",
+    )
+    physical = options.physical
+    if physical is not None and physical < disk.blockSize:
+        raise disk.where.error(
+            f"physical={physical} is less than the block size; a multiple of {disk.blockSize} is wanted"
+        )
+    return DiskUnit(
+        disk.device,
+        identity=identity,
+        report=report,
+        blockSize=disk.blockSize,
+        physicalBlockSize=physical,
+        readOnly=disk.readOnly or plan.readOnly,
+        thin=options.thin,
+    )
+
+
+def absentIdentity(target: str) -> Identity:
+    """What answers for LUNs that are not there (INQUIRY is answered for those too)."""
+    return Identity(
+        vendor=VENDOR,
+        product=PRODUCT,
+        revision=REVISION,
+        serial="0",
+        naa=bytes.fromhex("3000000000000000"),
+        deviceName=target,
+    )
+
+
+def devicesOf(all: Iterable[Plan]) -> list[Disk]:
+    """The disks of all plans, in order."""
+    return [disk for plan in all for disk in plan.disks]

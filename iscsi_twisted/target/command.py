@@ -1,0 +1,108 @@
+# -*- test-case-name: tests.target.test_command -*-
+"""The service as C{twistd iscsi} runs it: it also speaks to people."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import Any
+
+from twisted.internet.interfaces import IListeningPort
+
+from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
+from iscsi_twisted.target.service import TargetService
+
+SHOWN = 20
+"""Targets that are named in the log at start; of more, only how many."""
+
+
+class StartFailed(Exception, SystemExit):
+    """
+    The service cannot start.
+
+    twistd removes its pid file and tells a waiting parent process for an C{Exception}; the
+    interpreter prints no traceback for a C{SystemExit}.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(1)
+        self.code = 1
+        self._reason = reason
+
+    def __str__(self) -> str:
+        return self._reason
+
+
+class CommandService(TargetService):
+    """
+    A target service for the command line.
+
+    @ivar newcomer: nobody said what to serve, so say more.
+    """
+
+    def __init__(self, reactor: Any, listeners: Any, *, newcomer: bool = False, **options: Any) -> None:
+        super().__init__(reactor, listeners, **options)
+        self.newcomer = newcomer
+
+    def privilegedStartService(self) -> None:
+        """
+        Open and listen, or say why not.
+
+        @raise StartFailed: after a line for each fault on the standard error.
+        """
+        raiseDescriptorLimit()
+        try:
+            super().privilegedStartService()
+        except (ConfigurationError, ConfigurationErrors) as error:
+            # twistd has put its log in the place of sys.stderr.
+            print(error, file=sys.__stderr__, flush=True)
+            for line in str(error).splitlines():
+                self.log.critical("{line}", line=line, event="failed")
+            raise StartFailed(str(error)) from None
+        self._announce()
+
+    def _announce(self) -> None:
+        """Log what is served, and where."""
+        targets = self.node.targets
+        for target in list(targets.values())[:SHOWN]:
+            for lun, unit in target.units.items():
+                self.log.info(
+                    "serving {target} LUN {lun}: {size} bytes, {device}",
+                    target=target.name,
+                    lun=lun,
+                    size=unit.blockCount * unit.blockSize,  # type: ignore[attr-defined]
+                    device=str(unit.device),  # type: ignore[attr-defined]
+                )
+        if len(targets) > SHOWN:
+            self.log.info("serving {count} targets in all", count=len(targets))
+        for port in self.ports:
+            self.log.info("listening on {address}", address=where(port))
+        if self.newcomer and self.ports:
+            self._welcome(next(iter(targets)), where(self.ports[0]))
+
+    def _welcome(self, target: str, address: str) -> None:
+        self.log.info("There is no targets file, so this is an example: a disk of 100 MB in ./iscsi-target0.")
+        self.log.info("Try it: iscsi-ls -s iscsi://{address}/", address=address)
+        self.log.info(
+            "or: qemu-img convert -n -f raw -O raw IMAGE iscsi://{address}/{target}/0",
+            address=address,
+            target=target,
+        )
+
+
+def where(port: IListeningPort) -> str:
+    """The address of a port, for people and URLs."""
+    host: Any = port.getHost()
+    if not hasattr(host, "host"):
+        return str(host)
+    return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
+
+
+def raiseDescriptorLimit() -> None:
+    """Every session and every extent needs a file descriptor: take as many as are allowed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError):
+        # The kernel's own maximum may be below the hard limit; what there is must do.
+        return

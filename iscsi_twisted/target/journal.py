@@ -1,0 +1,104 @@
+# -*- test-case-name: tests.target.test_journal -*-
+"""
+The life of sessions as structured log events.
+
+Every event carries C{event} (one of C{login}, C{logout}, C{lost}, C{refused}, C{reset}, C{surprise})
+and its facts by name.  I/O is never logged.
+"""
+
+from __future__ import annotations
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from iscsi_twisted.session.connection import Connection
+from iscsi_twisted.session.names import printable
+from iscsi_twisted.session.session import Session
+
+
+class Journal:
+    """
+    Provides L{iscsi_twisted.session.node.Events}.
+
+    @ivar logins: sessions that began.
+    @ivar refusals: logins that were refused.
+    @ivar losses: connections that ended without a logout.
+    @ivar surprises: failures of our own code.
+    """
+
+    log = Logger(namespace="iscsi_twisted")
+
+    def __init__(self) -> None:
+        self.logins = self.refusals = self.losses = self.surprises = 0
+
+    def loggedIn(self, connection: Connection) -> None:
+        """A session began."""
+        self.logins += 1
+        self.log.info("> {kind} login from {initiator} on {address}", event="login", **_facts(connection))
+
+    def loggedOut(self, connection: Connection) -> None:
+        """A session ended as it should."""
+        self.log.info("< {kind} logout from {initiator} on {address}", event="logout", **_facts(connection))
+
+    def lost(self, connection: Connection, reason: str) -> None:
+        """A connection ended otherwise."""
+        if connection.session is None and connection.pdusIn == 0:
+            return
+        self.losses += 1
+        self.log.warn(
+            "< {kind} connection lost from {initiator} on {address}: {reason}",
+            event="lost",
+            reason=printable(reason),
+            **_facts(connection),
+        )
+
+    def refused(self, connection: Connection, status: int, reason: str) -> None:
+        """A login was refused."""
+        self.refusals += 1
+        self.log.warn(
+            "! {kind} login refused to {initiator} on {address}: {reason} (status {status})",
+            event="refused",
+            status=f"{status >> 8:02x}{status & 255:02x}h",
+            reason=printable(reason),
+            **_facts(connection),
+        )
+
+    def reset(self, session: Session, function: str, lun: int | None) -> None:
+        """An initiator reset something."""
+        target = session.target.name if session.target is not None else ""
+        self.log.warn(
+            "! {function} of {target}{unit} from {initiator}",
+            event="reset",
+            function=function,
+            target=target,
+            lun=lun,
+            unit="" if lun is None else f" LUN {lun}",
+            initiator=session.initiatorName,
+        )
+
+    def surprise(self, error: BaseException, doing: str) -> None:
+        """A failure of our own, which ended one task or connection and nothing else."""
+        self.surprises += 1
+        self.log.failure(
+            "unexpected failure while {doing}",
+            Failure(error, type(error), error.__traceback__),
+            event="surprise",
+            doing=doing,
+        )
+
+
+def _facts(connection: Connection) -> dict[str, str]:
+    """Who and where, as may stand in a log."""
+    session = connection.session
+    initiator = connection.initiator
+    if session is not None:
+        kind = "Discovery" if session.discovery else "Normal"
+    else:
+        kind = connection.login.kind if connection.login is not None else "Normal"
+    target = session.target.name if session is not None and session.target is not None else ""
+    return {
+        "kind": kind,
+        "initiator": printable(initiator) or "(unnamed)",
+        "address": connection.peer.text,
+        "target": target,
+    }

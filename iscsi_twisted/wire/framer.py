@@ -1,0 +1,196 @@
+# -*- test-case-name: tests.wire.test_framer -*-
+"""
+The framer: a stream of bytes becomes PDUs (RFC 7143 11.2).
+
+Small PDUs are taken straight out of what was received; a large one that is not complete yet gets
+a buffer of its own, which the transport may fill directly (L{Framer.wanted}).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from iscsi_twisted.errors import FramingError, HeaderDigestError
+from iscsi_twisted.wire.digest import crc32c
+
+Buffer = bytes | bytearray | memoryview
+
+LOGIN_SEGMENT: Final = 8192
+"""The longest data segment before anything else was declared (RFC 7143 13.12)."""
+
+COPIED: Final = 16384
+"""
+Up to this many bytes a data segment is copied out of the chunk that it came in.  A longer one stays a
+view: copying costs more then, and a small view kept for long must not keep a whole chunk alive.
+"""
+
+FILLED: Final = 8192
+"""An incomplete PDU of at least this many bytes gets a buffer of its own."""
+
+_BARE: Final = b"\0\0\0\0"
+"""The lengths of a PDU that is a header and nothing else."""
+
+_lengths = struct.Struct(">I").unpack_from
+_digest = struct.Struct("<I").unpack_from
+
+
+class Framer:
+    """
+    Cuts a stream into PDUs.
+
+    @ivar maxSegment: the longest data segment accepted, in bytes; what this side declared as its
+        MaxRecvDataSegmentLength.
+    @ivar headerDigest: headers are followed by a CRC32C.
+    @ivar dataDigest: data segments are followed by a CRC32C.
+    @ivar stopped: set by whoever takes the PDUs, to have no more of them.
+    """
+
+    __slots__ = (
+        "_deliver",
+        "_fill",
+        "_filled",
+        "_left",
+        "_spoilt",
+        "dataDigest",
+        "headerDigest",
+        "maxSegment",
+        "stopped",
+    )
+
+    def __init__(
+        self,
+        deliver: Callable[[Buffer, int, Buffer, Buffer], None],
+        spoilt: Callable[[Buffer, int], None],
+    ) -> None:
+        """
+        @param deliver: called with the buffer and the offset of the header in it, the additional header
+            segments and the data segment (without padding) for each PDU.
+        @param spoilt: called with the buffer and the offset of the header of a PDU whose data segment
+            does not match its digest.
+        """
+        self._deliver = deliver
+        self._spoilt = spoilt
+        self._left = b""
+        self._fill: bytearray | None = None
+        self._filled = 0
+        self.maxSegment = LOGIN_SEGMENT
+        self.headerDigest = False
+        self.dataDigest = False
+        self.stopped = False
+
+    def feed(self, chunk: bytes) -> None:
+        """
+        Take bytes from the stream.
+
+        @raise FramingError: if they cannot be the next PDU.
+        @raise HeaderDigestError: if a header does not match its digest.
+        """
+        if self._fill is not None:
+            chunk = self._pour(chunk)
+        if self._left:
+            chunk = self._left + chunk
+            self._left = b""
+        offset, end = 0, len(chunk)
+        while end - offset >= 48 and not self.stopped:
+            if not self.headerDigest and chunk[offset + 4 : offset + 8] == _BARE:
+                self._deliver(chunk, offset, b"", b"")
+                offset += 48
+                continue
+            size = self._measure(chunk, offset, end)
+            if size > end - offset:
+                self._keep(chunk, offset, size)
+                return
+            self._take(chunk, offset)
+            offset += size
+        if offset < end and not self.stopped:
+            self._left = chunk[offset:]
+
+    def observe(self, observer: Callable[[Buffer, int, Buffer, Buffer], None]) -> None:
+        """Show every PDU to an observer before it is delivered."""
+        deliver = self._deliver
+
+        def both(chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
+            observer(chunk, offset, ahs, data)
+            deliver(chunk, offset, ahs, data)
+
+        self._deliver = both
+
+    def wanted(self) -> memoryview | None:
+        """Where the next bytes of the stream may be received directly; None to use L{feed}."""
+        if self._fill is None:
+            return None
+        return memoryview(self._fill)[self._filled :]
+
+    def filled(self, count: int) -> None:
+        """So many bytes were received into what L{wanted} returned.  Raises what L{feed} raises."""
+        self._filled += count
+        fill = self._fill
+        if fill is not None and self._filled == len(fill):
+            self._fill = None
+            self._take(fill, 0)
+
+    def _measure(self, chunk: bytes, offset: int, end: int) -> int:
+        """The size of the PDU on the wire, in bytes; of its header alone while that is incomplete."""
+        lengths = _lengths(chunk, offset + 4)[0]
+        segment = lengths & 0xFFFFFF
+        if segment > self.maxSegment:
+            raise FramingError(
+                f"a data segment of {segment} bytes, where at most {self.maxSegment} were declared"
+            )
+        size: int = 48 + (lengths >> 24) * 4
+        if self.headerDigest:
+            if end - offset < size + 4:
+                return size + 4
+            # Before its lengths are trusted any further.
+            if crc32c(memoryview(chunk)[offset : offset + size]) != _digest(chunk, offset + size)[0]:
+                raise HeaderDigestError("a header does not match its digest")
+            size += 4
+        if segment:
+            size += (segment + 3) & ~3
+            if self.dataDigest:
+                size += 4
+        return size
+
+    def _take(self, chunk: Buffer, offset: int) -> None:
+        """Deliver the complete PDU at this offset."""
+        lengths = _lengths(chunk, offset + 4)[0]
+        start = offset + 48
+        ahs: Buffer = b""
+        if lengths > 0xFFFFFF:
+            words = lengths >> 24
+            ahs = bytes(chunk[start : start + words * 4])
+            start += words * 4
+        if self.headerDigest:
+            start += 4
+        segment = lengths & 0xFFFFFF
+        if not segment:
+            self._deliver(chunk, offset, ahs, b"")
+            return
+        end = start + segment
+        if self.dataDigest:
+            padded = start + ((segment + 3) & ~3)
+            if crc32c(memoryview(chunk)[start:padded]) != _digest(chunk, padded)[0]:
+                self._spoilt(chunk, offset)
+                return
+        data = chunk[start:end] if segment <= COPIED else memoryview(chunk)[start:end]
+        self._deliver(chunk, offset, ahs, data)
+
+    def _keep(self, chunk: bytes, offset: int, size: int) -> None:
+        """Remember the beginning of a PDU that goes on in a later chunk."""
+        if size < FILLED:
+            self._left = chunk[offset:]
+            return
+        # The header is complete, and checked if it has a digest: only the data segment can be this long.
+        self._fill = bytearray(size)
+        self._filled = len(chunk) - offset
+        self._fill[: self._filled] = memoryview(chunk)[offset:]
+
+    def _pour(self, chunk: bytes) -> bytes:
+        """Put bytes of a chunk into the buffer that is being filled; return the rest."""
+        assert self._fill is not None
+        part = min(len(chunk), len(self._fill) - self._filled)
+        self._fill[self._filled : self._filled + part] = chunk[:part]
+        self.filled(part)
+        return chunk[part:]

@@ -1,0 +1,132 @@
+"""The numbers of RFC 7143: opcodes, flags, reasons, statuses."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Initiator opcodes, RFC 7143 11.2.1.2
+NOP_OUT: Final = 0x00
+SCSI_COMMAND: Final = 0x01
+TASK_MANAGEMENT_REQUEST: Final = 0x02
+LOGIN_REQUEST: Final = 0x03
+TEXT_REQUEST: Final = 0x04
+DATA_OUT: Final = 0x05
+LOGOUT_REQUEST: Final = 0x06
+SNACK_REQUEST: Final = 0x10
+
+# Target opcodes
+NOP_IN: Final = 0x20
+SCSI_RESPONSE: Final = 0x21
+TASK_MANAGEMENT_RESPONSE: Final = 0x22
+LOGIN_RESPONSE: Final = 0x23
+TEXT_RESPONSE: Final = 0x24
+DATA_IN: Final = 0x25
+LOGOUT_RESPONSE: Final = 0x26
+R2T: Final = 0x31
+ASYNC_MESSAGE: Final = 0x32
+REJECT: Final = 0x3F
+
+OPCODE_MASK: Final = 0x3F
+IMMEDIATE: Final = 0x40
+"""The I bit, beside the opcode."""
+
+NO_TAG: Final = 0xFFFFFFFF
+"""The reserved task tag (RFC 7143 11.2.1.8)."""
+
+FINAL: Final = 0x80
+"""The F bit; in Login the T (transit) bit."""
+CONTINUE: Final = 0x40
+"""The C bit of Text and Login."""
+
+# SCSI Command flags, RFC 7143 11.3.1
+READ: Final = 0x40
+WRITE: Final = 0x20
+ATTRIBUTE_MASK: Final = 0x07
+
+# SCSI Response and Data-In flags, RFC 7143 11.4.1 and 11.7.1
+OVERFLOW: Final = 0x04
+UNDERFLOW: Final = 0x02
+BIDI_OVERFLOW: Final = 0x10
+BIDI_UNDERFLOW: Final = 0x08
+STATUS: Final = 0x01
+"""The S bit of Data-In: status is in this PDU."""
+
+# Login stages, RFC 7143 11.12.3
+SECURITY: Final = 0
+OPERATIONAL: Final = 1
+FULL_FEATURE: Final = 3
+
+# Login status class << 8 | detail, RFC 7143 11.13.5
+SUCCESS: Final = 0x0000
+TARGET_MOVED_TEMPORARILY: Final = 0x0101
+TARGET_MOVED_PERMANENTLY: Final = 0x0102
+INITIATOR_ERROR: Final = 0x0200
+AUTHENTICATION_FAILURE: Final = 0x0201
+AUTHORIZATION_FAILURE: Final = 0x0202
+NOT_FOUND: Final = 0x0203
+TARGET_REMOVED: Final = 0x0204
+UNSUPPORTED_VERSION: Final = 0x0205
+TOO_MANY_CONNECTIONS: Final = 0x0206
+MISSING_PARAMETER: Final = 0x0207
+CANT_INCLUDE_IN_SESSION: Final = 0x0208
+SESSION_TYPE_NOT_SUPPORTED: Final = 0x0209
+SESSION_DOES_NOT_EXIST: Final = 0x020A
+INVALID_DURING_LOGIN: Final = 0x020B
+TARGET_ERROR: Final = 0x0300
+SERVICE_UNAVAILABLE: Final = 0x0301
+OUT_OF_RESOURCES: Final = 0x0302
+
+# Reject reasons, RFC 7143 11.17.1
+REASON_DATA_DIGEST: Final = 0x02
+REASON_SNACK: Final = 0x03
+REASON_PROTOCOL_ERROR: Final = 0x04
+REASON_NOT_SUPPORTED: Final = 0x05
+REASON_IMMEDIATE: Final = 0x06
+REASON_TASK_IN_PROGRESS: Final = 0x07
+REASON_INVALID_DATA_ACK: Final = 0x08
+REASON_INVALID_FIELD: Final = 0x09
+REASON_LONG_OPERATION: Final = 0x0A
+REASON_NEGOTIATION_RESET: Final = 0x0B
+REASON_WAITING_FOR_LOGOUT: Final = 0x0C
+
+# Task management functions, RFC 7143 11.5.1
+ABORT_TASK: Final = 1
+ABORT_TASK_SET: Final = 2
+CLEAR_ACA: Final = 3
+CLEAR_TASK_SET: Final = 4
+LOGICAL_UNIT_RESET: Final = 5
+TARGET_WARM_RESET: Final = 6
+TARGET_COLD_RESET: Final = 7
+TASK_REASSIGN: Final = 8
+
+# Task management responses, RFC 7143 11.6.1
+FUNCTION_COMPLETE: Final = 0
+NO_SUCH_TASK: Final = 1
+NO_SUCH_LUN: Final = 2
+TASK_STILL_ALLEGIANT: Final = 3
+REASSIGN_NOT_SUPPORTED: Final = 4
+FUNCTION_NOT_SUPPORTED: Final = 5
+FUNCTION_NOT_AUTHORIZED: Final = 6
+FUNCTION_REJECTED: Final = 255
+
+# Logout reasons (RFC 7143 11.14.1) and responses (11.15.1)
+CLOSE_SESSION: Final = 0
+CLOSE_CONNECTION: Final = 1
+REMOVE_FOR_RECOVERY: Final = 2
+LOGOUT_SUCCESS: Final = 0
+CID_NOT_FOUND: Final = 1
+RECOVERY_NOT_SUPPORTED: Final = 2
+CLEANUP_FAILED: Final = 3
+
+# Asynchronous events, RFC 7143 11.9.1
+EVENT_SCSI: Final = 0
+EVENT_LOGOUT_REQUEST: Final = 1
+EVENT_CONNECTION_DROP: Final = 2
+EVENT_SESSION_DROP: Final = 3
+EVENT_NEGOTIATION: Final = 4
+
+# iSCSI conditions as ASC << 8 | ASCQ under ABORTED COMMAND, RFC 7143 11.4.7.2
+ABORTED_COMMAND: Final = 0x0B
+UNEXPECTED_UNSOLICITED_DATA: Final = 0x0C0C
+INCORRECT_AMOUNT_OF_DATA: Final = 0x0C0D
+PROTOCOL_SERVICE_CRC_ERROR: Final = 0x4705

@@ -1,0 +1,121 @@
+# -*- test-case-name: tests.config.test_options -*-
+"""The C{key=value} options."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.config.options import (
+    NO_UNIT_OPTIONS,
+    OPTIONS,
+    Kind,
+    TargetOptions,
+    UnitOptions,
+    given,
+    readOptions,
+)
+
+GOOD: list[tuple[Kind, str, object]] = [
+    ("extent", "serial=A-1 b", "A-1 b"),
+    ("device", "serial=" + "x" * 64, "x" * 64),
+    ("extent", "naa=3123456789abcDEF", bytes.fromhex("3123456789abcdef")),
+    ("extent", "naa=2000000000000000", bytes.fromhex("2000000000000000")),
+    ("extent", "naa=5000000000000000", bytes.fromhex("5000000000000000")),
+    ("device", "naa=6" + "0" * 31, b"\x60" + bytes(15)),
+    ("extent", "vendor=ACME=1", "ACME=1"),
+    ("extent", "vendor=12345678", "12345678"),
+    ("extent", "product=1234567890123456", "1234567890123456"),
+    ("extent", "revision=1.0a", "1.0a"),
+    ("extent", "thin=yes", True),
+    ("extent", "thin=No", False),
+    ("extent", "readonly=YES", True),
+    ("device", "writecache=no", False),
+    ("extent", "physical=512", 512),
+    ("extent", "physical=4K", 4096),
+    ("extent", "physical=1M", 1 << 20),
+    ("target", "alias=gr\u00f6\u00dfe #1", "gr\u00f6\u00dfe #1"),
+    ("target", "alias=" + "x" * 255, "x" * 255),
+]
+
+BAD: list[tuple[Kind, str, str]] = [
+    ("extent", "serial=", "serial=: 1 to 64 ASCII characters are wanted, no blank at either end, not ''"),
+    ("extent", "serial=" + "x" * 65, "serial=: 1 to 64"),
+    ("extent", "serial= a", "serial=: 1 to 64"),
+    ("extent", "serial=gr\u00f6\u00dfe", "serial=: 1 to 64"),
+    ("extent", "serial=a\tb", "serial=: 1 to 64"),
+    ("extent", "naa=", "naa=: 16 or 32 hexadecimal digits are wanted, not ''"),
+    ("extent", "naa=0x3123456789abcdef", "naa=: 16 or 32"),
+    ("extent", "naa=312345678", "naa=: 16 or 32"),
+    ("extent", "naa=3123456789abcdeg", "naa=: 16 or 32"),
+    ("extent", "naa=6123456789abcdef", "naa=: an NAA of 16 digits begins with 2, 3 or 5, one of 32 with 6, not as"),
+    ("extent", "naa=3" + "0" * 31, "naa=: an NAA of 16 digits begins"),
+    ("extent", "vendor=123456789", "vendor=: 1 to 8 ASCII"),
+    ("extent", "product=12345678901234567", "product=: 1 to 16 ASCII"),
+    ("extent", "revision=12345", "revision=: 1 to 4 ASCII"),
+    ("extent", "thin=maybe", "thin=: yes or no is wanted, not 'maybe'"),
+    ("extent", "readonly=", "readonly=: yes or no is wanted, not ''"),
+    ("extent", "physical=256", "physical=: a power of two from 512 to 1M is wanted, not '256'"),
+    ("extent", "physical=3K", "physical=: a power of two"),
+    ("extent", "physical=2M", "physical=: a power of two"),
+    ("extent", "physical=x", "physical=: 'x' is not a size"),
+    ("target", "alias=", "alias=: 1 to 255 bytes of text are wanted"),
+    ("target", "alias=" + "\u00f6" * 128, "alias=: 1 to 255 bytes"),
+    (
+        "extent",
+        "colour=red",
+        "unknown option 'colour='; an extent line knows serial=, naa=, vendor=, product=, revision=, thin=,"
+        " readonly=, writecache=, physical=",
+    ),
+    ("target", "colour=red", "unknown option 'colour='; a target line knows alias="),
+    ("extent", "Serial=1", "unknown option 'Serial='"),
+    ("extent", "removable=yes", "unknown option 'removable='"),
+    ("extent", "alias=x", "alias= stands on an extent line; it belongs on that of a target"),
+    ("target", "naa=1", "naa= stands on a target line; it belongs on that of an extent or a device"),
+    ("extent", "word", "'word' stands where only options can; an option is written key=value, without blanks"),
+    ("extent", "=word", "'=word' stands where only options can"),
+]
+
+
+class OptionsTests(SynchronousTestCase):
+    """Tests of L{readOptions} and its rows."""
+
+    def test_good(self) -> None:
+        """Each option is read into its value."""
+        for kind, word, value in GOOD:
+            with self.subTest(word=word):
+                self.assertEqual(readOptions([word], kind), ({word.partition("=")[0]: value}, []))
+
+    def test_bad(self) -> None:
+        """What an option cannot hold, or where it cannot stand, is an error that says what would be right."""
+        for kind, word, message in BAD:
+            with self.subTest(word=word):
+                values, faults = readOptions([word], kind)
+                self.assertEqual((values, len(faults)), ({}, 1))
+                self.assertEqual(faults[0][: len(message)], message)
+
+    def test_twice(self) -> None:
+        """An option stands once on a line."""
+        values, faults = readOptions(["thin=yes", "serial=A", "thin=no"], "extent")
+        self.assertEqual(values, {"thin": True, "serial": "A"})
+        self.assertEqual(faults, ["thin= stands twice on this line; remove one"])
+
+    def test_rows(self) -> None:
+        """Every row is an attribute with the same default, and has a sentence for the manual."""
+        self.assertEqual(
+            {option.name: option.default for option in OPTIONS},
+            attrs.asdict(UnitOptions()) | attrs.asdict(TargetOptions()),
+        )
+        for option in OPTIONS:
+            self.assertRegex(option.doc, r"^[A-Z].*\.$")
+
+    def test_everyRow(self) -> None:
+        """Every row is among the good examples, on a line where it may stand."""
+        shown = {(word.partition("=")[0], kind) for kind, word, _ in GOOD}
+        for option in OPTIONS:
+            self.assertTrue(shown & {(option.name, place) for place in option.places}, option.name)
+
+    def test_given(self) -> None:
+        """The options that differ from the defaults can be named."""
+        self.assertEqual(given(NO_UNIT_OPTIONS), [])
+        self.assertEqual(given(UnitOptions(thin=False, readonly=False, naa=b"3")), ["naa", "thin"])

@@ -1,0 +1,82 @@
+"""Tests for L{iscsi_twisted.scsi.inquiry}."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.scsi import cdb, codes
+from iscsi_twisted.scsi.inquiry import standardData
+from iscsi_twisted.scsi.unit import reply
+from tests.scsi.cases import IDENTITY, DiskTests
+from tests.support.tasks import Nexus, Task
+
+
+class InquiryTests(DiskTests):
+    """INQUIRY, SPC-4 6.6."""
+
+    def test_standard(self) -> None:
+        """Standard data are 96 bytes: a disk of SPC-4 with queueing, its names, and its standards."""
+        data = self.good(cdb.INQUIRY, allocation=255)
+        self.assertEqual(len(data), 96)
+        self.assertEqual(data[:8].hex(), "000006125b000002")
+        self.assertEqual(data[8:36], b"EXAMPLE DISK            1.0 ")
+        self.assertEqual(data[58:74].hex(), "00a00960046004c0" + "0000" * 4)
+        self.assertEqual(data[36:58] + data[74:], bytes(44))
+
+    def test_page(self) -> None:
+        """A page code without EVPD is refused (SPC-4 6.6.1)."""
+        self.assertInvalidField(self.command(cdb.INQUIRY, page=0x80, allocation=255), 2, 7)
+
+    def test_unknownPage(self) -> None:
+        """A VPD page that is not supported is refused (SPC-4 6.6.1)."""
+        self.assertInvalidField(self.command(cdb.INQUIRY, flags=1, page=0xC0, allocation=255), 2, 7)
+
+    def test_commandSupport(self) -> None:
+        """CMDDT, which is obsolete, is refused."""
+        self.assertInvalidField(self.command(cdb.INQUIRY, flags=2, page=0x12, allocation=255), 1, 1)
+
+    def test_attention(self) -> None:
+        """INQUIRY is answered although a unit attention is pending, and leaves it so (SAM-5 5.14)."""
+        self.unit.attention(codes.CAPACITY_CHANGED)
+        self.good(cdb.INQUIRY, allocation=255)
+        self.assertSense(self.command(cdb.TEST_UNIT_READY), codes.UNIT_ATTENTION, codes.CAPACITY_CHANGED)
+
+    def test_notReady(self) -> None:
+        """INQUIRY is answered by a unit that is not ready."""
+        self.unit.closed()
+        self.assertEqual(len(self.good(cdb.INQUIRY, allocation=96)), 96)
+
+
+class AllocationTests(SynchronousTestCase):
+    """Allocation lengths, SPC-4 4.2.5.6."""
+
+    @given(st.integers(0, 300))
+    def test_truncated(self, allocation: int) -> None:
+        """An answer is cut to the allocation length, its own length fields as they were."""
+        data = standardData(0, IDENTITY)
+        task = Task(b"", Nexus())
+        reply(task, data, allocation)
+        self.assertEqual(task.data, data[:allocation])
+
+
+class EveryAllocationTests(DiskTests):
+    """Allocation lengths of every command that gives parameter data."""
+
+    COMMANDS = [
+        (cdb.INQUIRY, {}, 0),
+        (cdb.INQUIRY, {"flags": 1, "page": 0x83}, 0),
+        (cdb.REQUEST_SENSE, {}, 0),
+        (cdb.MODE_SENSE_6, {"page": 0x3F}, 0),
+        (cdb.MODE_SENSE_10, {"page": 0x3F}, 0),
+        (cdb.READ_CAPACITY_16, {}, 0),
+        (cdb.REPORT_LUNS, {}, 16),
+        (cdb.REPORT_OPCODES, {}, 0),
+    ]
+
+    def test_prefix(self) -> None:
+        """With a smaller allocation length the answer is the beginning of the whole answer."""
+        for command, fields, least in self.COMMANDS:
+            whole = self.good(command, allocation=250, **fields)
+            for allocation in range(least, len(whole) + 3):
+                answer = self.good(command, allocation=allocation, **fields)
+                self.assertEqual(answer, whole[:allocation], command.name)

@@ -1,0 +1,89 @@
+"""Tests for L{iscsi_twisted.scsi.inventory}."""
+
+from iscsi_twisted.scsi import cdb, codes
+from iscsi_twisted.scsi.inventory import AbsentUnit
+from tests.scsi.cases import IDENTITY, DiskTests
+from tests.support.tasks import Nexus, Task, run
+
+
+class ReportLUNsTests(DiskTests):
+    """REPORT LUNS, SPC-4 6.33."""
+
+    def setUp(self) -> None:
+        """A target with three units."""
+        super().setUp()
+        self.unit.inventory = lambda nexus: (300, 0, 5) if nexus is self.nexus else ()
+
+    def test_all(self) -> None:
+        """All LUNs that this nexus may see are listed, ascending."""
+        for select in (0, 2):
+            self.assertEqual(
+                self.good(cdb.REPORT_LUNS, select=select, allocation=4096).hex(),
+                "0000001800000000" + "0000000000000000" + "0005000000000000" + "412c000000000000",
+            )
+        self.assertEqual(self.good(cdb.REPORT_LUNS, nexus=Nexus(), allocation=4096), bytes(8))
+
+    def test_wellKnown(self) -> None:
+        """There are no well known logical units."""
+        self.assertEqual(self.good(cdb.REPORT_LUNS, select=1, allocation=4096), bytes(8))
+
+    def test_truncated(self) -> None:
+        """A short allocation length does not change the list's length."""
+        data = self.good(cdb.REPORT_LUNS, allocation=16)
+        self.assertEqual((len(data), data[3]), (16, 0x18))
+
+    def test_refused(self) -> None:
+        """Another SELECT REPORT, and less than 16 bytes, are refused."""
+        self.assertInvalidField(self.command(cdb.REPORT_LUNS, select=3, allocation=4096), 2, 7)
+        self.assertInvalidField(self.command(cdb.REPORT_LUNS, allocation=15), 6, 7)
+
+    def test_attention(self) -> None:
+        """The list clears the news that it has changed, and no other (SPC-4 6.33.1)."""
+        self.unit.attention(codes.LUNS_CHANGED)
+        self.unit.attention(codes.CAPACITY_CHANGED)
+        self.good(cdb.REPORT_LUNS, allocation=4096)
+        self.assertSense(self.command(cdb.TEST_UNIT_READY), codes.UNIT_ATTENTION, codes.CAPACITY_CHANGED)
+        self.good(cdb.TEST_UNIT_READY)
+
+
+class AbsentUnitTests(DiskTests):
+    """What answers for LUNs behind which there is nothing, SAM-5 4.8.3."""
+
+    def setUp(self) -> None:
+        """Such a unit."""
+        super().setUp()
+        self.absent = AbsentUnit(IDENTITY, self.surprise)
+        self.absent.inventory = lambda nexus: (1,)
+        self.absent.nexusFound(self.nexus)
+        self.absent.attention(codes.LUNS_CHANGED)
+
+    def test_inquiry(self) -> None:
+        """INQUIRY says that there is no device (SPC-4 6.6.2)."""
+        data = self.good(cdb.INQUIRY, unit=self.absent, allocation=255)
+        self.assertEqual((data[0], len(data)), (0x7F, 96))
+
+    def test_pages(self) -> None:
+        """There is one VPD page, and it says so."""
+        data = self.good(cdb.INQUIRY, unit=self.absent, flags=1, allocation=255)
+        self.assertEqual(data.hex(), "7f00000100")
+        self.assertInvalidField(
+            self.command(cdb.INQUIRY, unit=self.absent, flags=1, page=0x83, allocation=255), 2, 7
+        )
+
+    def test_reportLUNs(self) -> None:
+        """REPORT LUNS works at any LUN."""
+        data = self.good(cdb.REPORT_LUNS, unit=self.absent, allocation=255)
+        self.assertEqual(data.hex(), "00000008000000000001000000000000")
+
+    def test_requestSense(self) -> None:
+        """REQUEST SENSE gives the refusal as data, with GOOD status (SPC-4 6.39)."""
+        data = self.good(cdb.REQUEST_SENSE, unit=self.absent, allocation=252)
+        self.assertEqual((data[2], data[12:14].hex()), (5, "2500"))
+        data = self.good(cdb.REQUEST_SENSE, unit=self.absent, flags=1, allocation=252)
+        self.assertEqual(data.hex(), "7205250000000000")
+
+    def test_others(self) -> None:
+        """Every other command is refused for its LUN, even one that nobody knows."""
+        for opcode in set(range(256)) - {0x03, 0x12, 0xA0}:
+            task = run(self.absent, Task(bytes([opcode]), self.nexus))
+            self.assertSense(task, codes.ILLEGAL_REQUEST, codes.LUN_NOT_SUPPORTED)

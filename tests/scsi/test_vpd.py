@@ -1,0 +1,106 @@
+"""Tests for L{iscsi_twisted.scsi.vpd}."""
+
+import struct
+from typing import Any
+
+import attrs
+
+from iscsi_twisted.interfaces import Capabilities
+from iscsi_twisted.scsi import cdb
+from iscsi_twisted.scsi.vpd import nameString
+from tests.scsi.cases import BLOCK, BLOCKS, IDENTITY, DiskTests
+from tests.scsi.devices import MemoryDisk
+from tests.support.tasks import Nexus
+
+
+class PageTests(DiskTests):
+    """Vital product data, SPC-4 7.8 and SBC-3 6.6."""
+
+    def page(self, code: int, **options: Any) -> bytes:
+        """A page without its head, which is checked."""
+        data = self.good(cdb.INQUIRY, flags=1, page=code, allocation=0xFFFF, **options)
+        peripheral, page, length = struct.unpack_from(">BBH", data)
+        self.assertEqual((peripheral, page, length), (0, code, len(data) - 4))
+        return data[4:]
+
+    def other(self, capabilities: Capabilities, **options: Any) -> Any:
+        """A disk that can do something else."""
+        return self.makeUnit(MemoryDisk(BLOCKS * BLOCK, capabilities), **options)
+
+    def test_supported(self) -> None:
+        """Page 00h lists the pages, ascending, and each of them is there (SPC-4 7.8.15)."""
+        pages = self.page(0x00)
+        self.assertEqual(pages.hex(), "00808386b0b1b2")
+        for code in pages:
+            self.page(code)
+
+    def test_serial(self) -> None:
+        """Page 80h holds the serial number (SPC-4 7.8.16)."""
+        self.assertEqual(self.page(0x80), b"0123456789abcdef")
+
+    def test_designators(self) -> None:
+        """Page 83h names the unit, the port that was used, and the target (SPC-4 7.8.6)."""
+        data = self.page(0x83, nexus=Nexus(targetName="iqn.2001-04.com.example:a", portalGroupTag=0x12))
+        found = []
+        while data:
+            length = data[3]
+            found.append((data[:2].hex(), data[4 : 4 + length]))
+            data = data[4 + length :]
+        self.assertEqual(
+            found,
+            [
+                ("0103", bytes.fromhex("3000000012345678")),
+                ("0201", b"EXAMPLE 0123456789abcdef"),
+                ("0308", b"iqn.2001-04.com.example:disk,L,0x3000000012345678\0\0\0"),
+                ("5194", b"\0\0\0\x12"),
+                ("5398", b"iqn.2001-04.com.example:a,t,0x0012\0\0"),
+                ("53a8", b"iqn.2001-04.com.example:a\0\0\0"),
+            ],
+        )
+
+    def test_longNames(self) -> None:
+        """The longest names fit their designators."""
+        unit = self.makeUnit(self.device)
+        unit.identity = attrs.evolve(IDENTITY, serial="s" * 252, deviceName="n" * 223)
+        self.page(0x83, unit=unit, nexus=Nexus(targetName="t" * 223))
+
+    def test_nameString(self) -> None:
+        """A name string ends with a NUL and is a multiple of four bytes (SPC-4 7.8.6.11)."""
+        for length in range(1, 9):
+            value = nameString("x" * length)
+            self.assertEqual(value.rstrip(b"\0"), b"x" * length)
+            self.assertTrue(value.endswith(b"\0"))
+            self.assertEqual(len(value) % 4, 0)
+
+    def test_extended(self) -> None:
+        """Page 86h has 60 bytes: SIMPLE tasks, and the volatile cache if there is one (SPC-4 7.8.7)."""
+        self.assertEqual(self.page(0x86), bytes([0, 1, 1]) + bytes(57))
+        self.assertEqual(self.page(0x86, unit=self.other(Capabilities())), bytes([0, 1, 0]) + bytes(57))
+
+    def test_limits(self) -> None:
+        """Page B0h tells the bounds that are enforced (SBC-3 6.6.4)."""
+        values = struct.unpack(">BBHIIIIIIIQ20x", self.page(0xB0))
+        self.assertEqual(values, (1, 0, 8, 32768, 2048, 0, 2097152, 256, 8, 0x80000000, 65536))
+        values = struct.unpack(">BBHIIIIIIIQ20x", self.page(0xB0, unit=self.other(Capabilities())))
+        self.assertEqual(values, (1, 0, 8, 32768, 2048, 0, 0, 0, 0, 0, 65536))
+
+    def test_blockSize(self) -> None:
+        """Limits are counted in logical blocks."""
+        unit = self.makeUnit(self.device, blockSize=4096)
+        values = struct.unpack(">BBHIIIIIIIQ20x", self.page(0xB0, unit=unit))
+        self.assertEqual(values, (1, 0, 1, 4096, 256, 0, 262144, 256, 1, 0x80000000, 8192))
+
+    def test_rotation(self) -> None:
+        """Page B1h tells a solid medium from one that rotates at an unknown rate (SBC-3 6.6.2)."""
+        self.assertEqual(self.page(0xB1), b"\0\1" + bytes(58))
+        self.assertEqual(self.page(0xB1, unit=self.other(Capabilities(rotational=True))), bytes(60))
+
+    def test_provisioning(self) -> None:
+        """Page B2h goes with what the device can do (SBC-3 6.6.6)."""
+        self.assertEqual(self.page(0xB2).hex(), "00e40200")
+        self.assertEqual(self.page(0xB2, unit=self.other(Capabilities(discard=True))).hex(), "00e00200")
+        self.assertEqual(self.page(0xB2, unit=self.other(Capabilities())).hex(), "00000000")
+        self.assertEqual(self.page(0xB2, unit=self.other(Capabilities(), thin=True)).hex(), "00e00200")
+        self.assertEqual(
+            self.page(0xB2, unit=self.other(Capabilities(discard=True), thin=False)).hex(), "00000000"
+        )
