@@ -115,6 +115,7 @@ class DiskUnit(LogicalUnit):
         self.unmapLimit = UNMAP_LIMIT // blockSize
         self.descriptorLimit = DESCRIPTOR_LIMIT
         self.blockCount = 0
+        self._open = False
         self._wantsReadOnly = readOnly
         self._wantsThin = thin
         self._learn(Capabilities(readOnly=True))
@@ -131,25 +132,28 @@ class DiskUnit(LogicalUnit):
         if self.blockSize % self.device.blockSize:
             raise LocalError(f"blocks of {self.blockSize} bytes on a device of {self.device.blockSize}")
         self._learn(self.device.capabilities())
-        self.blockCount = self.device.size // self.blockSize
-        # A device without a single block has nothing to be ready with.
-        self._unready(0 if self.blockCount else codes.NOT_READY_CAUSE_NOT_REPORTABLE)
+        self._open = True
+        self._measure()
 
     def closed(self) -> None:
         """The device is gone: refuse what needs it."""
+        self._open = False
         self._unready(codes.NOT_READY_CAUSE_NOT_REPORTABLE)
 
     def changed(self) -> None:
         """The device's C{changed}: its size may be another one."""
-        if self.device.size // self.blockSize != self.blockCount:
+        if self._open and self.device.size // self.blockSize != self.blockCount:
             self.capacityChanged()
 
     def capacityChanged(self) -> None:
         """Take over the device's size, and let every nexus know."""
-        self.blockCount = self.device.size // self.blockSize
-        if self.notReady != codes.BECOMING_READY:
-            self._unready(0 if self.blockCount else codes.NOT_READY_CAUSE_NOT_REPORTABLE)
+        self._measure()
         self.attention(codes.CAPACITY_CHANGED)
+
+    def _measure(self) -> None:
+        self.blockCount = self.device.size // self.blockSize
+        # A device without a single block has nothing to be ready with.
+        self._unready(0 if self.blockCount else codes.NOT_READY_CAUSE_NOT_REPORTABLE)
 
     def _unready(self, why: int) -> None:
         self.notReady = why

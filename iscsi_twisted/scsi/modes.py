@@ -39,22 +39,16 @@ class ModePage:
     @ivar code: page code.
     @ivar body: the current parameters of a unit, without the two bytes of the head.
     @ivar changeable: ones where MODE SELECT may change the body.
-    @ivar default: the default parameters of a unit; those of C{body} if None.
     """
 
     code: int
     body: Callable[[DiskUnit], bytes]
     changeable: bytes
-    default: Callable[[DiskUnit], bytes] | None = None
 
     def encode(self, unit: DiskUnit, control: int) -> bytes:
         """The whole page, for one of the page controls."""
-        if control == CHANGEABLE:
-            body = self.changeable
-        elif control == DEFAULT and self.default is not None:
-            body = self.default(unit)
-        else:
-            body = self.body(unit)
+        # While nothing can be changed the default values are the current ones.
+        body = self.changeable if control == CHANGEABLE else self.body(unit)
         return bytes((self.code, len(body))) + body
 
 

@@ -89,7 +89,7 @@ def conditionOf(error: BaseException, writing: bool, blockSize: int) -> CheckCon
     """
     What to tell of an exception.
 
-    @param writing: whether the command that failed writes.
+    @param writing: whether the command that failed writes, or makes durable what was written.
     @param blockSize: bytes in a logical block.
     @return: None for a surprise, that is, for a bug.
     """

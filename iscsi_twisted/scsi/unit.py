@@ -14,7 +14,7 @@ from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import ILogicalUnit, INexus, ITask, Pending
 from iscsi_twisted.scsi import codes, sense
 from iscsi_twisted.scsi.attention import Attentions
-from iscsi_twisted.scsi.cdb import EXEMPT, MEDIUM, WRITES
+from iscsi_twisted.scsi.cdb import EXEMPT, MEDIUM, READS
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.operation import Operation
 from iscsi_twisted.scsi.table import CommandTable
@@ -22,7 +22,7 @@ from iscsi_twisted.scsi.table import CommandTable
 Report: TypeAlias = Callable[[BaseException, ITask | None], None]
 """Called with what nobody expected, and the task that met it."""
 
-_CHANGES = WRITES & ~MEDIUM
+_LOOKS = READS & ~MEDIUM
 
 
 @attrs.frozen
@@ -106,7 +106,8 @@ class LogicalUnit:
     def failed(self, task: ITask, error: BaseException) -> None:
         """End a task with the status and sense for an exception."""
         command = self.table.find(task.cdb)
-        writing = command is not None and bool(command.access & _CHANGES)
+        # A flush that fails has lost what was written.
+        writing = command is not None and not command.access & _LOOKS
         condition = sense.conditionOf(error, writing, self.blockSize)
         if condition is None:
             # The CancelledError of an aborted task is what was asked for.
@@ -153,6 +154,8 @@ class LogicalUnit:
 
     def _checkUnusual(self, task: ITask) -> None:
         """Refuse a command because of the state of the unit or the nexus."""
+        if not (self.notReady or task.nexus in self._attentions.pending):
+            return
         command = self.table.find(task.cdb)
         access = 0 if command is None else command.access
         if access & EXEMPT:
@@ -219,13 +222,6 @@ class LogicalUnit:
                 operation.waiting.append((task, resume, arguments))
                 return True
         return False
-
-    def spent(self, started: float) -> None:
-        """Count the time that a device took."""
-        elapsed = self.clock() - started
-        self.latencySum += elapsed
-        if elapsed > self.latencyMax:
-            self.latencyMax = elapsed
 
     def snapshot(self) -> UnitStatus:
         """The counters as they are now."""

@@ -38,7 +38,17 @@ def checkRange(size: int, offset: int, length: int) -> None:
 
 
 def fromCoroutine(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Deferred[Any]]:
-    """The same method, returning a L{Deferred}."""
+    """The same method of a class, returning a L{Deferred}."""
+
+    @wraps(method)
+    def answerLater(device: Any, *arguments: Any) -> Deferred[Any]:
+        return Deferred.fromCoroutine(method(device, *arguments))
+
+    return answerLater
+
+
+def fromBoundCoroutine(method: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Deferred[Any]]:
+    """The same method of an object, returning a L{Deferred}."""
 
     @wraps(method)
     def answerLater(*arguments: Any) -> Deferred[Any]:
@@ -158,7 +168,7 @@ class Wired(BlockDevice):
             method = getattr(wrapped, name, None)
             if iscoroutinefunction(method):
                 refuseLateCapabilities(name, type(wrapped).__name__)
-                method = fromCoroutine(method)
+                method = fromBoundCoroutine(method)
             if method is not None:
                 setattr(self, name, method)
 

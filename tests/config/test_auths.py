@@ -39,7 +39,10 @@ BAD = [
     ("a: chap:hidden", "white space before or after the method"),
     ("a:chap: hidden", "white space before or after the secret"),
     ("a:chap:hidden\t", "white space before or after the secret"),
-    ("a:chap:hidden # note", "'#' after white space; a comment has a line of its own here, and in a secret it is"),
+    (
+        "a:chap:hidden # note",
+        "'#' after white space; a comment has a line of its own here, and in a secret it is",
+    ),
     ("a:chap:hid\0den", "a NUL character; the file has to be text"),
     ("a:chap:hid\udcffden", "byte 0xFF is not UTF-8"),
     ("a:chap:hidden\\", "the file ends in a backslash"),

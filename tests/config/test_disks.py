@@ -43,7 +43,7 @@ class DiskTests(SynchronousTestCase):
             [
                 line[:70]
                 for line in (
-                    "--disk 'nosize': write PATH:SIZE, such as disk0:100MB, or PATH:size for a file that exists",
+                    "--disk 'nosize': write PATH:SIZE, such as disk0:100MB, or PATH:size for a file",
                     "--disk 'a:': write PATH:SIZE, such as disk0:100MB, or PATH:size for a file that exists",
                     "--disk ':1M': write PATH:SIZE, such as disk0:100MB, or PATH:size for a file that exists",
                     "--disk 'a:1X': '1X' is not a size; write a number of bytes in decimal, with K, M,",

@@ -64,11 +64,15 @@ class WordTests(SynchronousTestCase):
 
     def test_commentEnds(self) -> None:
         """A comment ends with its own line: a backslash in it swallows no definition."""
-        self.assertEqual(words("# C:\\\na # b \\\nc\nd \\\n#e\nf"), [(2, ["a"]), (3, ["c"]), (4, ["d"]), (6, ["f"])])
+        self.assertEqual(
+            words("# C:\\\na # b \\\nc\nd \\\n#e\nf"), [(2, ["a"]), (3, ["c"]), (4, ["d"]), (6, ["f"])]
+        )
 
     def test_lineEnds(self) -> None:
         """CR LF ends a line as LF does, after a backslash also, and a mark of byte order is skipped."""
-        self.assertEqual(words("\ufeffa b\r\nc\\\r\nd\r\n\r\ne\r"), [(1, ["a", "b"]), (2, ["cd"]), (5, ["e"])])
+        self.assertEqual(
+            words("\ufeffa b\r\nc\\\r\nd\r\n\r\ne\r"), [(1, ["a", "b"]), (2, ["cd"]), (5, ["e"])]
+        )
 
     def test_manyContinuations(self) -> None:
         """A definition may go on for many lines."""

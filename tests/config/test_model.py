@@ -61,7 +61,9 @@ class SizeFaultTests(SynchronousTestCase):
         stripe = device(0, 0, 65536, *self.unknown)
         mirror = device(1, 1, None, extent(2, 2 * MB), stripe)
         target = Target("target0", None, False, (mirror,), Netmask("any"))
-        self.configuration = Configuration((*self.unknown, extent(2, 2 * MB)), (stripe, mirror), (target,), "F")
+        self.configuration = Configuration(
+            (*self.unknown, extent(2, 2 * MB)), (stripe, mirror), (target,), "F"
+        )
 
     def check(self, *lengths: int) -> list[str]:
         """The faults if the files turn out to have these lengths."""
@@ -78,8 +80,8 @@ class SizeFaultTests(SynchronousTestCase):
         self.assertEqual(
             self.check(MB, MB + 512),
             [
-                "F:100: the members of RAID0:65536 device0 have to be of one size, but extent0 has 1048576 bytes and"
-                " extent1 1049088"
+                "F:100: the members of RAID0:65536 device0 have to be of one size, but extent0 has 1048576"
+                " bytes and extent1 1049088"
             ],
         )
 
@@ -88,14 +90,17 @@ class SizeFaultTests(SynchronousTestCase):
         self.assertEqual(
             self.check(2 * MB, 2 * MB),
             [
-                "F:101: the members of RAID1 device1 have to be of one size, but extent2 has 2097152 bytes and"
-                " device0 4194304"
+                "F:101: the members of RAID1 device1 have to be of one size, but extent2 has 2097152 bytes"
+                " and device0 4194304"
             ],
         )
 
     def test_small(self) -> None:
         """A member less than a chunk is a fault, and so is what follows from it."""
-        self.assertEqual(self.check(512, 512)[0], "F:100: the members of device0 have 512 bytes, less than a chunk of 65536")
+        self.assertEqual(
+            self.check(512, 512)[0],
+            "F:100: the members of device0 have 512 bytes, less than a chunk of 65536",
+        )
 
 
 class ValueTests(SynchronousTestCase):

@@ -113,7 +113,10 @@ BAD = [
     ("10.0.0.0/", "write 0 to 32"),
     ("10.0.0.0/8/8", "write 0 to 32"),
     ("10.0.0.0/\u0668", "write 0 to 32"),
-    ("10.0.0.0/255.0.255.0", "'255.0.255.0' in '10.0.0.0/255.0.255.0' is not a mask; write one such as 255.255.0.0"),
+    (
+        "10.0.0.0/255.0.255.0",
+        "'255.0.255.0' in '10.0.0.0/255.0.255.0' is not a mask; write one such as 255.255.0.0",
+    ),
     ("10.0.0.0/0.255.255.255", "is not a mask"),
     ("10.0.0.0/255.0.0", "is not a mask"),
     ("::1/129", "write 0 to 128"),
@@ -171,7 +174,9 @@ class NetmaskTests(SynchronousTestCase):
         host = network & keep | host & ~keep  # hosts near the network, at a random distance
         text = f"{ipaddress.IPv4Address(network)}/{bits}"
         address = ipaddress.IPv4Address(host)
-        self.assertEqual(Netmask(text).admits(str(address)), address in ipaddress.ip_network(text, strict=False))
+        self.assertEqual(
+            Netmask(text).admits(str(address)), address in ipaddress.ip_network(text, strict=False)
+        )
 
     @given(st.integers(0, 2**128 - 1), st.integers(0, 128), st.integers(0, 2**128 - 1), st.integers(0, 128))
     def test_six(self, network: int, bits: int, host: int, shared: int) -> None:
@@ -181,7 +186,9 @@ class NetmaskTests(SynchronousTestCase):
         host = network & keep | host & ~keep | 1 << 127
         text = f"{ipaddress.IPv6Address(network)}/{bits}"
         address = ipaddress.IPv6Address(host)
-        self.assertEqual(Netmask(text).admits(str(address)), address in ipaddress.ip_network(text, strict=False))
+        self.assertEqual(
+            Netmask(text).admits(str(address)), address in ipaddress.ip_network(text, strict=False)
+        )
 
     @given(st.text(max_size=40))
     def test_anything(self, text: str) -> None:

@@ -48,7 +48,11 @@ BAD: list[tuple[Kind, str, str]] = [
     ("extent", "naa=0x3123456789abcdef", "naa=: 16 or 32"),
     ("extent", "naa=312345678", "naa=: 16 or 32"),
     ("extent", "naa=3123456789abcdeg", "naa=: 16 or 32"),
-    ("extent", "naa=6123456789abcdef", "naa=: an NAA of 16 digits begins with 2, 3 or 5, one of 32 with 6, not as"),
+    (
+        "extent",
+        "naa=6123456789abcdef",
+        "naa=: an NAA of 16 digits begins with 2, 3 or 5, one of 32 with 6, not as",
+    ),
     ("extent", "naa=3" + "0" * 31, "naa=: an NAA of 16 digits begins"),
     ("extent", "vendor=123456789", "vendor=: 1 to 8 ASCII"),
     ("extent", "product=12345678901234567", "product=: 1 to 16 ASCII"),
@@ -72,7 +76,11 @@ BAD: list[tuple[Kind, str, str]] = [
     ("extent", "removable=yes", "unknown option 'removable='"),
     ("extent", "alias=x", "alias= stands on an extent line; it belongs on that of a target"),
     ("target", "naa=1", "naa= stands on a target line; it belongs on that of an extent or a device"),
-    ("extent", "word", "'word' stands where only options can; an option is written key=value, without blanks"),
+    (
+        "extent",
+        "word",
+        "'word' stands where only options can; an option is written key=value, without blanks",
+    ),
     ("extent", "=word", "'=word' stands where only options can"),
 ]
 

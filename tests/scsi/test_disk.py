@@ -33,7 +33,7 @@ class CapacityTests(DiskTests):
         )
 
     def test_thick(self) -> None:
-        """Without thin provisioning LBPME and LBPRZ are clear; LBPRZ is clear where unmapped data are unknown."""
+        """LBPME is clear where nothing is thin, LBPRZ also where unmapped blocks may read as anything."""
         for capabilities, provisioned in (
             (Capabilities(discardZeroes=True), "0000"),
             (Capabilities(discard=True), "8000"),
@@ -116,6 +116,15 @@ class LifeTests(DiskTests):
         self.unit.changed()
         self.unit.takeAttention(self.nexus)
         self.good(cdb.TEST_UNIT_READY)
+
+    def test_changedTooLate(self) -> None:
+        """News of a device that was closed do not make the unit ready."""
+        self.unit.closed()
+        self.device.size //= 2
+        self.unit.changed()
+        self.assertSense(
+            self.command(cdb.TEST_UNIT_READY), codes.NOT_READY, codes.NOT_READY_CAUSE_NOT_REPORTABLE
+        )
 
     def test_changedTooEarly(self) -> None:
         """News of a device that is not open yet do not make the unit ready."""

@@ -61,7 +61,7 @@ class ReportOpcodesTests(DiskTests):
             self.assertEqual(self.report(option, opcode, action).hex(), "00010000")
 
     def test_wrongWay(self) -> None:
-        """Asking with or without service action, against what the command has, is refused (SPC-4 table 254)."""
+        """Asking for a service action where there is none, or the reverse, is refused (SPC-4 table 254)."""
         for option, opcode in ((1, 0x9E), (2, 0x28)):
             task = self.command(cdb.REPORT_OPCODES, options=option, requested=opcode, allocation=255)
             self.assertInvalidField(task, 2, 2)

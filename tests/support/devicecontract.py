@@ -245,7 +245,7 @@ class DeviceContract(ReadContract):
             )
 
     def test_discard(self: Any) -> None:
-        """Discarded bytes read as something stable, as zeros where that is promised; their neighbours as before."""
+        """Discarded bytes read as something stable, as zeros if so promised; their neighbours as before."""
         device = self.opened()
         self.outcome(device.write(0, b"d" * SIZE))
         self.assertIsNone(self.outcome(device.discard(4096, 65536)))

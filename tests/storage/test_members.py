@@ -1,0 +1,114 @@
+# -*- test-case-name: tests.storage.test_members -*-
+"""Tests for L{iscsi_twisted.storage.members}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.errors import LocalError, NotReady
+from iscsi_twisted.storage import Concatenation, Mirror
+from tests.support.devices import FakeDevice
+
+
+class SlowToOpen(FakeDevice):
+    """A device whose opening and closing wait for the test."""
+
+    def __init__(self) -> None:
+        super().__init__(100)
+        self.opening: Deferred[None] = Deferred()
+        self.closing: Deferred[None] = Deferred()
+
+    def open(self, changed: Any) -> Any:
+        super().open(changed)
+        return self.opening
+
+    def close(self) -> Any:
+        super().close()
+        return self.closing
+
+
+class CompositionTests(SynchronousTestCase):
+    """Opening and closing of devices that are made of others."""
+
+    def test_none(self) -> None:
+        """Without members there is no device."""
+        self.assertRaises(LocalError, Concatenation, [])
+        self.assertRaises(LocalError, Mirror, iter(()))
+
+    def test_opensAll(self) -> None:
+        """All members are opened, and may tell of changes."""
+        told: list[int] = []
+        members = [FakeDevice(100), FakeDevice(100)]
+        Mirror(members).open(lambda: told.append(1))
+        for member in members:
+            assert member.changed is not None
+            member.changed()
+        self.assertEqual(told, [1, 1])
+
+    def test_opensLater(self) -> None:
+        """If members open later so does the device; its size is known then."""
+        members = [SlowToOpen(), SlowToOpen()]
+        device = Concatenation(members)
+        result: Any = device.open(lambda: None)
+        members[1].opening.callback(None)
+        self.assertNoResult(result)
+        members[0].opening.callback(None)
+        self.assertIsNone(self.successResultOf(result))
+        self.assertEqual(device.size, 200)
+
+    def test_oneFails(self) -> None:
+        """If one cannot be opened the others are closed again, and its error is told."""
+        members = [FakeDevice(100), FakeDevice(100), FakeDevice(100)]
+        members[1].error = NotReady("gone")
+        error = self.assertRaises(NotReady, Mirror(members).open, lambda: None)
+        self.assertEqual(str(error), "gone")
+        self.assertEqual([member.closings for member in members], [1, 0, 1])
+
+    def test_oneFailsLater(self) -> None:
+        """The error is told only when the others are closed."""
+        members = [SlowToOpen(), SlowToOpen()]
+        result: Any = Concatenation(members).open(lambda: None)
+        members[0].opening.callback(None)
+        members[1].opening.errback(NotReady("gone"))
+        self.assertNoResult(result)
+        members[0].closing.callback(None)
+        self.failureResultOf(result, NotReady)
+        self.assertEqual(members[1].closings, 0)
+
+    def test_close(self) -> None:
+        """All members are closed, even if closing one fails; then that is told."""
+        members = [SlowToOpen(), SlowToOpen()]
+        result: Any = Mirror(members).close()
+        members[0].closing.errback(NotReady("gone"))
+        self.assertNoResult(result)
+        members[1].closing.callback(None)
+        self.failureResultOf(result, NotReady)
+
+    def test_closeAtOnce(self) -> None:
+        """If all members close at once so does the device."""
+        self.assertIsNone(Mirror([FakeDevice(1), FakeDevice(1)]).close())
+
+    def test_anyObject(self) -> None:
+        """Members may be anything that can be wired."""
+
+        class Tiny:
+            size = 3
+
+            def read(self, offset: int, length: int) -> bytes:
+                return b"abc"[offset : offset + length]
+
+            async def write(self, offset: int, data: bytes) -> None:
+                raise NotReady
+
+        device = Concatenation([Tiny(), Tiny()])
+        device.open(lambda: None)
+        self.assertEqual(device.read(1, 4), b"bcab")
+        result: Any = device.write(0, b"x")
+        self.failureResultOf(result, NotReady)
+
+    def test_name(self) -> None:
+        """It goes by its kind and its members' names."""
+        self.assertEqual(str(Mirror([FakeDevice(1), FakeDevice(1)])), "Mirror(FakeDevice, FakeDevice)")
