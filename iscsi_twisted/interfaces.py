@@ -218,5 +218,5 @@ class IAccessPolicy(Interface):
         """
         Whether a peer at this address may see the target and log in to it.
 
-        @param address: the address as the transport tells it, IPv4 or IPv6; None if it has none (a UNIX socket).
+        @param address: as the transport tells it, IPv4 or IPv6; None if there is none (a UNIX socket).
         """

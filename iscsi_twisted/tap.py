@@ -32,6 +32,10 @@ PORT: Final = 3260
 BLOCK_SIZES: Final = (512, 1024, 2048, 4096, 8192)
 
 
+NOT_DRAWN: Final = Installation(bytes(16))
+LATER: Final = "(drawn at the first start)"
+
+
 class Options(usage.Options):
     """
     Options of C{twistd iscsi}.
@@ -92,7 +96,7 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            refuse([ConfigurationError(str(error))])
+            refuse([ConfigurationError(f"{error} (twistd iscsi --help lists the options)")])
 
     def parseArgs(self, *arguments: str) -> None:
         """There are none."""
@@ -189,11 +193,14 @@ class Options(usage.Options):
             refuse([error])
 
         def identityOf(target: Target, lun: int) -> Iterable[str]:
-            if installation is None:
-                return ["identity drawn at the first start"]
+            options = target.storages[lun].options
             name = normalise(target.targetName(base))
-            identity = unitIdentity(installation, name, lun, target.storages[lun].options)
-            return [f"serial {identity.serial}", identity.designator]
+            identity = unitIdentity(installation or NOT_DRAWN, name, lun, options)
+            known = installation is not None
+            return [
+                f"serial {identity.serial if known or options.serial else LATER}",
+                identity.designator if known or options.naa else f"naa {LATER}",
+            ]
 
         for line in describe(self.configuration, identityOf, base):
             print(line)

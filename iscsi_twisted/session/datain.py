@@ -28,8 +28,7 @@ def respond(task: Task, status: int, data: Buffer, sense: bytes) -> None:
 def _residual(task: Task, length: int, status: int) -> tuple[int, int]:
     """The residual flags and count (RFC 7143 11.4.5.1, SAM-5 5.4.3)."""
     if task.flags & numbers.WRITE:
-        dataOut = task.dataOut
-        moved = dataOut.wanted if dataOut is not None else 0
+        moved = task.wanted
     elif task.flags & numbers.READ:
         moved = length
     else:

@@ -37,7 +37,6 @@ class DataOut:
     Collects the data of one task, in order, and asks for what does not come by itself.
 
     @ivar unsolicited: the initiator still sends data that nobody asked for.
-    @ivar wanted: bytes that the unit asked for (which may be more than the initiator has).
     """
 
     __slots__ = (
@@ -54,7 +53,6 @@ class DataOut:
         "_task",
         "_then",
         "unsolicited",
-        "wanted",
     )
 
     def __init__(self, task: Task, immediate: Buffer) -> None:
@@ -70,7 +68,6 @@ class DataOut:
         self._target = 0
         self._then: Callable[..., None] | None = None
         self._arguments: tuple[Any, ...] = ()
-        self.wanted = 0
         self.unsolicited = False
 
     def expectUnsolicited(self, limit: int) -> None:
@@ -81,7 +78,7 @@ class DataOut:
     def want(self, length: int, then: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         """See L{iscsi_twisted.interfaces.ITask.receive}."""
         task = self._task
-        self.wanted = length
+        task.wanted = length
         self._target = min(length, task.expected) if task.flags & numbers.WRITE else 0
         if self._received == self._target and not self._bursts and self._fault is None:
             # All of it came with the command.

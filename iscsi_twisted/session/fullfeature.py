@@ -34,6 +34,7 @@ LONGEST_TEXT: Final = 65536
 
 _unpackCommand = layout.SCSI_COMMAND.unpack
 _SCSI_COMMAND = numbers.SCSI_COMMAND
+_WHOLE = numbers.FINAL | numbers.WRITE
 
 
 @attrs.define
@@ -97,7 +98,10 @@ def _run(
     if immediate:
         session.immediates += 1
     if data or flags & numbers.WRITE:
-        _expectData(task, data)
+        if flags & _WHOLE == _WHOLE and expected == len(data) <= session.immediateLimit:
+            task.data = data
+        else:
+            _expectData(task, data)
     if connection.held:
         session.waiting.append(task)
         return

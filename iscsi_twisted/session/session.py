@@ -38,6 +38,7 @@ class Session:
     @ivar tasks: those that may still answer, by initiator task tag.
     @ivar waiting: those that may not begin yet: the connection has enough to send.
     @ivar early: PDUs that came before their turn, by CmdSN.
+    @ivar immediateLimit: bytes that may come with a command.
     @ivar immediates: immediate commands among the tasks.
     """
 
@@ -46,6 +47,7 @@ class Session:
         "depth",
         "early",
         "expCmdSN",
+        "immediateLimit",
         "immediates",
         "initiatorName",
         "isid",
@@ -87,6 +89,7 @@ class Session:
         self.waiting: deque[Task] = deque()
         self.early: dict[int, Early] = {}
         self.immediates = 0
+        self.immediateLimit = parameters.firstBurst if parameters.immediateData else 0
         self.solicited = Budget(SOLICITED, node.solicited)
         self.units: dict[bytes, tuple[int, ILogicalUnit]] = {}
 

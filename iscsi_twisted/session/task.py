@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from iscsi_twisted.session.session import Session
 
 _packDataIn = layout.DATA_IN.pack
+_packResponse = layout.SCSI_RESPONSE.pack
 _DATA_IN = numbers.DATA_IN
+_SCSI_RESPONSE = numbers.SCSI_RESPONSE
+_FINAL = numbers.FINAL
 _GOOD_AND_FINAL = numbers.FINAL | numbers.STATUS
 _NO_TAG = numbers.NO_TAG
 
@@ -33,7 +36,9 @@ class Task:
     @ivar flags: the second byte of the command PDU.
     @ivar expected: the expected data transfer length of the PDU, in bytes.
     @ivar immediate: the command was outside the CmdSN window.
-    @ivar dataOut: what has come of the initiator's data; None unless it may send any.
+    @ivar data: the initiator's data where all of it came with the command.
+    @ivar dataOut: what has come of the initiator's data where not.
+    @ivar wanted: bytes of Data-Out that the unit asked for (the initiator may have less, or more).
     @ivar done: the unit has ended it.
     """
 
@@ -41,6 +46,7 @@ class Task:
         "aborted",
         "cdb",
         "connection",
+        "data",
         "dataOut",
         "done",
         "expected",
@@ -53,6 +59,7 @@ class Task:
         "operation",
         "session",
         "unit",
+        "wanted",
     )
 
     def __init__(
@@ -82,7 +89,9 @@ class Task:
         self.aborted = False
         self.done = False
         self.operation: Any = None
+        self.data: Buffer = b""
         self.dataOut: DataOut | None = None
+        self.wanted = 0
 
     @property
     def attribute(self) -> int:
@@ -108,7 +117,10 @@ class Task:
             or self.aborted
             or self.immediate
         ):
-            self._end(0, data, b"")
+            if length or self.wanted != self.expected or self.aborted or self.immediate:
+                self._end(0, data, b"")
+            else:
+                self._good()
             return
         # The ordinary read: one Data-In that carries all the data and the status.
         session = self.session
@@ -138,6 +150,31 @@ class Task:
         if connection.queued > 0xFFFFF or not connection.corked:
             connection.push()
 
+    def _good(self) -> None:
+        """The ordinary end of a write, and of whatever moves no data: GOOD, and nothing else to say."""
+        if self.done:
+            return
+        self.done = True
+        connection, session = self.connection, self.session
+        del session.tasks[self.itt]
+        session.maxCmdSN = maxCmdSN = (session.maxCmdSN + 1) & MASK
+        statSN = connection.statSN
+        connection.statSN = (statSN + 1) & MASK
+        header = _packResponse(
+            _SCSI_RESPONSE, _FINAL, 0, 0, 0, self.itt, 0, statSN, session.expCmdSN, maxCmdSN, 0, 0, 0
+        )
+        connection.put(header)
+        if self.dataOut is not None:
+            self._giveBack(self.dataOut)
+        if not connection.corked:
+            connection.flush()
+
+    def _giveBack(self, dataOut: DataOut) -> None:
+        """What was reserved for data, and what still comes of them."""
+        dataOut.give()
+        if dataOut.unsolicited:
+            self.connection.discard(self.itt)
+
     def fail(self, status: int, sense: bytes = b"") -> None:
         """End with another status, and sense data for CHECK CONDITION."""
         self._end(status, b"", sense)
@@ -146,7 +183,11 @@ class Task:
         """Fetch the Data-Out; see L{ITask.receive}."""
         dataOut = self.dataOut
         if dataOut is None:
-            dataOut = self.dataOut = DataOut(self, b"")
+            if length == self.expected == len(self.data):
+                self.wanted = length
+                then(self, self.data, *arguments)
+                return
+            dataOut = self.dataOut = DataOut(self, self.data)
         dataOut.want(length, then, arguments)
 
     def _end(self, status: int, data: Buffer, sense: bytes) -> None:
@@ -166,9 +207,7 @@ class Task:
         del self.session.tasks[self.itt]
         datain.respond(self, status, data, sense)
         if dataOut is not None:
-            dataOut.give()
-            if dataOut.unsolicited:
-                self.connection.discard(self.itt)
+            self._giveBack(dataOut)
         if not self.connection.corked:
             self.connection.flush()
 

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import attrs
 
-from iscsi_twisted.config.model import NOWHERE, Configuration, Device, Extent, Storage, Where
+from iscsi_twisted.config.model import NOWHERE, Configuration, Device, Storage, Where
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
-from iscsi_twisted.errors import ConfigurationErrors, DeviceError
+from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError
 from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
@@ -54,18 +54,62 @@ class Plan:
     readOnly: bool = False
 
 
-class ConfiguredExtent(FileExtent):
-    """An extent of a targets file: what goes wrong when it is opened names its line."""
+class Placed:
+    """
+    A device that a line of a targets file defines: what is wrong with it names the line.
 
-    where = NOWHERE
+    @ivar title: the name that the line defines.
+    @ivar fault: what was wrong when it was opened.
+    """
+
+    where: Where = NOWHERE
     title = ""
+    fault: ConfigurationError | None = None
+
+    def misplaced(self, error: DeviceError) -> DeviceError:
+        """Remember and reword an error."""
+        self.fault = self.where.error(f"{self.title}: {error}")
+        return type(error)(str(self.fault))
+
+
+class PlacedExtent(Placed, FileExtent):
+    """An extent of a targets file."""
 
     def open(self, changed: Callable[[], None]) -> None:
         """See L{IBlockDevice}."""
         try:
             super().open(changed)
         except DeviceError as error:
-            raise type(error)(str(self.where.error(f"{self.title}: {error}"))) from error
+            raise self.misplaced(error) from error
+
+
+class PlacedConcatenation(Placed, Concatenation):
+    """A RAID0 device of a targets file."""
+
+    def opened(self) -> None:
+        """See L{iscsi_twisted.storage.members.Composition}."""
+        try:
+            super().opened()
+        except DeviceError as error:
+            raise self.misplaced(error) from error
+
+
+class PlacedMirror(Placed, Mirror):
+    """A RAID1 device of a targets file."""
+
+    def opened(self) -> None:
+        """See L{iscsi_twisted.storage.members.Composition}."""
+        try:
+            super().opened()
+        except DeviceError as error:
+            raise self.misplaced(error) from error
+
+
+def faultsOf(device: Any) -> list[ConfigurationError]:
+    """What was wrong with a device and all that it is made of, in the order of the definitions."""
+    found = [fault for member in getattr(device, "members", ()) for fault in faultsOf(member)]
+    fault = getattr(device, "fault", None)
+    return [*found, fault] if fault is not None else found
 
 
 def plans(configuration: Configuration, *, base: str, blockSize: int, reactor: Any) -> list[Plan]:
@@ -105,23 +149,29 @@ def _disk(storage: Storage, readOnly: bool, blockSize: int, reactor: Any) -> Dis
 
 
 def _device(storage: Storage, readOnly: bool, writeCache: bool, reactor: Any) -> Any:
+    made: PlacedExtent | PlacedMirror | PlacedConcatenation
     if isinstance(storage, Device):
         members = [
             _device(
-                member, readOnly or member.options.readonly, writeCache and member.options.writecache, reactor
+                member,
+                readOnly or member.options.readonly,
+                writeCache and member.options.writecache,
+                reactor,
             )
             for member in storage.members
         ]
-        return Mirror(members) if storage.level == 1 else Concatenation(members)
-    return _extent(storage, readOnly, writeCache, reactor)
-
-
-def _extent(extent: Extent, readOnly: bool, writeCache: bool, reactor: Any) -> ConfiguredExtent:
-    made = ConfiguredExtent(
-        extent.path, extent.start, extent.length, readOnly=readOnly, writeCache=writeCache, reactor=reactor
-    )
-    made.where = extent.where
-    made.title = extent.name
+        made = PlacedMirror(members) if storage.level == 1 else PlacedConcatenation(members)
+    else:
+        made = PlacedExtent(
+            storage.path,
+            storage.start,
+            storage.length,
+            readOnly=readOnly,
+            writeCache=writeCache,
+            reactor=reactor,
+        )
+    made.where = storage.where
+    made.title = storage.name
     return made
 
 
@@ -173,8 +223,3 @@ def absentIdentity(target: str) -> Identity:
         naa=bytes.fromhex("3000000000000000"),
         deviceName=target,
     )
-
-
-def devicesOf(all: Iterable[Plan]) -> list[Disk]:
-    """The disks of all plans, in order."""
-    return [disk for plan in all for disk in plan.disks]

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
+import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
@@ -31,7 +32,7 @@ from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.node import Node, Portal, Target
 from iscsi_twisted.storage import asDevice
-from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit
+from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, faultsOf, makeUnit
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.journal import Journal
 from iscsi_twisted.target.protocol import TargetFactory
@@ -106,7 +107,7 @@ class TargetService(Service):
         self._stateDirectory = stateDirectory
         self._stopTime = stopTime
         self._trace = trace
-        self._plans: list[Plan] = []
+        self._plans: dict[str, Plan] = {}
         self._units: list[DiskUnit] = []
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
@@ -147,14 +148,16 @@ class TargetService(Service):
 
         @raise LocalError: for a name that is none or is taken.
         """
+        name = normalise(plan.name)
         wrong = complaint(plan.name)
-        if wrong is None and any(normalise(plan.name) == normalise(other.name) for other in self._plans):
+        if wrong is None and name in self._plans:
             wrong = "there is a target of this name already"
         if wrong is not None:
             raise LocalError(f"target {plan.name!r}: {wrong}")
         if self.ready is not None:
             raise LocalError("targets are added before the service starts")
-        self._plans.append(plan)
+        # Identities derive from the name: one spelling, one disk.
+        self._plans[name] = attrs.evolve(plan, name=name)
 
     # Its life
 
@@ -212,7 +215,7 @@ class TargetService(Service):
         else:
             installation = Installation(secrets.token_bytes(16))
         faults = []
-        for plan in self._plans:
+        for plan in self._plans.values():
             try:
                 self.node.add(self._target(plan, installation))
             except ConfigurationError as error:
@@ -247,7 +250,7 @@ class TargetService(Service):
                 await result
                 unit.opened()
             except (DeviceError, LocalError, OSError) as error:
-                faults.append(ConfigurationError(str(error)))
+                faults += faultsOf(unit.device) or [ConfigurationError(str(error))]
         if faults:
             raise ConfigurationErrors(faults)
 

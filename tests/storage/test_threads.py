@@ -132,7 +132,9 @@ class OwnThreadsTests(TestCase):
         clock.callFromThread = self.reactor.callFromThread  # type: ignore[method-assign]
         threads = Threads(clock, clock.seconds)
         await threads.run(pow, 1, 1)
-        clock.advance(IDLE)
+        clock.advance(IDLE / 2)
+        await threads.run(pow, 1, 1)
+        clock.advance(IDLE / 2)
         self.assertEqual(len(self.alive()), 1)
         clock.advance(IDLE)
         self.assertEqual(self.alive(), [])
