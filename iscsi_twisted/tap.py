@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TextIO
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -14,12 +14,13 @@ from twisted.python import usage
 from iscsi_twisted import __version__
 from iscsi_twisted.config.auths import loadAuths
 from iscsi_twisted.config.disks import fromDisks, newcomer
+from iscsi_twisted.config.lines import quoted, visible
 from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Target
 from iscsi_twisted.config.targets import load
 from iscsi_twisted.config.tree import describe
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
 from iscsi_twisted.session.names import complaint, normalise
-from iscsi_twisted.target.assembly import plans, unitIdentity
+from iscsi_twisted.target.assembly import Plan, plans, unitIdentity
 from iscsi_twisted.target.command import CommandService
 from iscsi_twisted.target.identity import Installation, defaultStateDirectory
 from iscsi_twisted.target.service import Listener
@@ -40,8 +41,13 @@ class Options(usage.Options):
     """
     Options of C{twistd iscsi}.
 
-    @ivar configuration: what is to be served, once the options have been read.
+    What follows is there once the options have been read.
+
+    @ivar configuration: what is to be served.
     @ivar newcomer: nobody said what to serve.
+    @ivar plans: what the configuration comes to.
+    @ivar listeners: where to listen.
+    @ivar stateDirectory: where state is kept, as an absolute path: twistd changes the working directory.
     """
 
     synopsis = "[-f FILE | --disk PATH:SIZE ...] [options]"
@@ -63,6 +69,9 @@ class Options(usage.Options):
 
     configuration: Configuration
     newcomer = False
+    plans: list[Plan]
+    listeners: list[Listener]
+    stateDirectory: str
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +105,7 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            refuse([ConfigurationError(f"{error} (twistd iscsi --help lists the options)")])
+            refuse([ConfigurationError(f"{visible(str(error))} (twistd iscsi --help lists the options)")])
 
     def parseArgs(self, *arguments: str) -> None:
         """There are none."""
@@ -104,11 +113,11 @@ class Options(usage.Options):
             raise usage.UsageError(f"unexpected argument {arguments[0]!r}: options begin with a dash")
 
     def postOptions(self) -> None:
-        """Check the options, and read the files."""
+        """Check the options, and read the files; all faults are told at once."""
         faults: list[ConfigurationError] = []
-        for check in (self._numbers, self._conflicts, self._names):
+        for check in (self._numbers, self._conflicts, self._names, self._endpoints):
             faults += check()
-        for read in (self._configure, self._users):
+        for read in (self._state, self._configure, self._users):
             try:
                 read()
             except ConfigurationErrors as errors:
@@ -133,7 +142,7 @@ class Options(usage.Options):
         if text.isascii() and text.isdigit() and len(text) < 10 and fits(int(text)):
             self[name] = int(text)
         else:
-            yield ConfigurationError(f"--{name} {text}: wanted is {wanted}")
+            yield ConfigurationError(f"--{name} {visible(text)}: wanted is {wanted}")
 
     def _conflicts(self) -> Iterator[ConfigurationError]:
         for other in ("port", "ipv4", "ipv6"):
@@ -141,29 +150,51 @@ class Options(usage.Options):
                 yield ConfigurationError(f"--{other} with --listen: say it in the endpoint")
         if self["disk"] and self["targets"] is not None:
             yield ConfigurationError("--disk with --targets: give one or the other")
-        if self["ipv4"] and self["ipv6"]:
-            self["ipv4"] = self["ipv6"] = 0
 
     def _names(self) -> Iterator[ConfigurationError]:
-        wrong = complaint(self["target-name"])
+        base = self["target-name"]
+        wrong = complaint(base) or complaint(f"{base}:target0")
         if wrong is not None:
-            yield ConfigurationError(f"--target-name {self['target-name']}: {wrong}")
+            yield ConfigurationError(
+                f"--target-name {visible(base)}: as in {quoted(base + ':target0')}, {wrong}"
+            )
+            self["target-name"] = DEFAULT_BASE
+
+    def _endpoints(self) -> Iterator[ConfigurationError]:
+        from twisted.internet import reactor
+
+        self.listeners = []
+        for description in self["listen"]:
+            try:
+                self.listeners.append(Listener(portal(reactor, description), name=description))
+            except ConfigurationError as error:
+                yield error
+
+    def _state(self) -> None:
+        self.stateDirectory = os.path.abspath(
+            self["state"] or defaultStateDirectory(os.environ, os.geteuid())
+        )
 
     def _configure(self) -> None:
-        """Find out what is to be served."""
-        base = self["target-name"] if complaint(self["target-name"]) is None else DEFAULT_BASE
+        """Find out what is to be served, and where."""
+        from twisted.internet import reactor
+
+        base = self["target-name"]
         if self["disk"]:
             self.configuration = fromDisks(self["disk"])
-        elif self["targets"] is not None or os.path.exists(TARGETS):
+        elif self["targets"] is not None or _exists(TARGETS):
             self.configuration = load(self["targets"] or TARGETS, complaint, base)
         else:
             self.newcomer = True
             self.configuration = newcomer()
+        self.plans = plans(self.configuration, base=base, blockSize=self["block-size"], reactor=reactor)
+        if not self["listen"]:
+            self.listeners = list(_defaults(reactor, self))
 
     def _users(self) -> None:
         """No user is let in yet, so nobody may believe that they are asked for."""
         path = self["auths"]
-        if path is None and not os.path.exists(AUTHS):
+        if path is None and not _exists(AUTHS):
             return
         users = [user for user in loadAuths(path or AUTHS).users if user.method == "chap"]
         if users:
@@ -172,23 +203,11 @@ class Options(usage.Options):
                 " say --auths /dev/null if that is meant"
             )
 
-    @property
-    def stateDirectory(self) -> str:
-        """
-        Where state is kept, as an absolute path: twistd changes the working directory.
-
-        @raise ConfigurationError: if there is no such place.
-        """
-        return os.path.abspath(self["state"] or defaultStateDirectory(os.environ, os.geteuid()))
-
     def _check(self) -> NoReturn:
         """Print the configuration as it was understood."""
         base = self["target-name"]
         try:
             installation = Installation.peek(self.stateDirectory)
-            plans(self.configuration, base=base, blockSize=self["block-size"], reactor=None)
-        except ConfigurationErrors as errors:
-            refuse(errors.errors)
         except ConfigurationError as error:
             refuse([error])
 
@@ -214,54 +233,59 @@ def refuse(faults: Iterable[Exception]) -> NoReturn:
     sys.exit(1)
 
 
-def _descriptions(options: Options) -> list[tuple[str, bool]]:
-    """Endpoint descriptions, and whether a machine may lack what they need."""
-    if options["listen"]:
-        return [(description, False) for description in options["listen"]]
+def _exists(path: str) -> bool:
+    """Whether a file is there, even if it cannot be read: only one that is missing may be done without."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _defaults(reactor: Any, options: Options) -> Iterator[Listener]:
+    """Where to listen if no endpoint is named; a machine may lack IPv6."""
     port = options["port"] or PORT
     loopback = options.newcomer
     four = f"tcp:{port}:interface=127.0.0.1" if loopback else f"tcp:{port}"
     six = rf"tcp6:{port}:interface=\:\:1" if loopback else f"tcp6:{port}"
-    if options["ipv4"]:
-        return [(four, False)]
+    if options["ipv4"] or not options["ipv6"]:
+        yield Listener(portal(reactor, four), name=four)
     if options["ipv6"]:
-        return [(six, False)]
-    return [(four, False)] if loopback else [(four, False), (six, True)]
+        yield Listener(portal(reactor, six), name=six)
+    elif not options["ipv4"] and not loopback:
+        yield Listener(portal(reactor, six), name=six, optional=True)
+
+
+def _terminal(options: Options) -> TextIO | None:
+    """
+    The standard error, for a service that becomes a daemon.
+
+    twistd closes it before the service starts, and so before it is known whether it can.
+    """
+    parent = options.parent
+    if parent is None or parent.get("nodaemon", True):
+        return None
+    try:
+        return os.fdopen(os.dup(2), "w", errors="backslashreplace")
+    except OSError:
+        return None
 
 
 def makeService(options: Options) -> IService:
     """Build the service; it opens nothing and listens nowhere before it is started."""
     from twisted.internet import reactor
 
-    faults: list[Exception] = []
-    listeners = []
-    for description, optional in _descriptions(options):
-        try:
-            listeners.append(Listener(portal(reactor, description), name=description, optional=optional))
-        except ConfigurationError as error:
-            faults.append(error)
-    try:
-        wanted = plans(
-            options.configuration,
-            base=options["target-name"],
-            blockSize=options["block-size"],
-            reactor=reactor,
-        )
-        state = options.stateDirectory
-    except ConfigurationErrors as errors:
-        faults += errors.errors
-    except ConfigurationError as error:
-        faults.append(error)
-    if faults:
-        refuse(faults)
     service = CommandService(
         reactor,
-        listeners,
-        stateDirectory=state,
+        options.listeners,
+        stateDirectory=options.stateDirectory,
         maxSessions=options["max-sessions"],
         trace=frozenset(options["trace"]),
         newcomer=options.newcomer,
+        terminal=_terminal(options),
     )
-    for plan in wanted:
+    for plan in options.plans:
         service.addPlan(plan)
     return service

@@ -36,8 +36,8 @@ TRANSFER_LIMIT: Final = 16 << 20
 OPTIMAL_TRANSFER: Final = 1 << 20
 SAME_LIMIT: Final = 32 << 20
 """Of WRITE SAME: a device that answers at once writes it in some milliseconds."""
-UNMAP_LIMIT: Final = 1 << 30
-"""Of UNMAP: punching holes costs time for each piece of the file."""
+UNMAP_LIMIT: Final = 512 << 20
+"""Of UNMAP: punching holes costs time for each piece of the file; no initiator expects above 2**20 blocks."""
 DESCRIPTOR_LIMIT: Final = 256
 """Descriptors of one UNMAP."""
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from iscsi_twisted.interfaces import ITask, Pending, isPending
+from iscsi_twisted.scsi import codes
 
 if TYPE_CHECKING:
     from iscsi_twisted.scsi.unit import LogicalUnit
@@ -61,6 +62,10 @@ class Operation:
         """Ask the device to give up."""
         self._pending.cancel()
 
+    def forget(self, task: ITask) -> None:
+        """A task that may have waited for this end does so no more."""
+        self.waiting = [each for each in self.waiting if each[0] is not task]
+
     def _succeeded(self, result: Any) -> None:
         self._end()
         if not self._task.aborted:
@@ -80,6 +85,9 @@ class Operation:
         if self in self._unit.fences:
             self._unit.fences.remove(self)
             self._release()
+        if self._task.aborted:
+            # It sends nothing, but its place is free now.
+            self._task.fail(codes.TASK_ABORTED)
 
     def _release(self) -> None:
         """Let those go on that waited for this end; they may find another fence."""

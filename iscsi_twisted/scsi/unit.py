@@ -122,6 +122,8 @@ class LogicalUnit:
         """Give up what a device does for a task; fence it off while it does not stop."""
         operation: Operation | None = task.operation
         if operation is None:
+            for fence in self.fences:
+                fence.forget(task)
             return
         operation.cancel()
         if not operation.done and operation.end > operation.offset:

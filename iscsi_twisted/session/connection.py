@@ -40,9 +40,6 @@ answers that need no device (a flood of pings), and ends when we read no more.
 LOGIN_TIME: Final = 30.0
 """Seconds that a login may take."""
 
-DISCARDED: Final = 256
-"""Tags of ended tasks whose unsolicited data may still come; more than a window full of them."""
-
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
@@ -107,23 +104,24 @@ class Connection:
         self._stalled = False
         self._turn = TURN
         self._transferTag = 0
-        self._discarded: dict[int, None] = {}
 
     # From the glue
 
     def receive(self, data: bytes) -> None:
         """Bytes from the peer.  Never raises."""
         self.bytesIn += len(data)
-        self._work(self.framer.feed, data)
+        if not self.closing:
+            self._work(self.framer.feed, data)
 
     def wanted(self) -> memoryview | None:
         """Where to receive the next bytes instead, or None."""
-        return None if self.closing else self.framer.wanted()
+        return self.framer.wanted()
 
     def filled(self, count: int) -> None:
         """So many bytes are in what L{wanted} returned.  Never raises."""
         self.bytesIn += count
-        self._work(self.framer.filled, count)
+        if not self.closing:
+            self._work(self.framer.filled, count)
 
     def pause(self) -> None:
         """The peer does not read as fast as we send."""
@@ -134,16 +132,18 @@ class Connection:
         """All has been sent."""
         self._paused = False
         self._backlog = 0
-        if self._stalled:
-            self._stalled = False
-            self._stall(False)
         self.proceed()
+        if self._stalled:
+            self._unstall()
 
     def proceed(self) -> None:
         """Begin the commands that had to wait."""
-        if self.session is None or self._paused:
+        if self._paused:
             return
-        self._work(self._begin, self.session)
+        if self.session is None:
+            self.held = False
+        else:
+            self._work(self._begin, self.session)
 
     def tick(self, now: float) -> None:
         """Time passes; called every few seconds."""
@@ -152,6 +152,8 @@ class Connection:
 
     def lost(self, reason: str) -> None:
         """The transport is gone."""
+        self._send = _nowhere
+        self.out.clear()
         if not self.ended:
             self._end()
             self.node.events.lost(self, reason)
@@ -196,6 +198,9 @@ class Connection:
     def push(self) -> None:
         """Send before the turn is over."""
         self.flush()
+        if not self.corked:
+            # A device has answered; it is its own turn.
+            return
         self._turn -= 1
         if self._turn <= 0 and not self.held:
             self.held = True
@@ -213,7 +218,7 @@ class Connection:
         if self._paused:
             self._backlog += queued
             if self._backlog > BACKLOG and not self._stalled:
-                self._stalled = True
+                self._stalled = self.framer.stopped = True
                 self._stall(True)
 
     def nextStatSN(self) -> int:
@@ -226,20 +231,6 @@ class Connection:
         """A target transfer tag, never the reserved one."""
         self._transferTag = (self._transferTag + 1) % numbers.NO_TAG
         return self._transferTag
-
-    def discard(self, itt: int) -> None:
-        """An ended task's unsolicited data may still come."""
-        self._discarded[itt] = None
-        if len(self._discarded) > DISCARDED:
-            del self._discarded[next(iter(self._discarded))]
-
-    def discards(self, itt: int, final: bool) -> bool:
-        """Whether data with this tag belong to an ended task."""
-        if itt not in self._discarded:
-            return False
-        if final:
-            del self._discarded[itt]
-        return True
 
     def reject(self, reason: int, chunk: Buffer, offset: int) -> None:
         """Answer a PDU with a Reject that carries its header (RFC 7143 11.17)."""
@@ -327,6 +318,14 @@ class Connection:
         if chunk[offset] & 0x3F == numbers.DATA_OUT:
             fullfeature.spoiltDataOut(self, chunk, offset)
 
+    def _unstall(self) -> None:
+        """The peer reads again: go on with what it had sent, then read more."""
+        self._stalled = False
+        self.framer.stopped = self.closing
+        self._work(self.framer.feed, b"")
+        if not self._stalled:
+            self._stall(False)
+
     def _begin(self, session: Session) -> None:
         self.held = False
         waiting = session.waiting
@@ -343,3 +342,7 @@ class Connection:
         session = self.session
         if session is not None and session.connection is self:
             session.end()
+
+
+def _nowhere(buffers: list[Buffer]) -> None:
+    """Where to send when there is no transport."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import Buffer
@@ -13,6 +13,12 @@ from iscsi_twisted.wire import layout, numbers
 
 if TYPE_CHECKING:
     from iscsi_twisted.session.task import Task
+
+CRUMB: Final = 512
+"""A Data-Out with fewer bytes costs a Python object that is larger than they are ..."""
+
+CRUMBS: Final = 256
+"""... so after this many of them they are joined."""
 
 
 class Burst:
@@ -33,16 +39,13 @@ class Burst:
 
 
 class DataOut:
-    """
-    Collects the data of one task, in order, and asks for what does not come by itself.
-
-    @ivar unsolicited: the initiator still sends data that nobody asked for.
-    """
+    """Collects the data of one task, in order, and asks for what does not come by itself."""
 
     __slots__ = (
         "_arguments",
         "_asked",
         "_bursts",
+        "_crumbs",
         "_fault",
         "_pieces",
         "_queued",
@@ -52,7 +55,6 @@ class DataOut:
         "_target",
         "_task",
         "_then",
-        "unsolicited",
     )
 
     def __init__(self, task: Task, immediate: Buffer) -> None:
@@ -62,17 +64,16 @@ class DataOut:
         self._asked = self._received
         self._bursts: deque[Burst] = deque()
         self._fault: int | None = None
+        self._crumbs = 0
         self._r2tSN = 0
         self._reserved = 0
         self._queued = False
         self._target = 0
         self._then: Callable[..., None] | None = None
         self._arguments: tuple[Any, ...] = ()
-        self.unsolicited = False
 
     def expectUnsolicited(self, limit: int) -> None:
         """Unsolicited Data-Out follow the command, up to this buffer offset."""
-        self.unsolicited = True
         self._bursts.append(Burst(numbers.NO_TAG, limit))
 
     def want(self, length: int, then: Callable[..., None], arguments: tuple[Any, ...]) -> None:
@@ -110,8 +111,16 @@ class DataOut:
         if self._fault is None and data:
             self._pieces.append(data)
             self._received += len(data)
+            if len(data) < CRUMB:
+                self._sweep()
         if flags & numbers.FINAL:
             self._finished(burst)
+
+    def _sweep(self) -> None:
+        self._crumbs += 1
+        if self._crumbs == CRUMBS:
+            self._crumbs = 0
+            self._pieces[-CRUMBS:] = [b"".join(self._pieces[-CRUMBS:])]
 
     def spoilt(self, ttt: int, flags: int, dataSN: int) -> None:
         """A Data-Out PDU for this task failed its data digest (RFC 7143 7.8)."""
@@ -123,7 +132,6 @@ class DataOut:
         """The last PDU of a sequence has come."""
         self._bursts.remove(burst)
         if burst.tag == numbers.NO_TAG:
-            self.unsolicited = False
             self._asked = self._received
         elif self._received != burst.end:
             self._fault = self._fault or numbers.INCORRECT_AMOUNT_OF_DATA

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from iscsi_twisted.errors import TextError
 from iscsi_twisted.session.keys import KEYS, NOT_UNDERSTOOD, REJECT
 from iscsi_twisted.session.names import normalise
 from iscsi_twisted.session.node import Target
@@ -14,22 +16,32 @@ from iscsi_twisted.session.parameters import MAX_RECEIVE
 if TYPE_CHECKING:
     from iscsi_twisted.session.connection import Connection
 
-Pairs = list[tuple[str, str]]
+Pair = tuple[str, str]
+Pairs = list[Pair]
 
 
-def answer(connection: Connection, pairs: Pairs) -> Pairs:
-    """The answer to the pairs of one text request."""
-    answers: Pairs = []
+def answer(connection: Connection, pairs: Pairs) -> Iterator[Pair]:
+    """
+    The answer to the pairs of one text request.
+
+    Targets are looked up as they are taken from it: there may be thousands, and asking costs the
+    initiator nothing.
+
+    @raise TextError: if a key is given twice (RFC 7143 6.2).
+    """
+    if len(dict(pairs)) < len(pairs):
+        raise TextError("a key is given twice")
+    answers: list[Iterable[Pair]] = []
     for name, value in pairs:
         if name == "SendTargets":
-            answers += _sendTargets(connection, value)
+            answers.append(_sendTargets(connection, value))
         elif name == "MaxRecvDataSegmentLength":
-            answers += _segment(connection, value)
+            answers.append(_segment(connection, value))
         elif name not in KEYS:
-            answers.append((name, NOT_UNDERSTOOD))
+            answers.append([(name, NOT_UNDERSTOOD)])
         elif not KEYS[name].fullFeature:
-            answers.append((name, REJECT))
-    return answers
+            answers.append([(name, REJECT)])
+    return chain.from_iterable(answers)
 
 
 def _segment(connection: Connection, value: str) -> Pairs:
@@ -43,7 +55,7 @@ def _segment(connection: Connection, value: str) -> Pairs:
     return [("MaxRecvDataSegmentLength", str(MAX_RECEIVE))]
 
 
-def _sendTargets(connection: Connection, value: str) -> Pairs:
+def _sendTargets(connection: Connection, value: str) -> Iterable[Pair]:
     """
     The targets that were asked for: C{All} (in a discovery session only), a name, or nothing for
     the session's own target.
@@ -53,11 +65,8 @@ def _sendTargets(connection: Connection, value: str) -> Pairs:
     if value == "All":
         if not session.discovery:
             return [("SendTargets", REJECT)]
-        return [
-            pair
-            for target in connection.node.visible(connection.peer)
-            for pair in _record(connection, target)
-        ]
+        visible = connection.node.visible(connection.peer)
+        return chain.from_iterable(_record(connection, target) for target in visible)
     wanted = normalise(value) if value else session.target.name if session.target else None
     if wanted is None:
         return [("SendTargets", REJECT)]
@@ -66,14 +75,12 @@ def _sendTargets(connection: Connection, value: str) -> Pairs:
     target = connection.node.targets.get(wanted)
     if target is None or not target.policy.admits(connection.peer.address):
         return []
-    return list(_record(connection, target))
+    return _record(connection, target)
 
 
-def _record(connection: Connection, target: Target) -> Iterator[tuple[str, str]]:
-    """One target and where it is reached."""
+def _record(connection: Connection, target: Target) -> Iterator[Pair]:
+    """One target and where it is reached.  (Not its alias: some initiators stop at any further key.)"""
     yield "TargetName", target.name
-    if target.alias:
-        yield "TargetAlias", target.alias
     address = connection.portal.advertised or connection.peer.local
     if address is not None:
         yield "TargetAddress", f"{address},{connection.portal.tag}"

@@ -9,12 +9,12 @@ end the connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from iscsi_twisted.errors import FramingError, LoginError, RejectError, TextError
+from iscsi_twisted.errors import RejectError, TextError
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session.dataout import DataOut
 from iscsi_twisted.session.discovery import answer
@@ -32,6 +32,9 @@ Handler = Callable[["Connection", Buffer, int, Buffer, Buffer], None]
 LONGEST_TEXT: Final = 65536
 """Bytes of one text request over all its PDUs: more than all keys at their longest."""
 
+LONGEST_ANSWER: Final = 32768
+"""Bytes of one text response, however much the initiator takes: what is made at a time."""
+
 _unpackCommand = layout.SCSI_COMMAND.unpack
 _SCSI_COMMAND = numbers.SCSI_COMMAND
 _WHOLE = numbers.FINAL | numbers.WRITE
@@ -42,14 +45,26 @@ class Text:
     """
     A text negotiation that takes several PDUs (RFC 7143 11.10).
 
-    @ivar received: what has come so far.
-    @ivar unsent: what is still to be sent.
     @ivar tag: the target transfer tag of its next request.
+    @ivar received: what has come so far.
+    @ivar answers: what has not been made yet of the answer.
+    @ivar unsent: what has been made and not been sent; not empty if there is more to send.
     """
 
     tag: int
     received: bytes = b""
+    answers: Iterator[tuple[str, str]] = attrs.field(factory=lambda: iter(()))
     unsent: bytes = b""
+
+    def take(self, most: int) -> bytes:
+        """The next part of the answer, so many bytes at most."""
+        made = bytearray(self.unsent)
+        for pair in self.answers:
+            made += text.encode((pair,))
+            if len(made) > most:
+                break
+        self.unsent = bytes(made[most:])
+        return bytes(made[:most])
 
 
 def scsiCommand(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
@@ -60,7 +75,7 @@ def scsiCommand(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer,
     if immediate:
         if session.immediates >= IMMEDIATE_TASKS:  # type: ignore[union-attr]
             raise RejectError(numbers.REASON_IMMEDIATE, "too many immediate commands")
-    elif cmdSN != session.expCmdSN:  # type: ignore[union-attr]
+    elif cmdSN != session.expCmdSN or cmdSN == (session.maxCmdSN + 1) & MASK:  # type: ignore[union-attr]
         _early(connection, cmdSN, chunk, offset, ahs, data)
         return
     else:
@@ -102,6 +117,8 @@ def _run(
             task.data = data
         else:
             _expectData(task, data)
+            if task.done:
+                return
     if connection.held:
         session.waiting.append(task)
         return
@@ -134,7 +151,7 @@ def _extended(connection: Connection, immediate: bool, cdb: bytes, ahs: Buffer) 
     while position + 4 <= len(ahs):
         length = int.from_bytes(ahs[position : position + 2], "big")
         kind = ahs[position + 2] & 0x3F
-        if kind != 1 or length < 2 or position + 3 + length > len(ahs) + 1:
+        if kind != 1 or length < 2 or position + 3 + length > len(ahs):
             break
         cdb += ahs[position + 4 : position + 3 + length]
         position += (3 + length + 3) & ~3
@@ -157,15 +174,19 @@ def _catchUp(connection: Connection) -> None:
     """The PDUs that came before their turn and whose turn it is now."""
     session = connection.session
     assert session is not None
-    while not connection.closing:
-        waiting = session.early.pop(session.expCmdSN, None)
-        if waiting is None:
-            return
-        header, ahs, data = waiting
-        try:
-            HANDLERS[header[0] & 0x3F](connection, header, 0, ahs, data)
-        except RejectError as error:
-            connection.reject(error.reason, header, 0)
+    if session.catchingUp:
+        # A window full of them must not pile up on the stack.
+        return
+    session.catchingUp = True
+    try:
+        while session.expCmdSN in session.early:
+            header, ahs, data = session.early.pop(session.expCmdSN)
+            try:
+                HANDLERS[header[0] & 0x3F](connection, header, 0, ahs, data)
+            except RejectError as error:
+                connection.reject(error.reason, header, 0)
+    finally:
+        session.catchingUp = False
 
 
 def _numbered(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> bool:
@@ -179,7 +200,7 @@ def _numbered(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, d
     if chunk[offset] & numbers.IMMEDIATE:
         return True
     cmdSN = int.from_bytes(chunk[offset + 24 : offset + 28], "big")
-    if cmdSN != session.expCmdSN:
+    if cmdSN != session.expCmdSN or not session.expects(cmdSN):
         _early(connection, cmdSN, chunk, offset, ahs, data)
         return False
     session.expCmdSN = (cmdSN + 1) & MASK
@@ -207,10 +228,9 @@ def dataOut(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, dat
     session = connection.session
     assert session is not None
     task = session.tasks.get(itt)
-    if task is None or task.dataOut is None or connection.discards(itt, bool(flags & numbers.FINAL)):
-        # The data of a task that has ended or was aborted.
-        return
-    task.dataOut.data(ttt, flags, dataSN, bufferOffset, data)
+    # Without a task they are the data of one that has ended or was aborted.
+    if task is not None and task.dataOut is not None:
+        task.dataOut.data(ttt, flags, dataSN, bufferOffset, data)
 
 
 def spoiltDataOut(connection: Connection, chunk: Buffer, offset: int) -> None:
@@ -239,31 +259,38 @@ def textRequest(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer,
     """Text Request, RFC 7143 11.10."""
     _, flags, _, lun, itt, ttt, _, _ = layout.TEXT_REQUEST.unpack(chunk, offset)
     state = connection.text
-    if ttt == numbers.NO_TAG or state is None:
-        if ttt != numbers.NO_TAG:
-            raise RejectError(numbers.REASON_PROTOCOL_ERROR, "no text negotiation has this tag")
+    if ttt == numbers.NO_TAG:
+        # A new one takes the place of one that was not brought to its end.
         state = connection.text = Text(connection.nextTransferTag())
-    elif ttt != state.tag:
+    elif state is None or ttt != state.tag:
         raise RejectError(numbers.REASON_PROTOCOL_ERROR, "no text negotiation has this tag")
-    if len(state.received) + len(data) > LONGEST_TEXT:
+    try:
+        _read(connection, state, flags, data)
+    except TextError as error:
         connection.text = None
-        raise RejectError(numbers.REASON_PROTOCOL_ERROR, "the text is too long")
-    state.received += data
-    if not flags & numbers.CONTINUE and not state.unsent:
-        received, state.received = state.received, b""
-        try:
-            state.unsent = text.encode(answer(connection, text.decode(received)))
-        except (TextError, LoginError):
-            connection.text = None
-            raise RejectError(numbers.REASON_PROTOCOL_ERROR, "the text is not understood") from None
+        raise RejectError(numbers.REASON_PROTOCOL_ERROR, str(error)) from None
     _textResponse(connection, state, flags, lun, itt)
+
+
+def _read(connection: Connection, state: Text, flags: int, data: Buffer) -> None:
+    """Take the text of one request, and find the answer if it is complete."""
+    if state.unsent:
+        if data:
+            raise TextError("text before the answer was complete")
+        return
+    if len(state.received) + len(data) > LONGEST_TEXT:
+        raise TextError(f"the text is longer than {LONGEST_TEXT} bytes")
+    state.received += data
+    if not flags & numbers.CONTINUE:
+        received, state.received = state.received, b""
+        state.answers = answer(connection, text.decode(received))
 
 
 def _textResponse(connection: Connection, state: Text, flags: int, lun: bytes, itt: int) -> None:
     """Send as much as the initiator takes at a time."""
     session = connection.session
     assert session is not None
-    part, state.unsent = state.unsent[: connection.maxSegment], state.unsent[connection.maxSegment :]
+    part = state.take(min(connection.maxSegment, LONGEST_ANSWER))
     if state.unsent:
         answered, tag = numbers.CONTINUE, state.tag
     elif flags & numbers.FINAL and not flags & numbers.CONTINUE:
@@ -315,7 +342,8 @@ def unknown(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, dat
 
 def tooEarly(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
     """Anything but Login before the login is complete ends the connection (RFC 7143 6.3)."""
-    raise FramingError("a PDU other than Login before the login")
+    assert connection.login is not None
+    connection.login.interrupt()
 
 
 def lateLogin(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:

@@ -35,6 +35,7 @@ class Key:
     @ivar lowest: of a number.
     @ivar highest: of a number.
     @ivar result: of our value and the peer's.
+    @ivar bound: the key whose result this one's never exceeds, or an empty string.
     @ivar leading: negotiated on the leading connection of a session only (LO).
     @ivar fullFeature: may also be given in full feature phase (RFC 7143 table in chapter 13).
     @ivar discovery: means something in a discovery session.
@@ -48,6 +49,7 @@ class Key:
     lowest: int = 0
     highest: int = 0
     result: Callable[[int, int], int] = min
+    bound: str = ""
     leading: bool = True
     fullFeature: bool = False
     discovery: bool = True
@@ -115,7 +117,9 @@ KEYS: Final[dict[str, Key]] = {
             fullFeature=True,
         ),
         _number("MaxBurstLength", 262144, 512, SEGMENT_MAX, "13.13", discovery=False),
-        _number("FirstBurstLength", 65536, 512, SEGMENT_MAX, "13.14", discovery=False),
+        _number(
+            "FirstBurstLength", 65536, 512, SEGMENT_MAX, "13.14", bound="MaxBurstLength", discovery=False
+        ),
         _number("DefaultTime2Wait", 2, 0, 3600, "13.15", result=max),
         _number("DefaultTime2Retain", 20, 0, 3600, "13.16"),
         _number("MaxOutstandingR2T", 1, 1, 65535, "13.17", discovery=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from iscsi_twisted.errors import LoginError, TextError
+from iscsi_twisted.errors import FramingError, LoginError, TextError
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.negotiation import Negotiation
@@ -13,6 +13,7 @@ from iscsi_twisted.session.node import Nexus, Target
 from iscsi_twisted.session.parameters import CHOICES, MAX_RECEIVE, OURS, Parameters
 from iscsi_twisted.session.session import Session
 from iscsi_twisted.wire import layout, numbers, text
+from iscsi_twisted.wire.framer import LOGIN_SEGMENT
 
 if TYPE_CHECKING:
     from iscsi_twisted.session.connection import Connection
@@ -42,6 +43,7 @@ class Login:
         self._identified = False
         self._declared = False
         self._requests = 0
+        self._latest: tuple[int, ...] | None = None
         self._fixed: tuple[bytes, int, int, int] | None = None
         self._target: Target | None = None
         self.stage: int | None = None
@@ -50,13 +52,23 @@ class Login:
 
     def request(self, chunk: Buffer, offset: int, data: Buffer) -> None:
         """A Login Request PDU; whatever is wrong with it is answered with a Login Response."""
-        fields = layout.LOGIN_REQUEST.unpack(chunk, offset)
+        fields = self._latest = layout.LOGIN_REQUEST.unpack(chunk, offset)
         try:
             self._request(fields, bytes(data))
         except TextError as error:
             self._refuse(fields, numbers.INITIATOR_ERROR, str(error))
         except LoginError as error:
             self._refuse(fields, error.status, str(error))
+
+    def interrupt(self) -> None:
+        """
+        Another PDU came before the login was complete (RFC 7143 6.3).
+
+        @raise FramingError: if no login has begun; then there is nothing that could be answered.
+        """
+        if self._latest is None:
+            raise FramingError("a PDU other than Login before the login")
+        self._refuse(self._latest, numbers.INVALID_DURING_LOGIN, "a PDU other than Login during the login")
 
     def _request(self, fields: tuple[int, ...], data: bytes) -> None:
         _, flags, _, versionMin, _, isid, tsih, itt, cid, _, _ = fields
@@ -74,7 +86,7 @@ class Login:
             self._respond(fields, [], 0)
             return
         pairs, self._text = text.decode(self._text), b""
-        answers = self._answers(pairs, tsih)
+        answers = self._answers(pairs, isid, tsih)  # type: ignore[arg-type]
         following = flags & 3 if transit else None
         if following is not None:
             self._leave(following, pairs)
@@ -112,11 +124,11 @@ class Login:
                 numbers.INVALID_DURING_LOGIN, "ISID, TSIH, task tag or CID changed during the login"
             )
 
-    def _answers(self, pairs: list[tuple[str, str]], tsih: int) -> list[tuple[str, str]]:
+    def _answers(self, pairs: list[tuple[str, str]], isid: bytes, tsih: int) -> list[tuple[str, str]]:
         """Negotiate, after the first request's names have been looked at."""
         answers: list[tuple[str, str]] = []
         if not self._identified:
-            self._identify(dict(pairs), tsih)
+            self._identify(dict(pairs), isid, tsih)
             self._identified = True
             if self._target is not None:
                 answers.append(("TargetPortalGroupTag", str(self._connection.portal.tag)))
@@ -124,16 +136,16 @@ class Login:
                     answers.append(("TargetAlias", self._target.alias))
         elif any(name in _IDENTITY for name, _ in pairs):
             raise LoginError(numbers.INITIATOR_ERROR, "a name or session type after the first request")
-        for name, value in pairs:
-            answer = self._negotiation.offer(name, value)
-            if answer is not None:
-                answers.append(answer)
+        answers += self._negotiation.answer(pairs)
         if self.stage == numbers.OPERATIONAL and not self._declared:
             self._declared = True
             answers.append(("MaxRecvDataSegmentLength", str(MAX_RECEIVE)))
+        if len(text.encode(answers)) > LOGIN_SEGMENT:
+            # Hundreds of keys that nobody knows: more than the initiator must take in one PDU.
+            raise LoginError(numbers.INITIATOR_ERROR, f"the answer is longer than {LOGIN_SEGMENT} bytes")
         return answers
 
-    def _identify(self, pairs: dict[str, str], tsih: int) -> None:
+    def _identify(self, pairs: dict[str, str], isid: bytes, tsih: int) -> None:
         """Who logs in to what (RFC 7143 6.3.1)."""
         initiator = pairs.get("InitiatorName")
         if initiator is None:
@@ -155,14 +167,13 @@ class Login:
                 raise LoginError(numbers.MISSING_PARAMETER, "there is no TargetName in a normal session")
             self._target = self._connection.node.find(pairs["TargetName"], self._connection.peer)
         if tsih:
-            self._checkSession(tsih)
+            self._checkSession(isid, tsih)
 
-    def _checkSession(self, tsih: int) -> None:
+    def _checkSession(self, isid: bytes, tsih: int) -> None:
         """A TSIH that is not 0 names a session to which a connection is added (RFC 7143 6.3.1)."""
         sessions = self._target.sessions.values() if self._target is not None else ()
-        if not any(
-            session.tsih == tsih and session.initiatorName == self.initiatorName for session in sessions
-        ):
+        named = self.initiatorName, isid, tsih
+        if not any((session.initiatorName, session.isid, session.tsih) == named for session in sessions):
             raise LoginError(numbers.SESSION_DOES_NOT_EXIST, f"there is no session with TSIH {tsih}")
         raise LoginError(numbers.TOO_MANY_CONNECTIONS, "a session has one connection (MaxConnections=1)")
 

@@ -74,10 +74,15 @@ def _abortTask(session: Session, lunField: bytes, referenced: int, cmdSN: int, r
 
 def _skip(session: Session, cmdSN: int) -> None:
     """The command with this number will not be carried out."""
-    session.early.pop(cmdSN, None)
     if cmdSN == session.expCmdSN:
         session.expCmdSN = (cmdSN + 1) & MASK
         session.release()
+        return
+    # In its turn something goes by that does nothing: a NOP-Out that wants no answer.
+    header = layout.NOP_OUT.pack(
+        numbers.NOP_OUT, numbers.FINAL, 0, bytes(8), numbers.NO_TAG, numbers.NO_TAG, cmdSN, 0
+    )
+    session.early[cmdSN] = header, b"", b""
 
 
 def _onUnit(session: Session, function: int, lunField: bytes) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from iscsi_twisted.errors import LoginError
 from iscsi_twisted.session.keys import IRRELEVANT, KEYS, NOT_UNDERSTOOD, REJECT, Key, Value
@@ -31,6 +31,16 @@ class Negotiation:
         self.results: dict[str, Value] = {key.name: key.default for key in KEYS.values()}
         self.declared: dict[str, Value] = {}
         self.discovery = False
+
+    def answer(self, pairs: Iterable[Pair]) -> list[Pair]:
+        """
+        Take all pairs that the peer sent at one time.
+
+        @return: our answers; a number that is bounded by another one comes after it.
+        @raise LoginError: as L{offer} does.
+        """
+        answers = (self.offer(name, text) for name, text in sorted(pairs, key=_bounded))
+        return [answer for answer in answers if answer is not None]
 
     def offer(self, name: str, text: str) -> Pair | None:
         """
@@ -79,7 +89,14 @@ class Negotiation:
             return REJECT
         ours = self._ours.get(key.name, key.default)
         result: Value = key.result(int(ours), int(theirs))
+        if key.bound:
+            result = min(result, int(self.results[key.bound]))
         if key.kind == "boolean":
             result = bool(result)
         self.results[key.name] = result
         return key.text(result)
+
+
+def _bounded(pair: Pair) -> bool:
+    key = KEYS.get(pair[0])
+    return key is not None and bool(key.bound)

@@ -135,8 +135,14 @@ class Target:
         return lun, self.units.get(lun, self.absent)
 
     def nextTSIH(self) -> int:
-        """A session handle that none of this target's sessions has, never 0 (RFC 7143 4.4.3.2)."""
+        """
+        A session handle that none of this target's sessions has, never 0 (RFC 7143 4.4.3.2).
+
+        @raise LoginError: if all are taken.
+        """
         taken = {session.tsih for session in self.sessions.values()}
+        if len(taken) >= 0xFFFF:
+            raise LoginError(numbers.OUT_OF_RESOURCES, "all session handles of the target are in use")
         while True:
             self._lastTSIH = self._lastTSIH % 0xFFFF + 1
             if self._lastTSIH not in taken:
@@ -242,4 +248,6 @@ class Node:
 
     def visible(self, peer: Peer) -> Iterator[Target]:
         """The targets that this peer may log in to."""
-        return (target for target in self.targets.values() if target.policy.admits(peer.address))
+        # They may be taken one by one over some time, in which targets come and go.
+        targets = tuple(self.targets.values())
+        return (target for target in targets if target.policy.admits(peer.address))

@@ -39,10 +39,13 @@ class Session:
     @ivar waiting: those that may not begin yet: the connection has enough to send.
     @ivar early: PDUs that came before their turn, by CmdSN.
     @ivar immediateLimit: bytes that may come with a command.
-    @ivar immediates: immediate commands among the tasks.
+    @ivar immediates: immediate commands that have not ended; those too that were aborted while a device
+        still works for them.
+    @ivar catchingUp: PDUs that came early are being handled.
     """
 
     __slots__ = (
+        "catchingUp",
         "connection",
         "depth",
         "early",
@@ -89,6 +92,7 @@ class Session:
         self.waiting: deque[Task] = deque()
         self.early: dict[int, Early] = {}
         self.immediates = 0
+        self.catchingUp = False
         self.immediateLimit = parameters.firstBurst if parameters.immediateData else 0
         self.solicited = Budget(SOLICITED, node.solicited)
         self.units: dict[bytes, tuple[int, ILogicalUnit]] = {}

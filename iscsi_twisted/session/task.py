@@ -25,6 +25,8 @@ _SCSI_RESPONSE = numbers.SCSI_RESPONSE
 _FINAL = numbers.FINAL
 _GOOD_AND_FINAL = numbers.FINAL | numbers.STATUS
 _NO_TAG = numbers.NO_TAG
+_READ = numbers.READ
+_DIRECTION = numbers.READ | numbers.WRITE
 
 
 @implementer(ITask)
@@ -113,7 +115,7 @@ class Task:
             length != self.expected
             or not 0 < length <= connection.single
             or length & 3
-            or not self.flags & numbers.READ
+            or self.flags & _DIRECTION != _READ
             or self.aborted
             or self.immediate
         ):
@@ -165,15 +167,9 @@ class Task:
         )
         connection.put(header)
         if self.dataOut is not None:
-            self._giveBack(self.dataOut)
+            self.dataOut.give()
         if not connection.corked:
             connection.flush()
-
-    def _giveBack(self, dataOut: DataOut) -> None:
-        """What was reserved for data, and what still comes of them."""
-        dataOut.give()
-        if dataOut.unsolicited:
-            self.connection.discard(self.itt)
 
     def fail(self, status: int, sense: bytes = b"") -> None:
         """End with another status, and sense data for CHECK CONDITION."""
@@ -198,7 +194,7 @@ class Task:
         dataOut = self.dataOut
         if not self.immediate:
             self.session.release()
-        elif not self.aborted:
+        else:
             self.session.immediates -= 1
         if self.aborted:
             if dataOut is not None:
@@ -207,7 +203,7 @@ class Task:
         del self.session.tasks[self.itt]
         datain.respond(self, status, data, sense)
         if dataOut is not None:
-            self._giveBack(dataOut)
+            dataOut.give()
         if not self.connection.corked:
             self.connection.flush()
 
@@ -220,9 +216,10 @@ class Task:
         if self.aborted or self.done:
             return
         self.aborted = True
-        self.session.tasks.pop(self.itt, None)
-        if self.immediate:
-            self.session.immediates -= 1
+        session = self.session
+        session.tasks.pop(self.itt, None)
+        if self in session.waiting:
+            session.waiting.remove(self)
         self.unit.abort(self)
         if self.operation is None:
             self._end(0, b"", b"")

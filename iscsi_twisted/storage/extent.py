@@ -125,18 +125,21 @@ class FileExtent(BlockDevice):
             return None
         self._readPace = self._writePace = _NEVER
         self._fd = -1
-        changedSomething = self.writes or self.discards or self.zeroes or self.errors
-        if self._threads.running or changedSomething:
-            return Deferred.fromCoroutine(self._finish(closing, bool(changedSomething)))
+        if self._threads.running or self._altered():
+            return Deferred.fromCoroutine(self._finish(closing))
         self._letGo(closing)
         return None
 
-    async def _finish(self, closing: OpenRange, changedSomething: bool) -> None:
+    def _altered(self) -> bool:
+        """Whether anything may have been written; what failed may have been in part."""
+        return not self._opening.readOnly and bool(self.writes or self.discards or self.zeroes or self.errors)
+
+    async def _finish(self, closing: OpenRange) -> None:
         idle = self._threads.idle()
         if idle is not None:
             await idle
         try:
-            if not self._opening.readOnly:
+            if self._altered():
                 await self._threads.run(closing.flush)
         finally:
             self._letGo(closing)

@@ -13,6 +13,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 _KEEP_SIZE: Final = 0x01
@@ -83,16 +84,20 @@ def probeFile(path: str, device: int) -> Abilities:
     @param device: its C{st_dev}: a trial on another file system would tell nothing.
     """
     try:
-        fd = os.open(os.path.dirname(os.path.realpath(path)), os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return _probeDirectory(os.path.dirname(os.path.realpath(path)), device)
     except OSError:
         return Abilities()
+
+
+@lru_cache(maxsize=64)
+def _probeDirectory(directory: str, device: int) -> Abilities:
+    """Remembered, where there was an answer, since thousands of extents may lie in one directory."""
+    fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         if os.fstat(fd).st_dev != device:
             return Abilities()
         os.ftruncate(fd, _PROBED)
         return Abilities(_works(punchHole, fd), _works(zeroRange, fd))
-    except OSError:
-        return Abilities()
     finally:
         os.close(fd)
 

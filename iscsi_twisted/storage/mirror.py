@@ -39,13 +39,13 @@ class Mirror(Composition):
                     f"{member} has {member.size}"
                 )
         self.size = first.size
-        each = [member.capabilities() for member in self.members]
-        self._discards = all(one.discard and one.discardZeroes for one in each)
         self.blockSize = lcm(*(member.blockSize for member in self.members))
+        self.capabilities()
 
     def capabilities(self) -> Capabilities:
         """What all members can; discards only where all leave zeros, or the members would differ."""
         each = [member.capabilities() for member in self.members]
+        self._discards = all(one.discard and one.discardZeroes for one in each)
         return Capabilities(
             readOnly=any(one.readOnly for one in each),
             volatileCache=any(one.volatileCache for one in each),

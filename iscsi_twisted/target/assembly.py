@@ -105,11 +105,13 @@ class PlacedMirror(Placed, Mirror):
             raise self.misplaced(error) from error
 
 
-def faultsOf(device: Any) -> list[ConfigurationError]:
-    """What was wrong with a device and all that it is made of, in the order of the definitions."""
-    found = [fault for member in getattr(device, "members", ()) for fault in faultsOf(member)]
-    fault = getattr(device, "fault", None)
-    return [*found, fault] if fault is not None else found
+def takeFaults(device: Any) -> list[ConfigurationError]:
+    """What was wrong with a device and all that it is made of, in order; each is told once."""
+    found = [fault for member in getattr(device, "members", ()) for fault in takeFaults(member)]
+    if isinstance(device, Placed) and device.fault is not None:
+        found.append(device.fault)
+        device.fault = None
+    return found
 
 
 def plans(configuration: Configuration, *, base: str, blockSize: int, reactor: Any) -> list[Plan]:
@@ -127,8 +129,14 @@ def plans(configuration: Configuration, *, base: str, blockSize: int, reactor: A
         for device in configuration.devices
         if device.chunk is not None
     ]
+    faults += [
+        _tooSmall(storage.options, blockSize, storage.where)
+        for target in configuration.targets
+        for storage in target.storages
+        if not _fits(storage.options, blockSize)
+    ]
     if faults:
-        raise ConfigurationErrors(faults)
+        raise ConfigurationErrors(sorted(faults, key=lambda fault: fault.line or 0))
     return [
         Plan(
             target.targetName(base),
@@ -197,19 +205,26 @@ def makeUnit(plan: Plan, lun: int, installation: Installation, report: Report) -
         naa=names.naa,
         deviceName=f"{plan.name},L,0x{lun:016x}",
     )
-    physical = options.physical
-    if physical is not None and physical < disk.blockSize:
-        raise disk.where.error(
-            f"physical={physical} is less than the block size; a multiple of {disk.blockSize} is wanted"
-        )
+    if not _fits(options, disk.blockSize):
+        raise _tooSmall(options, disk.blockSize, disk.where)
     return DiskUnit(
         disk.device,
         identity=identity,
         report=report,
         blockSize=disk.blockSize,
-        physicalBlockSize=physical,
+        physicalBlockSize=options.physical,
         readOnly=disk.readOnly or plan.readOnly,
         thin=options.thin,
+    )
+
+
+def _fits(options: UnitOptions, blockSize: int) -> bool:
+    return options.physical is None or options.physical >= blockSize
+
+
+def _tooSmall(options: UnitOptions, blockSize: int, where: Where) -> ConfigurationError:
+    return where.error(
+        f"physical={options.physical} is less than the block size; a multiple of {blockSize} is wanted"
     )
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import resource
 import sys
-from typing import Any
-
-from twisted.internet.interfaces import IListeningPort
+from typing import Any, Final, NoReturn, TextIO
 
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
 from iscsi_twisted.target.service import TargetService
+from iscsi_twisted.target.status import where
 
-SHOWN = 20
+SHOWN: Final = 20
 """Targets that are named in the log at start; of more, only how many."""
 
 
@@ -40,28 +39,48 @@ class CommandService(TargetService):
     @ivar newcomer: nobody said what to serve, so say more.
     """
 
-    def __init__(self, reactor: Any, listeners: Any, *, newcomer: bool = False, **options: Any) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        listeners: Any,
+        *,
+        newcomer: bool = False,
+        terminal: TextIO | None = None,
+        **options: Any,
+    ) -> None:
+        """
+        @param terminal: where faults are told, and which is closed when the start is over; by default the
+            standard error.
+        """
         super().__init__(reactor, listeners, **options)
         self.newcomer = newcomer
+        self._terminal = terminal
 
     def privilegedStartService(self) -> None:
         """
         Open and listen, or say why not.
 
-        @raise StartFailed: after a line for each fault on the standard error.
+        @raise StartFailed: after a line for each fault on the terminal.
         """
         raiseDescriptorLimit()
         try:
             super().privilegedStartService()
         except (ConfigurationError, ConfigurationErrors) as error:
-            # twistd has put its log in the place of sys.stderr.
-            print(error, file=sys.__stderr__, flush=True)
-            for line in str(error).splitlines():
-                self.log.critical("{line}", line=line, event="failed")
-            raise StartFailed(str(error)) from None
-        self._announce()
+            self._refuse(error)
+        finally:
+            terminal, self._terminal = self._terminal, None
+            if terminal is not None:
+                terminal.close()
+        self.whenReady().addCallbacks(self._announce, lambda _: None)
 
-    def _announce(self) -> None:
+    def _refuse(self, error: ConfigurationError | ConfigurationErrors) -> NoReturn:
+        for line in str(error).splitlines():
+            # twistd has put its log in the place of sys.stderr.
+            print(line, file=self._terminal or sys.__stderr__, flush=True)
+            self.log.critical("{line}", line=line, event="failed")
+        raise StartFailed(str(error)) from None
+
+    def _announce(self, _: None) -> None:
         """Log what is served, and where."""
         targets = self.node.targets
         for target in list(targets.values())[:SHOWN]:
@@ -88,14 +107,6 @@ class CommandService(TargetService):
             address=address,
             target=target,
         )
-
-
-def where(port: IListeningPort) -> str:
-    """The address of a port, for people and URLs."""
-    host: Any = port.getHost()
-    if not hasattr(host, "host"):
-        return str(host)
-    return f"[{host.host}]:{host.port}" if ":" in host.host else f"{host.host}:{host.port}"
 
 
 def raiseDescriptorLimit() -> None:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.python.failure import Failure
@@ -20,23 +22,27 @@ LINGER: Final = 5.0
 """Seconds that a peer has to take what was sent before a closed connection is cut."""
 
 
-def _peer(remote: IAddress, local: IAddress) -> Peer:
+MAPPED: Final = "::ffff:"
+"""What IPv4 addresses begin with where they are told as IPv6 ones (RFC 4291 2.5.5.2)."""
+
+
+def peer(remote: IAddress, local: IAddress) -> Peer:
     """What the core wants to know of both ends of a transport."""
-    address = getattr(remote, "host", None)
-    if isinstance(remote, IPv6Address):
-        address = remote.host.partition("%")[0]
-        if address.lower().startswith("::ffff:") and "." in address:
-            address = address[7:]
-    return Peer(address, address or printable(str(remote)), _hostPort(local))
+    address = _host(remote)
+    host = _host(local)
+    if host is not None:
+        host = f"[{host}]" if ":" in host else host
+        host = f"{host}:{local.port}"  # type: ignore[attr-defined]  # those that have a host have it
+    return Peer(address, address or printable(str(remote)), host)
 
 
-def _hostPort(address: IAddress) -> str | None:
-    """C{host:port} as in TargetAddress (RFC 7143 13.8)."""
+def _host(address: IAddress) -> str | None:
+    """The IP address without a zone, in the form of its own family; None if there is none."""
     if isinstance(address, IPv6Address):
-        return f"[{address.host.partition('%')[0]}]:{address.port}"
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
-    return None
+        host = address.host.partition("%")[0]
+        mapped = host.lower().startswith(MAPPED) and "." in host
+        return host[len(MAPPED) :] if mapped else host
+    return address.host if isinstance(address, IPv4Address) else None
 
 
 @implementer(IPushProducer)
@@ -54,6 +60,7 @@ class TargetProtocol(Protocol):
     def __init__(self, factory: TargetFactory) -> None:
         self.factory = factory
         self._cut: Any = None
+        self._trace: Trace | None = None
 
     def connectionMade(self) -> None:
         """Build the core, and let the transport call it directly."""
@@ -65,28 +72,35 @@ class TargetProtocol(Protocol):
         core = self.core = Connection(
             self.factory.node,
             self.factory.portal,
-            _peer(transport.getPeer(), transport.getHost()),
+            peer(transport.getPeer(), transport.getHost()),
             send=transport.writeSequence,
             close=self._close,
             stall=self._stall,
             later=self._later,
             now=reactor.seconds(),
         )
+        receive: Callable[[bytes], None] = core.receive
+        filled: Callable[[int], None] = core.filled
         if self.factory.trace:
-            Trace(core, self.factory.trace)
-        self.dataReceived = core.receive  # type: ignore[method-assign]
+            trace = self._trace = Trace(core, self.factory.trace)
+            receive, filled = trace.receiving(receive, len), trace.receiving(filled, int)
+        # The transport calls the core itself.
+        self.dataReceived = receive  # type: ignore[method-assign,assignment]
         self.wanted = core.wanted
-        self.filled = core.filled
+        self.filled = filled
         self.factory.protocols.add(self)
         transport.registerProducer(self, True)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""
-        self.factory.protocols.discard(self)
+        self.connected = 0
         if self._cut is not None and self._cut.active():
             self._cut.cancel()
         if self.core is not None:
             self.core.lost(reason.getErrorMessage())
+        if self._trace is not None:
+            self._trace.ended(reason.getErrorMessage())
+        self.factory.ended(self)
 
     def pauseProducing(self) -> None:
         """The transport's queue is full."""
@@ -115,7 +129,7 @@ class TargetProtocol(Protocol):
     def _close(self) -> None:
         """Close when all is sent; cut a peer that does not take it."""
         transport: Any = self.transport
-        if self._cut is None:
+        if self._cut is None and self.connected:
             self._cut = self.factory.reactor.callLater(LINGER, transport.abortConnection)
             transport.unregisterProducer()
             transport.loseConnection()
@@ -145,6 +159,7 @@ class TargetFactory(ServerFactory):
         self.portal = portal if portal is not None else Portal()
         self.trace = trace
         self.protocols: set[TargetProtocol] = set()
+        self._idle: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """One more connection."""
@@ -153,3 +168,28 @@ class TargetFactory(ServerFactory):
     def connections(self) -> list[Connection]:
         """The cores of all connections."""
         return [protocol.core for protocol in self.protocols if protocol.core is not None]
+
+    def ended(self, protocol: TargetProtocol) -> None:
+        """A connection is gone."""
+        self.protocols.discard(protocol)
+        if not self.protocols:
+            idle, self._idle = self._idle, []
+            for waiting in idle:
+                waiting.callback(None)
+
+    def whenIdle(self) -> Deferred[None]:
+        """
+        Wait for the end of all connections.
+
+        @return: fires when there are none, at once if there are none now.
+        """
+        if not self.protocols:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._idle.append(waiting)
+        return waiting
+
+    def abort(self) -> None:
+        """Cut all connections, whatever has not been sent."""
+        for protocol in list(self.protocols):
+            protocol.transport.abortConnection()  # type: ignore[union-attr]

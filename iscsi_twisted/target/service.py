@@ -10,37 +10,42 @@ out, connections close, and devices are flushed and closed.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from errno import EADDRNOTAVAIL, EAFNOSUPPORT, EPFNOSUPPORT, EPROTONOSUPPORT
 from typing import Any, Final, cast
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError, LocalError
-from iscsi_twisted.interfaces import IAccessPolicy, INexus
-from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.interfaces import IAccessPolicy, INexus, isPending
+from iscsi_twisted.scsi.disk import BLOCK_SIZES, DiskUnit
 from iscsi_twisted.scsi.inventory import AbsentUnit
 from iscsi_twisted.scsi.lun import decodeLUN
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.node import Node, Portal, Target
 from iscsi_twisted.storage import asDevice
-from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, faultsOf, makeUnit
+from iscsi_twisted.storage.pending import deferred
+from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit, takeFaults
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.journal import Journal
 from iscsi_twisted.target.protocol import TargetFactory
-from iscsi_twisted.target.status import ServiceStatus, sessionStatus, targetStatus
-from iscsi_twisted.target.transport import tuneMalloc
+from iscsi_twisted.target.status import ServiceStatus, sessionStatus, targetStatus, where
+from iscsi_twisted.target.transport import portal, tuneMalloc
 
 TICK: Final = 5.0
 """Seconds between looks at the clocks of all connections."""
+
+LACKING: Final = frozenset((EAFNOSUPPORT, EPFNOSUPPORT, EPROTONOSUPPORT, EADDRNOTAVAIL))
+"""How a system says that it has no such kind of address, or not that one."""
 
 
 class Listener:
@@ -49,7 +54,8 @@ class Listener:
 
     @ivar endpoint: a server endpoint.
     @ivar portal: the portal that it is.
-    @ivar optional: whether the service goes on where the machine cannot listen there
+    @ivar name: what messages call it.
+    @ivar optional: whether the service goes on where the machine lacks such addresses
         (no IPv6, for example).
     """
 
@@ -71,11 +77,12 @@ class TargetService(Service):
     """
     Serves disks over iSCSI.
 
-    An application adds targets, gives it a parent or starts it, and may ask for its C{status}.
+    An application adds targets, gives it a parent or starts it, and may ask for its C{status}.  It may be
+    started again once it has stopped.
 
     @ivar node: the targets and sessions.
     @ivar journal: the counters and the log of session life.
-    @ivar ready: fires when devices are open and portals listen; fails with L{ConfigurationErrors}.
+    @ivar ports: where it listens.
     """
 
     log = Logger(namespace="iscsi_twisted")
@@ -83,7 +90,7 @@ class TargetService(Service):
     def __init__(
         self,
         reactor: Any,
-        listeners: Iterable[Listener | IStreamServerEndpoint] = (),
+        listeners: Iterable[Listener | IStreamServerEndpoint | str] = (),
         *,
         stateDirectory: str | None = None,
         maxSessions: int = 0,
@@ -91,27 +98,35 @@ class TargetService(Service):
         trace: frozenset[str] = frozenset(),
     ) -> None:
         """
-        @param listeners: where to listen.
+        @param listeners: where to listen: endpoints, or descriptions of such (C{tcp:3260}).
         @param stateDirectory: keeps the identities of the units over restarts.  Without one they are
             new at each start, unless a unit's options give them.
         @param maxSessions: 0 for no limit.
         @param stopTime: seconds that stopping may take at most.
         @param trace: what to trace into the log: some of C{net}, C{iscsi}, C{scsi}.
+        @raise ConfigurationError: for a description that cannot be understood.
         """
         self.reactor = reactor
         self.journal = Journal()
         self.node = Node(self.journal, maxSessions=maxSessions)
         self.factories: list[TargetFactory] = []
         self.ports: list[IListeningPort] = []
-        self._listeners = [item if isinstance(item, Listener) else Listener(item) for item in listeners]
+        self._listeners = [_listener(reactor, item) for item in listeners]
         self._stateDirectory = stateDirectory
         self._stopTime = stopTime
         self._trace = trace
         self._plans: dict[str, Plan] = {}
         self._units: list[DiskUnit] = []
+        self._open: list[DiskUnit] = []
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
-        self.ready: Deferred[None] | None = None
+        self._begun = False
+        self._starting: Deferred[None] | None = None
+        self._opening: Deferred[Any] | None = None
+        self._abandoned = False
+        self._stopping = False
+        self._outcome: Failure | None = None
+        self._waiting: list[Deferred[None]] = []
 
     # What is served
 
@@ -135,8 +150,10 @@ class TargetService(Service):
         @param policy: who may come; everybody if there is none.
         @param blockSize: 512, 1024, 2048, 4096 or 8192 bytes.
         @param options: of every unit.
-        @raise LocalError: for a name that is none or is taken.
+        @raise LocalError: for a name that is none or is taken, or a block size that is none of these.
         """
+        if blockSize not in BLOCK_SIZES:
+            raise LocalError(f"blocks of {blockSize} bytes; {', '.join(map(str, BLOCK_SIZES))} are possible")
         disks = tuple(Disk(asDevice(device), options, blockSize, readOnly) for device in devices)
         if policy is None:
             policy = cast(IAccessPolicy, Netmask("any"))
@@ -154,7 +171,7 @@ class TargetService(Service):
             wrong = "there is a target of this name already"
         if wrong is not None:
             raise LocalError(f"target {plan.name!r}: {wrong}")
-        if self.ready is not None:
+        if self._begun:
             raise LocalError("targets are added before the service starts")
         # Identities derive from the name: one spelling, one disk.
         self._plans[name] = attrs.evolve(plan, name=name)
@@ -171,42 +188,70 @@ class TargetService(Service):
         self._begin()
 
     def startService(self) -> None:
-        """Begin, if that has not been done with privileges."""
-        super().startService()
+        """Begin, if that has not been done with privileges; raises what that raises."""
         self._begin()
+        super().startService()
         if not self._ticking.running:
             self._ticking.start(TICK, now=False)
 
+    def whenReady(self) -> Deferred[None]:
+        """
+        Wait for the start.
+
+        @return: fires when devices are open and portals listen; fails with L{ConfigurationErrors} if that
+            cannot be.
+        """
+        if not self._begun or self._starting is not None:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            return waiting
+        return succeed(None) if self._outcome is None else fail(self._outcome)
+
     def _begin(self) -> None:
-        if self.ready is not None:
+        if self._stopping or self._abandoned:
+            raise LocalError("the service has not stopped yet")
+        if self._begun:
             return
         tuneMalloc()
-        failures: list[BaseException] = []
-        ready = self.ready = ensureDeferred(self._start())
+        self._begun = True
+        self._outcome = None
+        starting = self._starting = ensureDeferred(self._start())
+        starting.addBoth(self._started)
+        failure = self._outcome
+        if failure is not None:
+            self._begun = False
+            failure.raiseException()
+        if self._starting is not None:
+            # What fails from now on nobody can be told by an exception.
+            starting.addCallback(self._complain)
 
-        def failed(failure: Failure) -> None:
-            failures.append(failure.value or LocalError("no reason"))
+    def _started(self, outcome: Failure | None) -> None:
+        self._starting = None
+        self._abandoned = False
+        self._outcome = outcome
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(None) if outcome is None else one.errback(outcome)
 
-        ready.addErrback(failed)
-        if failures:
-            raise failures[0]
-        if not ready.called:
-            self.ready = ready.addCallback(lambda _: self._raiseLater(failures))
-
-    def _raiseLater(self, failures: list[BaseException]) -> None:
-        """The devices took their time, and then could not be opened."""
-        if failures:
-            self.log.critical("nothing is served: {error}", error=failures[0], event="failed")
-            raise failures[0]
+    def _complain(self, _: None) -> None:
+        if self._outcome is not None and not self._outcome.check(LocalError):
+            self.log.critical(
+                "nothing is served: {error}", error=self._outcome.getErrorMessage(), event="failed"
+            )
 
     async def _start(self) -> None:
         try:
             self._build()
             await self._openAll()
             await self._listenAll()
+            self._checkWanted()
         except BaseException:
             await self._closeAll()
             raise
+
+    def _checkWanted(self) -> None:
+        if self._abandoned:
+            raise LocalError("the service was stopped while it started")
 
     def _build(self) -> None:
         """Make units and targets of the plans."""
@@ -243,16 +288,32 @@ class TargetService(Service):
 
     async def _openAll(self) -> None:
         """Open all devices, and tell all that is wrong with them at once."""
-        opening = [maybeDeferred(unit.device.open, unit.changed) for unit in self._units]
+        units = self._units
+        self._opening = DeferredList(
+            [_call(unit.device.open, unit.changed) for unit in units], consumeErrors=True
+        )
+        outcomes = await self._opening
+        self._opening = None
         faults = []
-        for unit, result in zip(self._units, opening, strict=True):
+        for unit, (success, outcome) in zip(units, outcomes, strict=True):
             try:
-                await result
+                if not success:
+                    outcome.raiseException()
+                self._open.append(unit)
                 unit.opened()
-            except (DeviceError, LocalError, OSError) as error:
-                faults += faultsOf(unit.device) or [ConfigurationError(str(error))]
+            except Exception as error:
+                faults += self._faults(unit, error)
+        self._checkWanted()
         if faults:
             raise ConfigurationErrors(faults)
+
+    def _faults(self, unit: DiskUnit, error: Exception) -> list[ConfigurationError]:
+        """Why a device could not be opened."""
+        if isinstance(error, (DeviceError, LocalError, OSError)):
+            return takeFaults(unit.device) or [ConfigurationError(str(error))]
+        if not self._abandoned:
+            self.journal.surprise(error, f"opening {unit.device}")
+        return [ConfigurationError(f"{unit.device} could not be opened: {type(error).__name__}: {error}")]
 
     async def _listenAll(self) -> None:
         faults = []
@@ -261,7 +322,7 @@ class TargetService(Service):
             try:
                 port = await listener.endpoint.listen(factory)
             except Exception as error:
-                if not listener.optional:
+                if not (listener.optional and _lacking(error)):
                     faults.append(ConfigurationError(f"cannot listen on {listener.name}: {_reason(error)}"))
                 continue
             self.factories.append(factory)
@@ -280,46 +341,93 @@ class TargetService(Service):
         super().stopService()
         if self._ticking.running:
             self._ticking.stop()
-        stopping = ensureDeferred(self._stop())
-        stopping.addTimeout(self._stopTime, self.reactor, onTimeoutCancel=self._late)
-        return stopping
-
-    def _late(self, result: object, timeout: float) -> None:
-        self.log.error("not all devices could be flushed and closed within {timeout} s", timeout=timeout)
+        return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
-        ports, self.ports = self.ports, []
-        listening = [maybeDeferred(port.stopListening) for port in ports]
-        await DeferredList(listening, consumeErrors=True)
-        await self._farewell()
-        await self._closeAll()
-        self.ready = None
+        """Half of the time is the initiators', the rest that of connections and devices."""
+        end = self.reactor.seconds() + self._stopTime
+        self._stopping = True
+        try:
+            starting = self._starting
+            if starting is not None:
+                self._abandoned = True
+                if self._opening is not None:
+                    self._opening.cancel()
+                await self._within(starting, end)
+            await self._closePorts()
+            await self._farewell(end)
+            if not await self._within(ensureDeferred(self._closeAll()), end):
+                self.log.error(
+                    "not all devices could be flushed and closed within {timeout} s", timeout=self._stopTime
+                )
+        finally:
+            self._stopping = self._begun = False
 
-    async def _farewell(self) -> None:
-        """Ask all sessions to log out; end those that do not."""
+    async def _farewell(self, end: float) -> None:
+        """Ask all sessions to log out; end those that do not, and connections that have none."""
+        factories = self.factories
+        gone = DeferredList([factory.whenIdle() for factory in factories])
         grace = self._stopTime / 2
         for connection in self.connections():
-            connection.requestLogout(max(1, int(grace)))
-        waited = 0.0
-        while any(c.session is not None for c in self.connections()) and waited < grace:
-            await deferLater(self.reactor, 0.05)
-            waited += 0.05
+            if connection.session is None:
+                connection.abandon("the target stops")
+            else:
+                connection.requestLogout(max(1, int(grace)))
+        if await self._within(gone, end - grace):
+            return
         for connection in self.connections():
             connection.abandon("the target stops")
+        # What was queued for them is sent, if they take it.
+        if not await self._within(gone, end - grace / 2):
+            for factory in factories:
+                factory.abort()
+
+    async def _within(self, ending: Deferred[Any], end: float) -> bool:
+        """
+        Wait for something, but no longer than to a time; it goes on in any case.
+
+        @return: whether it has ended.
+        """
+        answer: Deferred[bool] = Deferred()
+        call = self.reactor.callLater(max(0.0, end - self.reactor.seconds()), answer.callback, False)
+
+        def ended(result: object) -> object:
+            if call.active():
+                call.cancel()
+                answer.callback(True)
+            return result
+
+        ending.addBoth(ended)
+        return await answer
+
+    async def _closePorts(self) -> None:
+        ports, self.ports = self.ports, []
+        await DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
 
     async def _closeAll(self) -> None:
-        """Flush and close all devices; a failure of one does not keep the others from it."""
-        for port in self.ports:
-            await maybeDeferred(port.stopListening)
-        self.ports = []
-        units, self._units = self._units, []
-        for unit in units:
-            unit.closed()
-        closing = [maybeDeferred(_flushAndClose, unit) for unit in units]
-        for success, result in await DeferredList(closing, consumeErrors=True):
-            if not success:
-                self.log.error("a device could not be closed: {error}", error=result.getErrorMessage())
+        """Stop listening, and close all devices that are open."""
+        await self._closePorts()
+        for factory in self.factories:
+            factory.abort()
+        self.factories = []
+        units, self._open, self._units = self._open, [], []
         self.node.targets.clear()
+        await DeferredList([ensureDeferred(self._closeDevice(unit)) for unit in units])
+
+    async def _closeDevice(self, unit: DiskUnit) -> None:
+        """Flush and close a device; a failure is logged, and keeps nothing else from its turn."""
+        steps = [("closed", unit.device.close)]
+        if unit.volatileCache and unit.commands:
+            steps.insert(0, ("flushed", unit.device.flush))
+        unit.closed()
+        for done, step in steps:
+            try:
+                await _call(step)
+            except Exception as error:
+                self.log.error(
+                    "{device} could not be {done}: {error}", event="unclosed",
+                    device=str(unit.device), done=done, error=str(error),
+                )  # fmt: skip
 
     # Looking at it
 
@@ -333,7 +441,7 @@ class TargetService(Service):
         journal = self.journal
         return ServiceStatus(
             running=bool(self.running),
-            addresses=tuple(str(port.getHost()) for port in self.ports),
+            addresses=tuple(where(port) for port in self.ports),
             targets=tuple(targetStatus(target) for target in self.node.targets.values()),
             sessions=tuple(sessionStatus(c.session, c) for c in connections if c.session is not None),
             connections=len(connections),
@@ -355,5 +463,23 @@ def _reason(error: Exception) -> str:
     return getattr(cause, "strerror", None) or str(cause or error) or type(error).__name__
 
 
-def _flushAndClose(unit: DiskUnit) -> Any:
-    return unit.device.close()
+def _lacking(error: Exception) -> bool:
+    """Whether listening failed because the machine has no such address."""
+    return getattr(getattr(error, "socketError", error), "errno", None) in LACKING
+
+
+def _listener(reactor: Any, item: Listener | IStreamServerEndpoint | str) -> Listener:
+    if isinstance(item, Listener):
+        return item
+    if isinstance(item, str):
+        return Listener(portal(reactor, item), name=item)
+    return Listener(item)
+
+
+def _call(method: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+    """Call a device's method; whatever it does becomes a L{Deferred}."""
+    return maybeDeferred(method, *arguments).addCallback(_awaited)
+
+
+def _awaited(result: Any) -> Any:
+    return deferred(result) if isPending(result) else result

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import attrs
+from twisted.internet.interfaces import IListeningPort
 
 from iscsi_twisted.scsi.unit import UnitStatus
 from iscsi_twisted.session.connection import Connection
@@ -88,7 +90,7 @@ class ServiceStatus:
     """
     Everything.
 
-    @ivar addresses: where it listens, as text.
+    @ivar addresses: where it listens, as L{where} tells it.
     @ivar logins: sessions that began.
     @ivar refusals: logins that were refused.
     @ivar losses: connections that ended without a logout.
@@ -152,3 +154,13 @@ def lunStatus(lun: int, unit: Any) -> LUNStatus:
         unit.identity.naa.hex(),
         unit.snapshot(),
     )
+
+
+def where(port: IListeningPort) -> str:
+    """Where a port listens, for people and URLs: C{host:port}, IPv6 in brackets, or C{unix:path}."""
+    address: Any = port.getHost()
+    if hasattr(address, "host"):
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        return f"{host}:{address.port}"
+    name = getattr(address, "name", None)
+    return f"unix:{os.fsdecode(name)}" if name else str(address)

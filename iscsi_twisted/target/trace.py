@@ -8,17 +8,31 @@ pays nothing.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from itertools import count
+from typing import Final, TypeVar
 
 from twisted.logger import Logger
 
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session.connection import Connection
+from iscsi_twisted.session.names import printable
 from iscsi_twisted.wire import layout, numbers
 from iscsi_twisted.wire.dump import dump
 from iscsi_twisted.wire.framer import Framer
 
 KINDS: Final = ("net", "iscsi", "scsi")
+
+PDUS: Final = frozenset(("iscsi", "scsi"))
+"""The kinds that need to see PDUs, not only bytes."""
+
+FULL: Final = numbers.FINAL | numbers.FULL_FEATURE
+"""The flags of a Login Response that ends the login (RFC 7143 11.13)."""
+
+T = TypeVar("T")
+
+_numbers = count(1)
+"""They tell connections from one address apart."""
 
 SHOWN: Final = 64
 """Bytes of a data segment that are shown."""
@@ -36,26 +50,42 @@ class Trace:
     def __init__(self, connection: Connection, kinds: frozenset[str]) -> None:
         self._connection = connection
         self._kinds = kinds
+        self._number = next(_numbers)
         self._outgoing = Framer(self._pduOut, self._spoilt)
         self._outgoing.maxSegment = 0xFFFFFF
-        if kinds & {"iscsi", "scsi"}:
+        if kinds & PDUS:
             connection.framer.observe(self._pduIn)
+        if "net" in kinds:
+            self._note("net", "connected")
         connection.observe(self._sent)
 
     def _sent(self, buffers: list[Buffer]) -> None:
-        count = sum(map(len, buffers))
         if "net" in self._kinds:
-            self._note("net", f"< {count} bytes in {len(buffers)} buffers")
-        for buffer in buffers:
-            # The digests change with the PDU after the last Login Response.
-            self._outgoing.feed(bytes(buffer))
-        self._outgoing.headerDigest = self._connection.headerDigest
-        self._outgoing.dataDigest = self._connection.dataDigest
+            self._note("net", f"< {sum(map(len, buffers))} bytes in {len(buffers)} buffers")
+        if self._kinds & PDUS:
+            for buffer in buffers:
+                self._outgoing.feed(bytes(buffer))
 
-    def received(self, count: int) -> None:
-        """So many bytes have come."""
+    def receiving(self, take: Callable[[T], None], measure: Callable[[T], int]) -> Callable[[T], None]:
+        """
+        Watch what takes bytes from the network.
+
+        @param measure: how many bytes its argument stands for.
+        @return: what to call in its place.
+        """
+        if "net" not in self._kinds:
+            return take
+
+        def both(what: T) -> None:
+            self._note("net", f"> {measure(what)} bytes")
+            take(what)
+
+        return both
+
+    def ended(self, reason: str) -> None:
+        """The transport is gone."""
         if "net" in self._kinds:
-            self._note("net", f"> {count} bytes")
+            self._note("net", f"ended: {printable(reason)}")
 
     def _pduIn(self, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
         header = bytes(chunk[offset : offset + 48])
@@ -71,6 +101,10 @@ class Trace:
         header = bytes(chunk[offset : offset + 48])
         if "iscsi" in self._kinds:
             self._note("iscsi", f"< {dump(header)}{_shown(header, data)}")
+        if header[0] == numbers.LOGIN_RESPONSE and header[1] & FULL == FULL:
+            # What follows has the digests that were agreed.
+            self._outgoing.headerDigest = self._connection.headerDigest
+            self._outgoing.dataDigest = self._connection.dataDigest
         if "scsi" not in self._kinds:
             return
         if header[0] == numbers.SCSI_RESPONSE:
@@ -85,7 +119,8 @@ class Trace:
         """Our own digests are right."""
 
     def _note(self, kind: str, text: str) -> None:
-        self.log.info("{kind} {peer} {text}", kind=kind, peer=self._connection.peer.text, text=text)
+        peer = self._connection.peer.text
+        self.log.info("{kind} {peer} #{number} {text}", kind=kind, peer=peer, number=self._number, text=text)
 
 
 _SECRET: Final = (numbers.LOGIN_REQUEST, numbers.LOGIN_RESPONSE)

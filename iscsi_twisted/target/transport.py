@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.target.test_transport -*-
+# -*- test-case-name: tests.target.test_transport,tests.target.test_portals -*-
 """
 A TCP transport that sends lists of buffers without joining or copying them.
 

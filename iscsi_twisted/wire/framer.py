@@ -44,7 +44,8 @@ class Framer:
         MaxRecvDataSegmentLength.
     @ivar headerDigest: headers are followed by a CRC32C.
     @ivar dataDigest: data segments are followed by a CRC32C.
-    @ivar stopped: set by whoever takes the PDUs, to have no more of them.
+    @ivar stopped: set by whoever takes the PDUs, to have no more of them.  Bytes that come are kept;
+        once this is unset again, L{feed} goes on with them, even if it is given nothing.
     """
 
     __slots__ = (
@@ -104,7 +105,7 @@ class Framer:
                 return
             self._take(chunk, offset)
             offset += size
-        if offset < end and not self.stopped:
+        if offset < end:
             self._left = chunk[offset:]
 
     def observe(self, observer: Callable[[Buffer, int, Buffer, Buffer], None]) -> None:
@@ -119,7 +120,7 @@ class Framer:
 
     def wanted(self) -> memoryview | None:
         """Where the next bytes of the stream may be received directly; None to use L{feed}."""
-        if self._fill is None:
+        if self._fill is None or self.stopped:
             return None
         return memoryview(self._fill)[self._filled :]
 
@@ -127,7 +128,7 @@ class Framer:
         """So many bytes were received into what L{wanted} returned.  Raises what L{feed} raises."""
         self._filled += count
         fill = self._fill
-        if fill is not None and self._filled == len(fill):
+        if fill is not None and self._filled == len(fill) and not self.stopped:
             self._fill = None
             self._take(fill, 0)
 

@@ -8,8 +8,11 @@ from collections.abc import Iterable
 
 from iscsi_twisted.errors import TextError
 
-KEY = re.compile(r"[A-Z][A-Za-z0-9.\-+@_#]{0,62}\Z|X[-#][A-Za-z0-9.\-+@_#]{1,61}\Z")
-"""A key-name: at most 63 characters of the set in RFC 7143 6.1."""
+KEY = re.compile(r"[A-Za-z][A-Za-z0-9.\-+@_#]{0,62}\Z")
+"""
+A key-name: at most 63 characters of the set in RFC 7143 6.1.  It is to begin with a capital letter, but
+one of the standard's own (iSCSIProtocolLevel) does not.
+"""
 
 LONGEST_VALUE = 8192
 """No text-value is longer (RFC 7143 6.1: 255 bytes unless a key says otherwise; large-binary-values

@@ -99,7 +99,9 @@ class WriteTests(SynchronousTestCase):
         line = loggedIn(self.device, MaxBurstLength="4096", InitialR2T="Yes", ImmediateData="No")
         (r2t,) = line.command(write10(0, 16), write=8192)
         self.assertEqual((r2t["opcode"], r2t["bufferOffset"], r2t["desiredLength"]), (R2T, 0, 4096))
-        self.assertEqual(line.say(pdus.dataOut(self.data[:2048], itt=line.itt, ttt=r2t["ttt"], final=False)), [])
+        self.assertEqual(
+            line.say(pdus.dataOut(self.data[:2048], itt=line.itt, ttt=r2t["ttt"], final=False)), []
+        )
         (r2t2,) = line.say(
             pdus.dataOut(self.data[2048:4096], itt=line.itt, ttt=r2t["ttt"], dataSN=1, offset=2048)
         )
@@ -132,7 +134,9 @@ class WriteTests(SynchronousTestCase):
         line = loggedIn(self.device, InitialR2T="No", FirstBurstLength="4096")
         command = line.build(write10(0, 16), write=8192, data=self.data[:1024], final=False)
         self.assertEqual(line.say(command), [])
-        self.assertEqual(line.say(pdus.dataOut(self.data[1024:2048], itt=line.itt, offset=1024, final=False)), [])
+        self.assertEqual(
+            line.say(pdus.dataOut(self.data[1024:2048], itt=line.itt, offset=1024, final=False)), []
+        )
         (r2t,) = line.say(pdus.dataOut(self.data[2048:4096], itt=line.itt, offset=2048, dataSN=1))
         self.assertEqual((r2t["bufferOffset"], r2t["desiredLength"]), (4096, 4096))
         (answer,) = line.say(pdus.dataOut(self.data[4096:], itt=line.itt, ttt=r2t["ttt"], offset=4096))
@@ -381,7 +385,9 @@ class SundryTests(SynchronousTestCase):
     def test_splitConversation(self) -> None:
         """A conversation gives the same answers wherever it is cut."""
         whole = loggedIn()
-        stream = whole.build(read10(0, 2), read=1024) + pdus.nopOut(b"x") + whole.build(read10(5, 1), read=512)
+        stream = (
+            whole.build(read10(0, 2), read=1024) + pdus.nopOut(b"x") + whole.build(read10(5, 1), read=512)
+        )
         stream += pdus.logoutRequest()
         wanted = whole.say(stream)
         for first, second in everySplit(stream):

@@ -147,7 +147,7 @@ class AsDeviceTests(SynchronousTestCase):
         self.assertIs(asDevice(wired), wired)
 
     def test_subclass(self) -> None:
-        """A subclass of BlockDevice is returned as it is even with async methods, which answer with Deferreds."""
+        """A subclass of BlockDevice is returned as it is; its async methods answer with Deferreds."""
         device = AwaitedSubclass()
         self.assertIs(asDevice(device), device)
         self.assertIsInstance(device.read(0, 1), Deferred)

@@ -61,6 +61,8 @@ class FallocateTests(SynchronousTestCase):
     def test_noFunction(self) -> None:
         """A C library without the function cannot do anything, and says so."""
         self.patch(fallocate, "_fallocate", None)
+        fallocate._probeDirectory.cache_clear()
+        self.addCleanup(fallocate._probeDirectory.cache_clear)
         with self.assertRaises(OSError) as caught:
             zeroRange(self.fd, 0, 1)
         self.assertIn(caught.exception.errno, fallocate.UNSUPPORTED)
@@ -90,6 +92,15 @@ class ProbeTests(SynchronousTestCase):
         probeFile(path, before.st_dev)
         self.assertEqual(os.stat(path), before)
         self.assertEqual(os.listdir(directory), ["file"])
+
+    def test_once(self) -> None:
+        """A directory is tried once, however many files it holds."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        device = os.stat(directory).st_dev
+        first = probeFile(os.path.join(directory, "one"), device)
+        self.patch(fallocate.os, "open", self.fail)
+        self.assertEqual(probeFile(os.path.join(directory, "two"), device), first)
 
     def test_otherFileSystem(self) -> None:
         """Where the trial would be on another file system nothing is promised."""

@@ -24,6 +24,14 @@ with open(path, "r+b") as file:
         print("taken")
 """
 
+_POSIX_LOCKER = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
 
 class LockTests(SynchronousTestCase):
     """Locks on ranges of a file."""
@@ -89,9 +97,8 @@ class LockTests(SynchronousTestCase):
 
     def test_holderProcess(self) -> None:
         """A lock of the POSIX kind tells the process."""
-        script = "import fcntl,sys;f=open(sys.argv[1],'r+b');fcntl.lockf(f,fcntl.LOCK_EX);print(1,flush=True);sys.stdin.read()"
         with subprocess.Popen(
-            [sys.executable, "-c", script, self.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", _POSIX_LOCKER, self.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as process:
             assert process.stdout is not None
             process.stdout.readline()
@@ -112,8 +119,8 @@ class LockTests(SynchronousTestCase):
     def test_otherError(self) -> None:
         """Any other error is raised."""
         with self.assertRaises(OSError):
-            lockRange(-1, 0, 1, shared=False)
-        with self.assertRaises(OSError), growing(-1):
+            lockRange(1 << 20, 0, 1, shared=False)
+        with self.assertRaises(OSError), growing(1 << 20):
             self.fail("the lock was not taken")
 
     def test_growing(self) -> None:

@@ -96,7 +96,7 @@ class GatherTests(SynchronousTestCase):
         self.assertEqual(str(self.failureResultOf(joint, WriteError).value), "second")
 
     def test_firstFailure(self) -> None:
-        """Of several failures the first in the list is told, not the first in time; none is left unhandled."""
+        """Of several failures the first in the list is told, not the first in time; all are handled."""
         first, second = Deferred[None](), Deferred[None]()
         joint = gather([first, second])
         second.errback(WriteError("second"))

@@ -196,7 +196,7 @@ class RawClient:
         @raise Closed: if the connection ended first.
         """
         try:
-            data = self._stream.read(count)
+            data: bytes = self._stream.read(count)
         except ConnectionError as error:
             raise Closed(str(error)) from error
         if len(data) < count:
@@ -376,12 +376,14 @@ class RawClient:
         place: Callable[[int], int],
         write: bytes = b"",
         lun: int = 0,
+        immediate: int = 0,
     ) -> int:
         """
         Run many READ(10)s or WRITE(10)s with several outstanding.
 
         @param place: the logical block of the n-th.
         @param write: what each writes; empty to read.
+        @param immediate: how much of C{write} goes with the command.
         @return: bytes of data transferred.
         @raise AssertionError: if one does not end with GOOD.
         """
@@ -392,7 +394,7 @@ class RawClient:
             batch = []
             while sent < count and sent - done < depth:
                 cdb = struct.pack(">BxIxHx", 0x2A if write else 0x28, place(sent), blocks)
-                batch.append(self.encode(self.commandHead(cdb, lun, flags, length), write[:0]))
+                batch.append(self.encode(self.commandHead(cdb, lun, flags, length), write[:immediate]))
                 sent += 1
             if batch:
                 self.send(b"".join(batch))

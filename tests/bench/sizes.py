@@ -1,0 +1,94 @@
+"""What this project's target costs while it does little: memory, start time, and a slow disk's neighbour."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.bench.loads import perf
+from tests.bench.servers import Ours, OursOf, SlowAndFast, fill
+from tests.support.rawclient import RawClient
+
+SESSIONS = 1000
+TARGETS = 10_000
+
+
+def idle(folder: Path) -> Iterator[str]:
+    """Memory with no session, and with many that do nothing."""
+    server = Ours(folder)
+    fill(server.disk, 1 << 20)
+    took = server.start()
+    clients: list[RawClient] = []
+    try:
+        yield f"idle: {server.rss():.1f} MiB, serving {took:.2f} s after its start"
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        began = time.monotonic()
+        for number in range(SESSIONS):
+            client = RawClient(("127.0.0.1", server.port))
+            answer = client.login(server.iqn, initiator=f"iqn.2001-04.com.example:{number}")
+            if answer.header[36]:
+                raise AssertionError(f"login {number}: {answer}")
+            clients.append(client)
+        took = time.monotonic() - began
+        yield f"{SESSIONS} idle sessions: {server.rss():.1f} MiB; logged in within {took:.1f} s"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    finally:
+        for client in clients:
+            client.close()
+        server.stop()
+
+
+def many(folder: Path) -> Iterator[str]:
+    """Memory and start time with many targets, each with a range of one file."""
+    path = folder / "many"
+    with open(path, "wb") as file:
+        file.truncate(TARGETS << 20)
+    lines = [f"extent{n} {path} {n}MB 1MB\ntarget{n} extent{n} any\n" for n in range(TARGETS)]
+    server = OursOf(folder, "".join(lines))
+    took = server.start()
+    try:
+        yield f"{TARGETS} targets: serving {took:.2f} s after its start, {server.rss():.1f} MiB"
+        with RawClient(("127.0.0.1", server.port)) as client:
+            name = server.iqn.removesuffix("0") + str(TARGETS - 1)
+            answer = client.login(name)
+            if answer.header[36]:
+                raise AssertionError(f"login to {name}: {answer}")
+    finally:
+        server.stop()
+        path.unlink()
+
+
+def slow(folder: Path, seconds: float, rounds: int) -> Iterator[str]:
+    """A fast disk's operations a second with and without load on a slow one beside it."""
+    server = SlowAndFast(folder)
+    fill(server.disk, 64 << 20)
+    server.start()
+    load = perf(32, 4096, True)
+    alone, beside = [], []
+    try:
+        for _ in range(rounds):
+            count, taken = load(server, seconds)
+            alone.append(count / taken)
+            neighbour = server.url.removesuffix("0") + "1"
+            busy = subprocess.Popen(
+                ["iscsi-perf", "-m", "32", "-b", "8", "-r", "-t", str(round(seconds) + 3), neighbour],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            time.sleep(0.5)  # until its commands wait at the slow disk
+            count, taken = load(server, seconds)
+            beside.append(count / taken)
+            busy.terminate()
+            busy.wait()
+    finally:
+        server.stop()
+    first, second = sorted(alone)[len(alone) // 2], sorted(beside)[len(beside) // 2]
+    yield (
+        f"slow disk's neighbour: {first:,.0f} reads a second alone, {second:,.0f} while 32 commands wait"
+        f" at the slow one ({(second / first - 1) * 100:+.1f} %)"
+    )

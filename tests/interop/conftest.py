@@ -1,0 +1,170 @@
+"""Real clients against a real service on loopback: what the tests of this folder share."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.utils import getProcessOutputAndValue
+from twisted.python.failure import Failure
+
+from iscsi_twisted.config.targets import parse
+from iscsi_twisted.session.names import complaint
+from iscsi_twisted.target.assembly import plans
+from iscsi_twisted.target.service import Listener, TargetService
+from iscsi_twisted.target.transport import VectorEndpoint
+
+BASE = "iqn.1994-04.org.netbsd.iscsi-target"
+
+TOOLS = (
+    "iscsi-ls", "iscsi-inq", "iscsi-readcapacity16", "iscsi-perf", "iscsi-test-cu", "qemu-img", "qemu-io",
+    "tshark",
+)  # fmt: skip
+
+
+@attrs.frozen
+class Outcome:
+    """How a client ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+async def run(tool: str, *arguments: str) -> Outcome:
+    """Run a client to its end."""
+    path = shutil.which(tool)
+    assert path is not None, f"{tool} is not installed"
+    out, err, status = await getProcessOutputAndValue(path, arguments, os.environ)
+    return Outcome(status, out.decode(errors="replace"), err.decode(errors="replace"))
+
+
+async def good(tool: str, *arguments: str) -> str:
+    """Run a client that must succeed; what it printed."""
+    outcome = await run(tool, *arguments)
+    assert outcome.status == 0, f"{tool} {arguments}: status {outcome.status}\n{outcome.text}"
+    return outcome.text
+
+
+class Watched(ProcessProtocol):
+    """
+    A process that is watched line by line.
+
+    @ivar lines: what it printed.
+    @ivar ended: fires when it has ended.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.ended: Deferred[None] = Deferred()
+        self._rest = ""
+        self._waiting: list[tuple[Callable[[str], Any], Deferred[str]]] = []
+
+    def outReceived(self, data: bytes) -> None:
+        *lines, self._rest = re.split(r"[\r\n]+", self._rest + data.decode(errors="replace"))
+        for line in lines:
+            self.lines.append(line)
+            for waiting in [w for w in self._waiting if w[0](line)]:
+                self._waiting.remove(waiting)
+                waiting[1].callback(line)
+
+    errReceived = outReceived
+
+    def line(self, wanted: Callable[[str], Any]) -> Deferred[str]:
+        """The first line that is wanted, seen already or still to come."""
+        result: Deferred[str] = Deferred()
+        seen = next((line for line in self.lines if wanted(line)), None)
+        if seen is not None:
+            result.callback(seen)
+        else:
+            self._waiting.append((wanted, result))
+        return result
+
+    def processEnded(self, reason: Failure) -> None:
+        self.ended.callback(None)
+        for _, result in self._waiting:
+            result.errback(RuntimeError("the process ended:\n" + "\n".join(self.lines[-30:])))
+
+    async def interrupt(self) -> None:
+        """End it as Ctrl-C does."""
+        self.transport.signalProcess(signal.SIGINT.name[3:])
+        await self.ended
+
+
+def watch(tool: str, *arguments: str, path: str | None = None, env: dict[str, str] | None = None) -> Watched:
+    """Start a process."""
+    watched = Watched()
+    program = shutil.which(tool)
+    assert program is not None, f"{tool} is not installed"
+    reactor.spawnProcess(watched, program, [tool, *arguments], env or dict(os.environ), path)
+    return watched
+
+
+@attrs.frozen
+class Served:
+    """
+    A running service.
+
+    @ivar port: TCP port on 127.0.0.1.
+    @ivar port6: TCP port on ::1.
+    """
+
+    service: TargetService
+    port: int
+    port6: int
+
+    def portal(self, family: int = 4) -> str:
+        """HOST:PORT as in a URL."""
+        return f"127.0.0.1:{self.port}" if family == 4 else f"[::1]:{self.port6}"
+
+    def url(self, target: str = "target0", lun: int = 0, *, family: int = 4, digest: bool = False) -> str:
+        """The URL of a LUN, as libiscsi and qemu write it."""
+        query = "?header_digest=crc32c" if digest else ""
+        return f"iscsi://{self.portal(family)}/{BASE}:{target}/{lun}{query}"
+
+
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Serve the text of a targets file; C{%} in it stands for the test's directory."""
+    services: list[TargetService] = []
+
+    async def start(text: str, **options: Any) -> Served:
+        configuration = parse(text.replace("%", str(tmp_path)), None, complaint)
+        listeners = [Listener(VectorEndpoint(reactor, 0, address)) for address in ("127.0.0.1", "::1")]
+        service = TargetService(reactor, listeners, stateDirectory=str(tmp_path / "state"), stopTime=10.0)
+        for plan in plans(configuration, base=BASE, blockSize=options.get("blockSize", 512), reactor=reactor):
+            service.addPlan(plan)
+        service.privilegedStartService()
+        service.startService()
+        services.append(service)
+        four, six = (port.getHost().port for port in service.ports)
+        return Served(service, four, six)
+
+    yield start
+    for service in services:
+        pytest_twisted.blockon(service.stopService())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tools() -> None:
+    """A client that is missing is a failure, not a reason to skip."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    assert not missing, f"not installed: {', '.join(missing)}"

@@ -1,0 +1,47 @@
+"""A whole session as tshark sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from tests.interop.conftest import Serve, good, watch
+from tests.interop.test_clients import SIMPLE
+
+LOGOUT_RESPONSE = "0x26"
+
+
+@pytest.mark.parametrize("digest", [False, True])
+@ensureDeferred
+async def test_decoded(serve: Serve, tmp_path: Path, digest: bool) -> None:
+    """A session of discovery, reads, writes and logout holds no PDU that tshark cannot decode."""
+    served = await serve(SIMPLE)
+    fields = ("iscsi.opcode", "_ws.malformed", "_ws.expert.message", "tcp.dstport")
+    options = [part for field in fields for part in ("-e", field)]
+    tshark = watch(
+        "tshark", "-l", "-n", "-i", "lo", "-f", f"tcp port {served.port}", "-d", f"tcp.port=={served.port},iscsi",
+        "-Y", "iscsi", "-T", "fields", "-E", "separator=|", *options,
+    )  # fmt: skip
+    await tshark.line(lambda line: "Capturing on" in line or "Capture started" in line)
+    await good("iscsi-ls", f"iscsi://{served.portal()}/")
+    await good(
+        "qemu-io", "-f", "raw", "-c", "write -P 7 0 700k", "-c", "read -P 7 0 700k", "-c", "discard 0 64k",
+        "-c", "flush", served.url(digest=digest),
+    )  # fmt: skip
+    logouts = 0
+
+    def second(line: str) -> bool:
+        nonlocal logouts
+        logouts += LOGOUT_RESPONSE in line.split("|")[0]
+        return logouts >= 2
+
+    await tshark.line(second)
+    await tshark.interrupt()
+    decoded = [line for line in tshark.lines if line.startswith("0x")]
+    seen = {opcode for line in decoded for opcode in line.split("|")[0].split(",")}
+    assert {"0x03", "0x23", "0x04", "0x24", "0x01", "0x21", "0x25", "0x06", "0x26"} <= seen, seen
+    bad = [line for line in decoded if "iSCSI" in line.split("|")[2] and "alformed" in line]
+    assert not bad, bad
+    assert not [line for line in decoded if line.split("|")[1] and "SCSI" not in line], decoded

@@ -1,0 +1,137 @@
+# -*- test-case-name: tests.target.test_assembly -*-
+"""From a configuration to plans, devices and units."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.config.options import UnitOptions
+from iscsi_twisted.config.targets import parse
+from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError
+from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.session.names import complaint
+from iscsi_twisted.storage import MemoryDevice
+from iscsi_twisted.target.assembly import Disk, Plan, makeUnit, plans, takeFaults
+from iscsi_twisted.target.identity import Installation
+from tests.support.wire import Anybody
+
+BASE = "iqn.2001-04.com.example"
+INSTALLATION = Installation(bytes(range(16)))
+
+
+def ignore(error: BaseException, task: object) -> None:
+    """Nobody is told."""
+
+
+class PlanTests(SynchronousTestCase):
+    """Tests of L{plans}."""
+
+    def plans(self, text: str, blockSize: int = 512) -> list[Plan]:
+        """What a targets file in a directory of its own wants."""
+        self.directory = self.mktemp()
+        os.mkdir(self.directory)
+        configuration = parse(text, "F", complaint, BASE, directory=self.directory)
+        return plans(configuration, base=BASE, blockSize=blockSize, reactor=Clock())
+
+    def test_targets(self) -> None:
+        """A target line becomes a plan: name, policy, mode, alias, and a disk for each storage."""
+        first, second = self.plans(
+            "extent0 a 0 1M\nextent1 b 0 1M\nextent2 c 0 1M\n"
+            "target0 ro extent0 extent1 10.4.0.0/16 alias=one\ntarget1=iqn.1999-01.org.example:x extent2 any\n"
+        )
+        self.assertEqual((first.name, first.alias, first.readOnly), (f"{BASE}:target0", "one", True))
+        self.assertEqual([disk.readOnly for disk in first.disks], [True, True])
+        self.assertEqual([first.policy.admits(each) for each in ("10.4.1.5", "10.5.0.1")], [True, False])
+        self.assertEqual((second.name, second.readOnly), ("iqn.1999-01.org.example:x", False))
+
+    def test_nothingOpened(self) -> None:
+        """Planning creates no file."""
+        self.plans("extent0 a 0 1M\ntarget0 extent0 any\n")
+        self.assertEqual(os.listdir(self.directory), [])
+
+    def test_faults(self) -> None:
+        """What cannot be served is told with its line, all of it at once and in order."""
+        text = (
+            "extent0 a 0 1M physical=1K\nextent1 b 0 1M\nextent2 c 0 1M\ndevice0 RAID0:64K extent1 extent2\n"
+            "target0 extent0 any\ntarget1 device0 any\n"
+        )
+        error = self.assertRaises(ConfigurationErrors, self.plans, text, 4096)
+        self.assertEqual(
+            str(error).split("\n"),
+            [
+                "F:1: physical=1024 is less than the block size; a multiple of 4096 is wanted",
+                "F:4: device0 is a stripe (RAID0:65536), which is not supported;"
+                " RAID0 without a chunk size concatenates",
+            ],
+        )
+
+    def test_placed(self) -> None:
+        """What is wrong with devices when they are opened names their lines, deep ones too, and only once."""
+        (plan,) = self.plans(
+            "extent0 none/a 0 1M\nextent1 b 0 1M\nextent2 c 0 size\nextent3 none/d 0 1M\n"
+            "device0 RAID1 extent0 extent1\ndevice1 RAID0 device0 extent2 extent3\ntarget0 device1 any\n"
+        )
+        with open(os.path.join(self.directory, "c"), "wb") as file:
+            file.truncate(1 << 20)
+        device = plan.disks[0].device
+        self.assertRaises(DeviceError, device.open, lambda: None)
+        lines = [str(fault).split(" ")[:2] for fault in takeFaults(device)]
+        self.assertEqual(lines, [["F:1:", "extent0:"], ["F:4:", "extent3:"]])
+        self.assertEqual(takeFaults(device), [])
+
+    def test_unequal(self) -> None:
+        """Mirror members that turn out to be of different sizes are a fault of the mirror's line."""
+        (plan,) = self.plans(
+            "extent0 a 0 1M\nextent1 b 0 size\ndevice0 RAID1 extent0 extent1\ntarget0 device0 any\n"
+        )
+        with open(os.path.join(self.directory, "b"), "wb") as file:
+            file.truncate(1 << 19)
+        self.assertRaises(DeviceError, plan.disks[0].device.open, lambda: None)
+        (fault,) = takeFaults(plan.disks[0].device)
+        self.assertTrue(str(fault).startswith("F:3: device0: "), fault)
+
+    def test_noFaults(self) -> None:
+        """A device of an application's own has none that could be taken."""
+        self.assertEqual(takeFaults(MemoryDevice(512)), [])
+
+
+class UnitTests(SynchronousTestCase):
+    """Tests of L{makeUnit}."""
+
+    def unit(self, lun: int = 0, target: str = f"{BASE}:t", blockSize: int = 512, **options: object) -> DiskUnit:
+        """The unit for a disk with these options."""
+        disk = Disk(MemoryDevice(1 << 20), UnitOptions(**options), blockSize)  # type: ignore[arg-type]
+        return makeUnit(Plan(target, (disk,) * (lun + 1), Anybody()), lun, INSTALLATION, ignore)
+
+    def test_identity(self) -> None:
+        """Two units, of one target or of two, have different serials and NAA ids; one always the same."""
+        units = [self.unit(), self.unit(1), self.unit(target=f"{BASE}:u")]
+        self.assertEqual(len({unit.identity.serial for unit in units}), 3)
+        self.assertEqual(len({unit.identity.naa for unit in units}), 3)
+        self.assertEqual(self.unit().identity, units[0].identity)
+
+    def test_options(self) -> None:
+        """Options take the place of what would be derived."""
+        unit = self.unit(serial="S1", naa=bytes(range(0x30, 0x38)), vendor="ACME", product="Disk", revision="9")
+        identity = unit.identity
+        self.assertEqual(
+            (identity.serial, identity.naa, identity.vendor, identity.product, identity.revision),
+            ("S1", bytes(range(0x30, 0x38)), "ACME", "Disk", "9"),
+        )
+
+    def test_physical(self) -> None:
+        """A physical block that is smaller than a logical one is a fault."""
+        self.assertEqual(self.unit(physical=8192).physicalBlockSize, 8192)
+        self.assertRaises(ConfigurationError, self.unit, blockSize=8192, physical=4096)
+
+    def test_readOnly(self) -> None:
+        """A unit is read-only if its disk or its target is."""
+        for disk, target in ((True, False), (False, True)):
+            plan = Plan(f"{BASE}:t", (Disk(MemoryDevice(512), readOnly=disk),), Anybody(), readOnly=target)
+            unit = makeUnit(plan, 0, INSTALLATION, ignore)
+            unit.device.open(unit.changed)
+            unit.opened()
+            self.assertTrue(unit.readOnly)

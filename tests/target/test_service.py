@@ -1,0 +1,575 @@
+# -*- test-case-name: tests.target.test_service -*-
+"""The life of the service, in memory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from typing import Any
+
+import attrs
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from iscsi_twisted.config.options import UnitOptions
+from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError, LocalError
+from iscsi_twisted.interfaces import Capabilities
+from iscsi_twisted.session.connection import LOGIN_TIME
+from iscsi_twisted.storage import BlockDevice, MemoryDevice, Mirror
+from iscsi_twisted.target import Listener, TargetService, VectorEndpoint
+from iscsi_twisted.target.service import TICK
+from iscsi_twisted.wire import numbers
+from tests.support import pdus
+from tests.support.served import MemoryService
+from tests.support.wire import TARGET, Nobody, read10, write10
+
+NAME = "iqn.2001-04.com.example"
+
+
+class Door(BlockDevice):
+    """
+    A device whose opening and closing wait for the test.
+
+    @ivar calls: what was called, in order.
+    @ivar opening: fires when the test lets it be opened.
+    @ivar closing: the same for closing.
+    """
+
+    def __init__(self, *, opening: Any = None, closing: Any = None, flushing: Any = None) -> None:
+        self.size = 1 << 20
+        self.calls: list[str] = []
+        self.opening, self.closing, self.flushing = opening, closing, flushing
+
+    def open(self, changed: Any) -> Any:
+        self.calls.append("open")
+        return self._answer(self.opening)
+
+    def close(self) -> Any:
+        self.calls.append("close")
+        return self._answer(self.closing)
+
+    def flush(self) -> Any:
+        self.calls.append("flush")
+        return self._answer(self.flushing)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return bytes(length)
+
+    def _answer(self, answer: Any) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Stubborn(Deferred[None]):
+    """A result that cannot be cancelled."""
+
+    def cancel(self) -> None:
+        """Take no notice."""
+
+
+@implementer(IStreamServerEndpoint)
+class Taken:
+    """An endpoint where nobody can listen."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def listen(self, factory: object) -> Deferred[Any]:
+        return fail(CannotListenError("", 3260, OSError(self.number, os.strerror(self.number))))
+
+
+class StartTests(SynchronousTestCase):
+    """Tests of starting."""
+
+    def test_service(self) -> None:
+        """It is a service as Twisted's are."""
+        verifyObject(IService, MemoryService().service)
+
+    def test_privileged(self) -> None:
+        """With privileges it opens devices and listens; starting afterwards does neither again."""
+        device = Door()
+        memory = MemoryService(device)
+        self.assertEqual((device.calls, memory.reactor.tcpServers), ([], []))
+        memory.service.privilegedStartService()
+        self.assertEqual((device.calls, memory.listening), (["open"], 1))
+        self.assertFalse(memory.service.running)
+        memory.service.startService()
+        self.assertEqual((device.calls, len(memory.reactor.tcpServers)), (["open"], 1))
+        self.assertTrue(memory.service.running)
+
+    def test_unprivileged(self) -> None:
+        """Starting does all of it where nobody gave privileges before."""
+        device = Door()
+        memory = MemoryService(device)
+        memory.service.startService()
+        self.assertEqual((device.calls, memory.listening), (["open"], 1))
+
+    def test_child(self) -> None:
+        """As a child of another service it starts and stops with that."""
+        memory = MemoryService(Door())
+        parent = MultiService()
+        memory.service.setServiceParent(parent)
+        parent.privilegedStartService()
+        parent.startService()
+        self.assertEqual(memory.listening, 1)
+        self.successResultOf(parent.stopService())
+        self.assertEqual(memory.listening, 0)
+
+    def test_devicesFirst(self) -> None:
+        """It listens only when a device that takes its time is open."""
+        door = Door(opening=Deferred())
+        memory = MemoryService(door, MemoryDevice(512))
+        ready = memory.service.whenReady()
+        memory.service.privilegedStartService()
+        memory.service.startService()
+        self.assertEqual(memory.listening, 0)
+        self.assertNoResult(ready)
+        door.opening.callback(None)
+        self.successResultOf(ready)
+        self.successResultOf(memory.service.whenReady())
+        self.assertEqual(memory.listening, 1)
+        self.assertEqual(memory.line().login()["status"], 0)
+
+    def test_anyPending(self) -> None:
+        """A device may answer with anything that resembles a Deferred."""
+
+        class Promise:
+            def addCallbacks(self, callback: Any, errback: Any) -> None:
+                self.callback = callback
+
+            def addBoth(self, callback: Any) -> None:
+                self.callback = callback
+
+            def cancel(self) -> None:
+                """It cannot be."""
+
+        promise = Promise()
+        memory = MemoryService(Door(opening=promise))
+        memory.service.startService()
+        self.assertEqual(memory.listening, 0)
+        promise.callback(None)
+        self.assertEqual(memory.listening, 1)
+
+    def test_failure(self) -> None:
+        """If devices cannot be opened all faults are told, the others are closed, and nothing listens."""
+        good, first, second = Door(), Door(opening=DeviceError("broken")), Door(opening=OSError(5, "worn out"))
+        memory = MemoryService(first, good, second)
+        error = self.assertRaises(ConfigurationErrors, memory.service.privilegedStartService)
+        self.assertEqual(str(error), "broken\n[Errno 5] worn out")
+        self.assertEqual((first.calls, second.calls), (["open"], ["open"]))
+        self.assertEqual(good.calls, ["open", "close"])
+        self.assertEqual(memory.reactor.tcpServers, [])
+        self.assertFalse(memory.service.running)
+
+    def test_nested(self) -> None:
+        """Members of a device that cannot be opened are closed too."""
+        good = Door()
+        memory = MemoryService(Mirror([good, Door(opening=DeviceError("broken"))]))
+        self.assertRaises(ConfigurationErrors, memory.service.startService)
+        self.assertEqual(good.calls, ["open", "close"])
+
+    def test_lateFailure(self) -> None:
+        """If a device fails only later, that is logged, and told to those who wait and those who ask."""
+        door = Door(opening=Deferred())
+        memory = MemoryService(door)
+        ready = memory.service.whenReady()
+        memory.service.startService()
+        with capturedLogs() as events:
+            door.opening.errback(DeviceError("broken"))
+        self.assertEqual([formatEvent(event) for event in events], ["nothing is served: broken"])
+        self.assertEqual(events[0]["event"], "failed")
+        for waiting in (ready, memory.service.whenReady()):
+            self.assertEqual(str(self.failureResultOf(waiting, ConfigurationErrors).value), "broken")
+        self.assertEqual(memory.listening, 0)
+        self.successResultOf(memory.service.stopService())
+
+    def test_surprise(self) -> None:
+        """An exception that no device should raise has its traceback logged, and is a fault like others."""
+        memory = MemoryService(Door(opening=ZeroDivisionError("oops")))
+        error = self.assertRaises(ConfigurationErrors, memory.service.startService)
+        self.assertEqual(str(error), "Door could not be opened: ZeroDivisionError: oops")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_busy(self) -> None:
+        """If one port is taken nothing listens, and the devices are closed again."""
+        door, reactor = Door(), MemoryReactorClock()
+        service = TargetService(reactor, [VectorEndpoint(reactor, 1), Listener(Taken(errno.EADDRINUSE), name="tcp:2")])
+        service.addTarget(TARGET, [door])
+        error = self.assertRaises(ConfigurationErrors, service.startService)
+        self.assertEqual(str(error), "cannot listen on tcp:2: Address already in use")
+        self.assertEqual((door.calls, service.ports, service.factories), (["open", "close"], [], []))
+
+    def test_optional(self) -> None:
+        """Where the machine lacks a kind of address the service goes on without; a taken one is a fault."""
+        reactor = MemoryReactorClock()
+        for number, wanted in ((errno.EAFNOSUPPORT, 1), (errno.EADDRNOTAVAIL, 1), (errno.EADDRINUSE, 0)):
+            listeners = [VectorEndpoint(reactor, 1), Listener(Taken(number), name="tcp6:1", optional=True)]
+            service = TargetService(reactor, listeners)
+            if wanted:
+                service.startService()
+            else:
+                self.assertRaises(ConfigurationErrors, service.startService)
+            self.assertEqual(len(service.ports), wanted)
+
+    def test_nowhere(self) -> None:
+        """If all it could listen on is lacking, that is a fault."""
+        listener = Listener(Taken(errno.EAFNOSUPPORT), optional=True)
+        service = TargetService(MemoryReactorClock(), [listener])
+        error = self.assertRaises(ConfigurationErrors, service.startService)
+        self.assertEqual(str(error), "cannot listen on any address")
+
+    def test_again(self) -> None:
+        """After a failed start it can be started once the fault is gone, and stale faults are not told."""
+        door = Door(opening=DeviceError("broken"))
+        memory = MemoryService(door)
+        self.assertRaises(ConfigurationErrors, memory.service.startService)
+        door.opening = None
+        memory.service.startService()
+        self.assertEqual(memory.listening, 1)
+
+    def test_state(self) -> None:
+        """With a state directory identities outlive the service; without one they do not."""
+
+        def serial(directory: str | None) -> str:
+            memory = MemoryService(MemoryDevice(512), stateDirectory=directory)
+            memory.service.startService()
+            return memory.service.status().targets[0].units[0].serial
+
+        directory = self.mktemp()
+        self.assertEqual(serial(directory), serial(directory))
+        self.assertNotEqual(serial(None), serial(None))
+
+    def test_badState(self) -> None:
+        """A state directory that cannot be used is a fault, and nothing is opened."""
+        blocked = self.mktemp()
+        with open(blocked, "w"):
+            pass
+        door = Door()
+        memory = MemoryService(door, stateDirectory=os.path.join(blocked, "state"))
+        self.assertRaises(ConfigurationError, memory.service.startService)
+        self.assertEqual(door.calls, [])
+
+    def test_badOptions(self) -> None:
+        """Options that do not fit one another are faults before anything is opened."""
+        door = Door()
+        memory = MemoryService()
+        memory.service.addTarget(TARGET, [door], blockSize=4096, options=UnitOptions(physical=512))
+        self.assertRaises(ConfigurationErrors, memory.service.startService)
+        self.assertEqual(door.calls, [])
+
+    def test_descriptions(self) -> None:
+        """Where to listen may be told as descriptions; a bad one is refused at once."""
+        reactor = MemoryReactorClock()
+        service = TargetService(reactor, ["tcp:3261", r"tcp6:3262:interface=\:\:1"])
+        service.startService()
+        self.assertEqual([server[0] for server in reactor.tcpServers], [3261, 3262])
+        self.assertEqual(service.status().addresses, ("0.0.0.0:3261", "[::1]:3262"))
+        self.assertRaises(ConfigurationError, TargetService, reactor, ["nonsense"])
+
+
+class AddTests(SynchronousTestCase):
+    """Tests of adding targets."""
+
+    def test_devices(self) -> None:
+        """Devices become LUN 0, 1, 2 in order; an object with size, read and write will do."""
+
+        class Least:
+            size = 4096
+
+            async def read(self, offset: int, length: int) -> bytes:
+                return bytes(length)
+
+            async def write(self, offset: int, data: bytes) -> None:
+                """Forget it."""
+
+        memory = MemoryService(MemoryDevice(512), Least(), MemoryDevice(2048))
+        memory.service.startService()
+        (target,) = memory.service.status().targets
+        self.assertEqual([(unit.lun, unit.size) for unit in target.units], [(0, 512), (1, 4096), (2, 2048)])
+
+    def test_refused(self) -> None:
+        """What is no name, a name that is taken in any spelling, no device or no block size is refused."""
+        service = MemoryService(MemoryDevice(512)).service
+        for name in ("target0", "", TARGET, TARGET.upper()):
+            self.assertRaises(LocalError, service.addTarget, name, [MemoryDevice(512)])
+        self.assertRaises(LocalError, service.addTarget, f"{NAME}:a", [object()])
+        self.assertRaises(LocalError, service.addTarget, f"{NAME}:b", [MemoryDevice(512)], blockSize=513)
+
+    def test_tooLate(self) -> None:
+        """Targets are added before the start; after a stop more may be added."""
+        service = MemoryService(MemoryDevice(512)).service
+        service.startService()
+        self.assertRaises(LocalError, service.addTarget, f"{NAME}:late", [MemoryDevice(512)])
+        self.successResultOf(service.stopService())
+        service.addTarget(f"{NAME}:late", [MemoryDevice(512)])
+        service.startService()
+        self.assertEqual(len(service.status().targets), 2)
+
+    def test_policy(self) -> None:
+        """A policy decides who may come; without one everybody may."""
+        memory = MemoryService(MemoryDevice(512))
+        memory.service.addTarget(f"{NAME}:closed", [MemoryDevice(512)], policy=Nobody())
+        memory.service.startService()
+        self.assertEqual(memory.line().login(f"{NAME}:closed")["status"], numbers.AUTHORIZATION_FAILURE)
+        self.assertEqual(memory.line().login()["status"], 0)
+
+    def test_many(self) -> None:
+        """Ten thousand targets start, are found, and stop."""
+        memory = MemoryService()
+        for number in range(10_000):
+            memory.service.addTarget(f"{NAME}:t{number}", [MemoryDevice(512)])
+        memory.service.startService()
+        self.assertEqual(memory.line().login(f"{NAME}:t9999")["status"], 0)
+        self.assertEqual(len(memory.service.status().targets), 10_000)
+        memory.line().transport.abortConnection()
+        stopping = memory.service.stopService()
+        memory.reactor.pump([1.0] * 6)
+        self.successResultOf(stopping)
+
+
+class StopTests(SynchronousTestCase):
+    """Tests of stopping."""
+
+    def started(self, *devices: Any, **options: Any) -> MemoryService:
+        """A service that runs."""
+        memory = MemoryService(*(devices or (MemoryDevice(1 << 20),)), **options)
+        memory.service.startService()
+        return memory
+
+    def test_atOnce(self) -> None:
+        """Without connections it stops at once, and leaves no timer."""
+        door = Door()
+        memory = self.started(door)
+        self.successResultOf(memory.service.stopService())
+        self.assertEqual((door.calls, memory.listening), (["open", "close"], 0))
+        self.assertEqual(memory.reactor.getDelayedCalls(), [])
+
+    def test_neverStarted(self) -> None:
+        """Stopping what never started does nothing."""
+        memory = MemoryService(Door())
+        self.successResultOf(memory.service.stopService())
+
+    def test_logout(self) -> None:
+        """Sessions are asked to log out; when they have, devices are closed."""
+        door = Door()
+        memory = self.started(door)
+        line = memory.line()
+        line.login()
+        stopping = memory.service.stopService()
+        (request,) = line.take()
+        self.assertEqual((request["opcode"], request["event"]), (numbers.ASYNC_MESSAGE, 1))
+        self.assertEqual(request["parameter3"], 2)
+        self.assertNotIn("close", door.calls)
+        line.say(pdus.logoutRequest())
+        line.lose()
+        self.successResultOf(stopping)
+        self.assertEqual(door.calls[-1], "close")
+
+    def test_deaf(self) -> None:
+        """Sessions that do not log out are ended, and cut if they do not take what is left for them."""
+        door = Door()
+        memory = self.started(door, stopTime=8.0)
+        line = memory.line()
+        line.login()
+        stopping = memory.service.stopService()
+        memory.reactor.advance(3.9)
+        self.assertFalse(line.transport.disconnecting)
+        memory.reactor.advance(0.2)
+        self.assertTrue(line.transport.disconnecting)
+        self.assertFalse(line.transport.disconnected)
+        memory.reactor.advance(2.0)
+        self.assertTrue(line.transport.disconnected)
+        self.successResultOf(stopping)
+        self.assertEqual(door.calls[-1], "close")
+        line.lose()
+
+    def test_unfinishedLogin(self) -> None:
+        """A connection that has not logged in is not waited for."""
+        memory = self.started()
+        line = memory.line()
+        stopping = memory.service.stopService()
+        self.assertTrue(line.transport.disconnecting)
+        line.lose()
+        self.successResultOf(stopping)
+
+    def test_flushed(self) -> None:
+        """A device with a cache that was used is flushed before it is closed."""
+        door = Door()
+        memory = self.started(door)
+        line = memory.line()
+        line.login()
+        line.say(pdus.scsiCommand(bytes(6), itt=1, cmdSN=1))
+        line.lose()
+        self.successResultOf(memory.service.stopService())
+        self.assertEqual(door.calls, ["open", "flush", "close"])
+
+    def test_failures(self) -> None:
+        """A device that cannot be flushed or closed is logged, and keeps no other from being closed."""
+        bad, good = Door(flushing=DeviceError("full"), closing=DeviceError("stuck")), Door()
+        memory = self.started(bad, good)
+        line = memory.line()
+        line.login()
+        line.say(pdus.scsiCommand(bytes(6), itt=1, cmdSN=1))
+        line.lose()
+        with capturedLogs() as events:
+            self.successResultOf(memory.service.stopService())
+        shown = [formatEvent(event) for event in events if event.get("event") == "unclosed"]
+        self.assertEqual(
+            shown, ["Door could not be flushed: full", "Door could not be closed: stuck"]
+        )
+        self.assertEqual(good.calls[-1], "close")
+
+    def test_neverClosed(self) -> None:
+        """A device that never closes does not hold the stop up beyond its time."""
+        memory = self.started(Door(closing=Stubborn()))
+        stopping = memory.service.stopService()
+        memory.reactor.advance(4.9)
+        self.assertNoResult(stopping)
+        with capturedLogs() as events:
+            memory.reactor.advance(0.1)
+        self.successResultOf(stopping)
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            ["not all devices could be flushed and closed within 5.0 s"],
+        )
+
+    def test_restart(self) -> None:
+        """A stopped service can be started again, and serves as before."""
+        door = Door()
+        memory = self.started(door)
+        for _ in range(2):
+            line = memory.line()
+            self.assertEqual(line.login()["status"], 0)
+            line.lose()
+            self.successResultOf(memory.service.stopService())
+            memory.service.startService()
+            self.assertEqual((memory.listening, len(memory.service.factories)), (1, 1))
+        self.assertEqual(door.calls, ["open", "close"] * 2 + ["open"])
+
+    def test_tooSoon(self) -> None:
+        """It is not started while it is still stopping."""
+        closing: Deferred[None] = Deferred()
+        memory = self.started(Door(closing=closing))
+        stopping = memory.service.stopService()
+        self.assertRaises(LocalError, memory.service.startService)
+        closing.callback(None)
+        self.successResultOf(stopping)
+
+    def test_whileStarting(self) -> None:
+        """Stopped while a device is being opened: that is cancelled, what is open is closed, nobody listens."""
+        door, good = Door(opening=Deferred()), Door()
+        memory = MemoryService(door, good)
+        ready = memory.service.whenReady()
+        memory.service.startService()
+        self.successResultOf(memory.service.stopService())
+        self.failureResultOf(ready, LocalError)
+        self.assertEqual((door.calls, good.calls), (["open"], ["open", "close"]))
+        self.assertEqual(memory.reactor.tcpServers, [])
+        door.opening = None
+        memory.service.startService()
+        self.assertEqual(memory.listening, 1)
+
+    def test_stubbornOpening(self) -> None:
+        """If opening cannot be cancelled the device is closed once it is open, and it never listens."""
+        opening = Stubborn()
+        door = Door(opening=opening)
+        memory = MemoryService(door)
+        memory.service.startService()
+        stopping = memory.service.stopService()
+        memory.reactor.pump([1.0] * 6)
+        self.successResultOf(stopping)
+        self.assertRaises(LocalError, memory.service.startService)
+        opening.callback(None)
+        self.assertEqual((door.calls, memory.reactor.tcpServers), (["open", "close"], []))
+        door.opening = None
+        memory.service.startService()
+        self.assertEqual(memory.listening, 1)
+
+
+class StatusTests(SynchronousTestCase):
+    """Tests of the snapshot, and of the clock."""
+
+    def test_before(self) -> None:
+        """Before the start nothing is running, and there is nothing to see."""
+        status = MemoryService(MemoryDevice(512)).service.status()
+        self.assertEqual((status.running, status.addresses, status.targets, status.sessions), (False, (), (), ()))
+
+    def test_during(self) -> None:
+        """It shows targets, units and sessions with their counters."""
+        memory = MemoryService(MemoryDevice(1 << 20))
+        memory.service.startService()
+        line = memory.line()
+        line.login()
+        line.say(pdus.scsiCommand(bytes(6), itt=1, cmdSN=1))
+        line.say(pdus.scsiCommand(write10(0, 1), itt=2, cmdSN=2, write=512, data=bytes(512)))
+        line.say(pdus.scsiCommand(read10(0, 2), itt=3, cmdSN=3, read=1024))
+        memory.line().login(f"{NAME}:none")
+        status = memory.service.status()
+        self.assertEqual((status.running, status.addresses), (True, ("0.0.0.0:3260",)))
+        self.assertEqual((status.connections, status.logins, status.refusals, status.losses), (2, 1, 1, 0))
+        ((unit,),) = (target.units for target in status.targets)
+        counted = unit.counters
+        self.assertEqual((counted.commands, counted.errors, counted.reads, counted.writes), (3, 1, 1, 1))
+        self.assertEqual((counted.readBytes, counted.writtenBytes), (1024, 512))
+        self.assertGreaterEqual(counted.latencySum, counted.latencyMax)
+        (session,) = status.sessions
+        self.assertEqual((session.kind, session.target, session.connection.address), ("Normal", TARGET, "192.0.2.7"))
+        self.assertEqual((session.connection.pdusIn, session.connection.pdusOut), (4, 4))
+
+    def test_json(self) -> None:
+        """The snapshot is made of values that JSON knows."""
+        memory = MemoryService(MemoryDevice(1 << 20))
+        memory.service.startService()
+        memory.line().login()
+        status = attrs.asdict(memory.service.status())
+        self.assertEqual(json.loads(json.dumps(status))["sessions"][0]["target"], TARGET)
+
+    def test_after(self) -> None:
+        """After the stop there is nothing to see but what was counted."""
+        memory = MemoryService(MemoryDevice(512))
+        memory.service.startService()
+        line = memory.line()
+        line.login()
+        line.lose()
+        self.successResultOf(memory.service.stopService())
+        status = memory.service.status()
+        self.assertEqual((status.running, status.addresses, status.targets, status.connections), (False, (), (), 0))
+        self.assertEqual((status.logins, status.losses), (1, 1))
+
+    def test_clock(self) -> None:
+        """The service's clock ends connections that do not log in."""
+        memory = MemoryService(MemoryDevice(512))
+        memory.service.startService()
+        line = memory.line()
+        memory.reactor.pump([TICK] * int(LOGIN_TIME / TICK))
+        self.assertFalse(line.transport.disconnecting)
+        memory.reactor.advance(TICK)
+        self.assertTrue(line.transport.disconnecting)
+
+    def test_unready(self) -> None:
+        """A unit is not ready any more once its device is closed, whoever still holds it."""
+        memory = MemoryService(MemoryDevice(512))
+        memory.service.startService()
+        (target,) = memory.service.node.targets.values()
+        self.successResultOf(memory.service.stopService())
+        self.assertTrue(target.units[0].notReady)  # type: ignore[attr-defined]
+
+    def test_capabilities(self) -> None:
+        """A device that says that it is read-only is shown so."""
+
+        class Fixed(MemoryDevice):
+            def capabilities(self) -> Capabilities:
+                return Capabilities(readOnly=True)
+
+        memory = MemoryService(Fixed(512))
+        memory.service.startService()
+        self.assertTrue(memory.service.status().targets[0].units[0].readOnly)
