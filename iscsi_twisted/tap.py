@@ -131,14 +131,20 @@ class Options(usage.Options):
 
     def _numbers(self) -> Iterator[ConfigurationError]:
         sizes = ", ".join(map(str, BLOCK_SIZES))
-        yield from self._number("block-size", sizes, BLOCK_SIZES.__contains__)
-        yield from self._number("max-sessions", "a number of sessions, or 0 for no limit", lambda n: n >= 0)
+        yield from self._number("block-size", 512, sizes, BLOCK_SIZES.__contains__)
+        yield from self._number("max-sessions", 0, "a number of sessions, or 0 for no limit", lambda n: n >= 0)
         if self["port"] is not None:
-            yield from self._number("port", "1 to 65535", lambda n: 0 < n < 65536)
+            yield from self._number("port", None, "1 to 65535", lambda n: 0 < n < 65536)
 
-    def _number(self, name: str, wanted: str, fits: Callable[[int], bool]) -> Iterator[ConfigurationError]:
-        """Turn an option into a number."""
-        text = self[name]
+    def _number(
+        self, name: str, default: int | None, wanted: str, fits: Callable[[int], bool]
+    ) -> Iterator[ConfigurationError]:
+        """
+        Turn an option into a number.
+
+        @param default: what all else goes on with if it is none.
+        """
+        text, self[name] = self[name], default
         if text.isascii() and text.isdigit() and len(text) < 10 and fits(int(text)):
             self[name] = int(text)
         else:

@@ -166,6 +166,14 @@ READ_CAPACITY_16 = declare(
     MEDIUM,
     serviceAction=0x10,
 )
+GET_LBA_STATUS = declare(
+    0x9E,
+    "GET LBA STATUS",
+    "opcode:B action:B lba:Q allocation:I _:x control:B",
+    "9E 12 FF FF FF FF FF FF FF FF FF FF FF FF 00 04",
+    MEDIUM | READS,
+    serviceAction=0x12,
+)
 READ_6 = declare(
     0x08, "READ (6)", "opcode:B lba:B low:H length:B control:B", "08 1F FF FF FF 04", READS, fast=True
 )

@@ -15,6 +15,7 @@ from iscsi_twisted.scsi import (
     codes,
     inquiry,
     inventory,
+    lbastatus,
     modes,
     primary,
     provisioning,
@@ -79,6 +80,7 @@ class DiskUnit(LogicalUnit):
         COMMANDS,
         transfer.COMMANDS,
         provisioning.COMMANDS,
+        lbastatus.COMMANDS,
     )
     pages = vpd.DISK_PAGES
 
@@ -165,4 +167,5 @@ class DiskUnit(LogicalUnit):
         self.volatileCache = able.volatileCache
         self.unmappedZeroes = able.discardZeroes
         self.cheapZeroes = able.zero
+        self.tellsAllocation = able.allocated
         self.rotational = able.rotational

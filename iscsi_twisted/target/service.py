@@ -123,6 +123,7 @@ class TargetService(Service):
         self._begun = False
         self._starting: Deferred[None] | None = None
         self._opening: Deferred[Any] | None = None
+        self._clearing: Deferred[None] = succeed(None)
         self._abandoned = False
         self._stopping = False
         self._outcome: Failure | None = None
@@ -212,6 +213,8 @@ class TargetService(Service):
             raise LocalError("the service has not stopped yet")
         if self._begun:
             return
+        if not self._clearing.called:
+            raise LocalError("what a failed start has opened is not closed yet")
         tuneMalloc()
         self._begun = True
         self._outcome = None
@@ -246,7 +249,8 @@ class TargetService(Service):
             await self._listenAll()
             self._checkWanted()
         except BaseException:
-            await self._closeAll()
+            # Not awaited: twistd must be told at once.
+            self._clearing = ensureDeferred(self._closeAll())
             raise
 
     def _checkWanted(self) -> None:
@@ -354,6 +358,7 @@ class TargetService(Service):
                 if self._opening is not None:
                     self._opening.cancel()
                 await self._within(starting, end)
+            await self._within(self._clearing, end)
             await self._closePorts()
             await self._farewell(end)
             if not await self._within(ensureDeferred(self._closeAll()), end):
@@ -400,19 +405,18 @@ class TargetService(Service):
         ending.addBoth(ended)
         return await answer
 
-    async def _closePorts(self) -> None:
+    def _closePorts(self) -> Deferred[Any]:
         ports, self.ports = self.ports, []
-        await DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
 
     async def _closeAll(self) -> None:
         """Stop listening, and close all devices that are open."""
-        await self._closePorts()
-        for factory in self.factories:
-            factory.abort()
-        self.factories = []
         units, self._open, self._units = self._open, [], []
+        factories, self.factories = self.factories, []
         self.node.targets.clear()
-        await DeferredList([ensureDeferred(self._closeDevice(unit)) for unit in units])
+        for factory in factories:
+            factory.abort()
+        await DeferredList([self._closePorts(), *(ensureDeferred(self._closeDevice(unit)) for unit in units)])
 
     async def _closeDevice(self, unit: DiskUnit) -> None:
         """Flush and close a device; a failure is logged, and keeps nothing else from its turn."""

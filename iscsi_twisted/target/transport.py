@@ -64,13 +64,15 @@ class VectorServer(tcp.Server):
     Buffers may be C{bytes} or anything that has a flat buffer of single bytes; they must not change
     until they are sent.  TLS cannot be started on it.
 
-    @cvar bufferSize: bytes received in one call, and bytes queued beyond which a streaming producer
-        is paused.  At 256 KiB a batch of 64 KiB writes is taken in one turn of the reactor.
+    @cvar bufferSize: bytes queued beyond which a streaming producer is paused.
+    @cvar receiveSize: bytes received in one call.  With 1 MiB, writes of 64 and 256 KiB mostly arrive whole
+        and are used as they lie; with 256 KiB they cost half as much CPU time again, with 2 MiB no less.
     @cvar SEND_LIMIT: bytes after which no more buffers are added to one C{sendmsg}: as much as
         Linux lets a socket's send buffer grow to by itself, so more would never be taken.
     """
 
     bufferSize = 256 * 1024
+    receiveSize = 1024 * 1024
     SEND_LIMIT = 4 * 1024 * 1024
 
     def __init__(self, sock: socket, protocol: IProtocol, *arguments: Any) -> None:
@@ -211,7 +213,7 @@ class VectorServer(tcp.Server):
         view = self._wanted() if self._wanted is not None else None
         try:
             if view is None:
-                data = self.socket.recv(self.bufferSize)
+                data = self.socket.recv(self.receiveSize)
             else:
                 count = self.socket.recv_into(view)
         except OSError as error:

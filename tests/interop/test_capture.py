@@ -21,14 +21,14 @@ async def test_decoded(serve: Serve, tmp_path: Path, digest: bool) -> None:
     fields = ("iscsi.opcode", "_ws.malformed", "_ws.expert.message", "tcp.dstport")
     options = [part for field in fields for part in ("-e", field)]
     tshark = watch(
-        "tshark", "-l", "-n", "-i", "lo", "-f", f"tcp port {served.port}", "-d", f"tcp.port=={served.port},iscsi",
-        "-Y", "iscsi", "-T", "fields", "-E", "separator=|", *options,
+        "tshark", "-l", "-n", "-i", "lo", "-f", f"tcp port {served.port}",
+        "-d", f"tcp.port=={served.port},iscsi", "-Y", "iscsi", "-T", "fields", "-E", "separator=|", *options,
     )  # fmt: skip
-    await tshark.line(lambda line: "Capturing on" in line or "Capture started" in line)
+    await tshark.line(lambda line: "Capture started" in line)
     await good("iscsi-ls", f"iscsi://{served.portal()}/")
     await good(
-        "qemu-io", "-f", "raw", "-c", "write -P 7 0 700k", "-c", "read -P 7 0 700k", "-c", "discard 0 64k",
-        "-c", "flush", served.url(digest=digest),
+        "qemu-io", "--image-opts", "-c", "write -P 7 0 700k", "-c", "read -P 7 0 700k", "-c", "discard 0 64k",
+        "-c", "flush", served.qemu(digest=digest),
     )  # fmt: skip
     logouts = 0
 

@@ -80,7 +80,7 @@ class PageTests(DiskTests):
     def test_limits(self) -> None:
         """Page B0h tells the bounds that are enforced (SBC-3 6.6.4)."""
         values = struct.unpack(">BBHIIIIIIIQ20x", self.page(0xB0))
-        self.assertEqual(values, (1, 0, 8, 32768, 2048, 0, 2097152, 256, 8, 0x80000000, 65536))
+        self.assertEqual(values, (1, 0, 8, 32768, 2048, 0, 1048576, 256, 8, 0x80000000, 65536))
         values = struct.unpack(">BBHIIIIIIIQ20x", self.page(0xB0, unit=self.other(Capabilities())))
         self.assertEqual(values, (1, 0, 8, 32768, 2048, 0, 0, 0, 0, 0, 65536))
 
@@ -88,7 +88,7 @@ class PageTests(DiskTests):
         """Limits are counted in logical blocks."""
         unit = self.makeUnit(self.device, blockSize=4096)
         values = struct.unpack(">BBHIIIIIIIQ20x", self.page(0xB0, unit=unit))
-        self.assertEqual(values, (1, 0, 1, 4096, 256, 0, 262144, 256, 1, 0x80000000, 8192))
+        self.assertEqual(values, (1, 0, 1, 4096, 256, 0, 131072, 256, 1, 0x80000000, 8192))
 
     def test_rotation(self) -> None:
         """Page B1h tells a solid medium from one that rotates at an unknown rate (SBC-3 6.6.2)."""

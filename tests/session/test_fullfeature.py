@@ -371,7 +371,7 @@ class SundryTests(SynchronousTestCase):
         self.assertEqual(reject["reason"], numbers.REASON_PROTOCOL_ERROR)
 
     def test_extendedCDB(self) -> None:
-        """The rest of a long CDB comes in an additional header segment; an unknown long command is refused."""
+        """The rest of a long CDB comes in an additional header segment, and the command is looked up."""
         line = loggedIn()
         ahs = b"\0\x11\1\0" + bytes(16)
         (answer,) = line.command(b"\x7f" + bytes(15), ahs=ahs)

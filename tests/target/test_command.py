@@ -1,0 +1,128 @@
+# -*- test-case-name: tests.target.test_command -*-
+"""The service as the command line runs it."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from io import StringIO
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.errors import DeviceError
+from iscsi_twisted.storage import BlockDevice, MemoryDevice
+from iscsi_twisted.target.command import SHOWN, CommandService, StartFailed, raiseDescriptorLimit
+
+NAME = "iqn.2001-04.com.example"
+
+
+class Disk(BlockDevice):
+    """A device whose opening ends as the test wants."""
+
+    def __init__(self, outcome: Any) -> None:
+        self.size = 1024
+        self.outcome = outcome
+
+    def __str__(self) -> str:
+        return "a disk"
+
+    def open(self, changed: Any) -> Any:
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+class KeptStringIO(StringIO):
+    """Text that can still be had after it was closed."""
+
+    text = ""
+
+    def close(self) -> None:
+        self.text = self.getvalue()
+        super().close()
+
+
+class CommandTests(SynchronousTestCase):
+    """Tests of L{CommandService}."""
+
+    def service(self, *devices: Any, **options: Any) -> CommandService:
+        """A service with a target for each device."""
+        service = CommandService(MemoryReactorClock(), ["tcp:3260:interface=127.0.0.1"], **options)
+        for number, device in enumerate(devices):
+            service.addTarget(f"{NAME}:t{number}", [device])
+        return service
+
+    def start(self, service: CommandService) -> list[str]:
+        """What a start writes to the log."""
+        with capturedLogs() as events:
+            service.privilegedStartService()
+        return [formatEvent(event) for event in events if event["log_namespace"].startswith("iscsi")]
+
+    def test_announced(self) -> None:
+        """It says what it serves, and where."""
+        self.assertEqual(
+            self.start(self.service(Disk(None), MemoryDevice(512))),
+            [
+                f"serving {NAME}:t0 LUN 0: 1024 bytes, a disk",
+                f"serving {NAME}:t1 LUN 0: 512 bytes, MemoryDevice",
+                "listening on 0.0.0.0:3260",
+            ],
+        )
+
+    def test_many(self) -> None:
+        """Of many targets only some are named, and how many there are."""
+        lines = self.start(self.service(*(MemoryDevice(512) for _ in range(SHOWN + 5))))
+        self.assertEqual(len(lines), SHOWN + 2)
+        self.assertEqual(lines[-2], f"serving {SHOWN + 5} targets in all")
+
+    def test_newcomer(self) -> None:
+        """A newcomer is told what the example is, and commands to try it."""
+        lines = self.start(self.service(MemoryDevice(512), newcomer=True))
+        self.assertIn("iscsi-target0", lines[-3])
+        self.assertEqual(lines[-2], "Try it: iscsi-ls -s iscsi://0.0.0.0:3260/")
+        self.assertTrue(lines[-1].endswith(f"iscsi://0.0.0.0:3260/{NAME}:t0/0"), lines[-1])
+
+    def test_later(self) -> None:
+        """A device that takes its time is announced when it is open."""
+        opening: Deferred[None] = Deferred()
+        service = self.service(Disk(opening))
+        self.assertEqual(self.start(service), [])
+        with capturedLogs() as events:
+            opening.callback(None)
+        self.assertEqual(formatEvent(events[0]), f"serving {NAME}:t0 LUN 0: 1024 bytes, a disk")
+
+    def test_refused(self) -> None:
+        """Faults are told on the standard error, which twistd may have replaced, and logged; then it ends."""
+        error, replaced = StringIO(), StringIO()
+        self.patch(sys, "__stderr__", error)
+        self.patch(sys, "stderr", replaced)
+        service = self.service(Disk(DeviceError("one")), Disk(DeviceError("two")))
+        with capturedLogs() as events:
+            failed = self.assertRaises(StartFailed, service.privilegedStartService)
+        self.assertEqual((error.getvalue(), replaced.getvalue()), ("one\ntwo\n", ""))
+        self.assertEqual([event["line"] for event in events if event.get("event") == "failed"], ["one", "two"])
+        self.assertEqual((failed.code, str(failed)), (1, "one\ntwo"))
+        self.assertIsInstance(failed, SystemExit)
+        self.assertIsInstance(failed, Exception)
+
+    def test_terminal(self) -> None:
+        """A terminal that was kept for it gets the faults instead, and is closed, come what may."""
+        terminal = KeptStringIO()
+        service = self.service(Disk(DeviceError("one")), terminal=terminal)
+        self.assertRaises(StartFailed, service.privilegedStartService)
+        self.assertEqual(terminal.text, "one\n")
+        terminal = KeptStringIO()
+        self.start(self.service(Disk(None), terminal=terminal))
+        self.assertEqual((terminal.closed, terminal.text), (True, ""))
+
+    def test_descriptors(self) -> None:
+        """The soft limit of descriptors becomes the hard one."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+        raiseDescriptorLimit()
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE), (hard, hard))
