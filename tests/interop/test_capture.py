@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pytest_twisted import ensureDeferred
 
-from tests.interop.conftest import Serve, good, watch
-from tests.interop.test_clients import SIMPLE
+from tests.support.clients import Serve, good, watch
 
+SIMPLE = "extent0 %/disk0 0 64MB\ntarget0 extent0 0.0.0.0/0\n"
 LOGOUT_RESPONSE = "0x26"
 
 

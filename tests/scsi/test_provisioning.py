@@ -87,7 +87,7 @@ class UnmapTests(DiskTests):
         self.assertSense(task, 5, codes.INVALID_FIELD_IN_PARAMETER_LIST, (False, 2, None))
         self.device.calls.clear()
         self.unit.blockCount = 1 << 30
-        task = self.unmap(parameterList((0, 2097152), (1, 1)))
+        task = self.unmap(parameterList((0, 1048576), (1, 1)))
         self.assertSense(task, 5, codes.INVALID_FIELD_IN_PARAMETER_LIST, (False, 32, None))
         self.assertEqual(self.device.calls, [])
 
