@@ -10,6 +10,7 @@ quick operation costs two looks at the clock.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -46,6 +47,21 @@ TRUST: Final = 1000
 """Reads in a row that must find their data cached before one is made that might wait."""
 
 
+def waitedForProcessor() -> float:
+    """Seconds that the calling thread was ready to run and had no processor; 0 where nobody counts that."""
+    try:
+        descriptor = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0.0
+    try:
+        # Nanoseconds of running, nanoseconds of waiting to run, number of turns.
+        return int(os.read(descriptor, 100).split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+    finally:
+        os.close(descriptor)
+
+
 class Pace:
     """
     Inline while recent operations were quick, else in threads; then inline again, by trying.
@@ -53,10 +69,16 @@ class Pace:
     @ivar inline: the next operation may run inline.
     """
 
-    __slots__ = ("_average", "_clock", "_count", "_until", "inline")
+    __slots__ = ("_average", "_clock", "_count", "_late", "_until", "_waited", "_waitedBefore", "inline")
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], waited: Callable[[], float] = waitedForProcessor) -> None:
+        """
+        @param waited: seconds that this thread has been ready to run and was not let.
+        """
         self.inline = True
+        self._waited = waited
+        self._waitedBefore = 0.0
+        self._late = 0.0
         self._clock = clock
         self._average = 0.0
         self._count = 0
@@ -76,11 +98,23 @@ class Pace:
         counted = elapsed if elapsed > LONG else min(elapsed, SLICE)
         self._average = self._average * FADE ** (count - self._count) + counted / WINDOW
         self._count = count
-        if self._average > LIMIT:
+        self._late += elapsed
+        if self._average > LIMIT and not self._excused():
             self.inline = False
             # No more than the limit: the next late operation, soon after the return, is enough then.
             self._average = LIMIT
             self._rest(elapsed)
+
+    def _excused(self) -> bool:
+        """Whether it was the processor that was waited for, and not the device: threads would not help."""
+        waited, late = self._waited(), self._late
+        share = waited - self._waitedBefore
+        self._waitedBefore = waited
+        self._late = 0.0
+        if share < late / 2:
+            return False
+        self._average = 0.0
+        return True
 
     def threaded(self, elapsed: float) -> None:
         """An operation took that many seconds in its thread: if that is long, this is no time to try."""
@@ -146,6 +180,17 @@ class Never:
 
     def late(self, elapsed: float, length: int, count: int) -> None:
         """Does not happen."""
+
+    def _excused(self) -> bool:
+        """Whether it was the processor that was waited for, and not the device: threads would not help."""
+        waited, late = self._waited(), self._late
+        share = waited - self._waitedBefore
+        self._waitedBefore = waited
+        self._late = 0.0
+        if share < late / 2:
+            return False
+        self._average = 0.0
+        return True
 
     def threaded(self, elapsed: float) -> None:
         """Makes no difference."""

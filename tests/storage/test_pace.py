@@ -6,7 +6,18 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.storage.pace import LONG, LONGEST, QUICK, REST, SHORTEST, TRUST, Never, Pace, Trust
+from iscsi_twisted.storage.pace import (
+    LONG,
+    LONGEST,
+    QUICK,
+    REST,
+    SHORTEST,
+    TRUST,
+    Never,
+    Pace,
+    Trust,
+    waitedForProcessor,
+)
 
 
 class PaceTests(SynchronousTestCase):
@@ -14,7 +25,8 @@ class PaceTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.pace = Pace(self.clock.seconds)
+        self.waited = 0.0
+        self.pace = Pace(self.clock.seconds, lambda: self.waited)
 
     def test_begins(self) -> None:
         """A new extent works inline."""
@@ -42,6 +54,21 @@ class PaceTests(SynchronousTestCase):
         """So does one after a single long wait."""
         self.pace.late(0.1, 4096, 5)
         self.assertFalse(self.pace.inline)
+
+    def test_excused(self) -> None:
+        """A wait for the processor says nothing against the device, however long; the next wait does."""
+        for count in range(3):
+            self.waited += 0.09
+            self.pace.late(0.1, 4096, count)
+            self.assertTrue(self.pace.inline)
+        self.pace.late(0.1, 4096, 5)
+        self.assertFalse(self.pace.inline)
+
+    def test_waitedForProcessor(self) -> None:
+        """The system's count of such waits never goes back."""
+        first = waitedForProcessor()
+        self.assertGreaterEqual(first, 0.0)
+        self.assertGreaterEqual(waitedForProcessor(), first)
 
     def test_large(self) -> None:
         """A large operation may take the time that copying takes."""
@@ -84,7 +111,7 @@ class PaceTests(SynchronousTestCase):
     def test_bounds(self) -> None:
         """A rest is neither too short to matter nor too long to end."""
         for elapsed, rest in ((1e-3, SHORTEST), (3600.0, LONGEST)):
-            pace = Pace(self.clock.seconds)
+            pace = Pace(self.clock.seconds, lambda: self.waited)
             for count in range(20):
                 pace.late(elapsed, 0, count)
             self.clock.advance(rest - 0.001)
@@ -125,6 +152,21 @@ class TrustTests(SynchronousTestCase):
         trust = self.trusted()
         trust.late(QUICK * 3, 4096, 0)
         self.assertFalse(trust.inline)
+
+    def test_excused(self) -> None:
+        """A wait for the processor says nothing against the device, however long; the next wait does."""
+        for count in range(3):
+            self.waited += 0.09
+            self.pace.late(0.1, 4096, count)
+            self.assertTrue(self.pace.inline)
+        self.pace.late(0.1, 4096, 5)
+        self.assertFalse(self.pace.inline)
+
+    def test_waitedForProcessor(self) -> None:
+        """The system's count of such waits never goes back."""
+        first = waitedForProcessor()
+        self.assertGreaterEqual(first, 0.0)
+        self.assertGreaterEqual(waitedForProcessor(), first)
 
     def test_large(self) -> None:
         """A large read that took no longer than copying does not."""
