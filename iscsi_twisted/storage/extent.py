@@ -18,7 +18,7 @@ from iscsi_twisted.interfaces import Buffer, Capabilities, Pending
 from iscsi_twisted.storage.device import BlockDevice, checkRange, outOfRange
 from iscsi_twisted.storage.opening import Opening
 from iscsi_twisted.storage.openrange import OpenRange
-from iscsi_twisted.storage.pace import QUICK, Never, Pace, Trust
+from iscsi_twisted.storage.pace import QUICK, Never, Pace, Trust, waitedForProcessor
 from iscsi_twisted.storage.threads import Operation, Pool, ThreadReactor, Threads
 
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
@@ -58,6 +58,7 @@ class FileExtent(BlockDevice):
         writeCache: bool = True,
         create: bool = True,
         clock: Callable[[], float] = perf_counter,
+        waited: Callable[[], float] = waitedForProcessor,
     ) -> None:
         """
         @param length: bytes; None for 'to the end of the file'.
@@ -68,6 +69,7 @@ class FileExtent(BlockDevice):
             write waits for the medium.
         @param create: whether a missing file is created, sparse.
         @param clock: seconds, from any beginning.
+        @param waited: seconds that the calling thread has waited for a processor.
         """
         if start < 0 or (length is not None and length < 1):
             raise LocalError(f"{path}: an extent of {length} bytes from byte {start} makes no sense")
@@ -83,6 +85,7 @@ class FileExtent(BlockDevice):
         self._range: OpenRange | None = None
         self._fd = -1
         self._clock = clock
+        self._waited = waited
         self._threads = Threads(reactor, clock, threadPool)
         self._readPace: Pace | Trust | Never = _NEVER
         self._writePace: Pace | Never = _NEVER
@@ -110,9 +113,11 @@ class FileExtent(BlockDevice):
         self._range, self._changed = opened, changed
         self._fd, self.size, self.unlocked = opened.fd, opened.size, not opened.locked
         if not opened.isBlock:
-            self._readPace = Trust() if _tellsWhatIsCached(opened.fd, self.start) else Pace(self._clock)
+            self._readPace = (
+                Trust() if _tellsWhatIsCached(opened.fd, self.start) else Pace(self._clock, self._waited)
+            )
             if not self._opening.readOnly and not opened.durable:
-                self._writePace = Pace(self._clock)
+                self._writePace = Pace(self._clock, self._waited)
 
     def close(self) -> Deferred[None] | None:
         """

@@ -181,17 +181,6 @@ class Never:
     def late(self, elapsed: float, length: int, count: int) -> None:
         """Does not happen."""
 
-    def _excused(self) -> bool:
-        """Whether it was the processor that was waited for, and not the device: threads would not help."""
-        waited, late = self._waited(), self._late
-        share = waited - self._waitedBefore
-        self._waitedBefore = waited
-        self._late = 0.0
-        if share < late / 2:
-            return False
-        self._average = 0.0
-        return True
-
     def threaded(self, elapsed: float) -> None:
         """Makes no difference."""
 

@@ -41,7 +41,7 @@ class ExtentCase(SynchronousTestCase):
 
     def makeExtent(self, **how: Any) -> FileExtent:
         """An extent that is not open."""
-        how = {"start": self.START, "length": SIZE, "clock": self.clock} | how
+        how = {"start": self.START, "length": SIZE, "clock": self.clock, "waited": lambda: 0.0} | how
         return FileExtent(self.path, reactor=StepReactor(), threadPool=self.pool, **how)
 
     def opened(self, **how: Any) -> FileExtent:

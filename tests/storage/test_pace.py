@@ -153,21 +153,6 @@ class TrustTests(SynchronousTestCase):
         trust.late(QUICK * 3, 4096, 0)
         self.assertFalse(trust.inline)
 
-    def test_excused(self) -> None:
-        """A wait for the processor says nothing against the device, however long; the next wait does."""
-        for count in range(3):
-            self.waited += 0.09
-            self.pace.late(0.1, 4096, count)
-            self.assertTrue(self.pace.inline)
-        self.pace.late(0.1, 4096, 5)
-        self.assertFalse(self.pace.inline)
-
-    def test_waitedForProcessor(self) -> None:
-        """The system's count of such waits never goes back."""
-        first = waitedForProcessor()
-        self.assertGreaterEqual(first, 0.0)
-        self.assertGreaterEqual(waitedForProcessor(), first)
-
     def test_large(self) -> None:
         """A large read that took no longer than copying does not."""
         trust = self.trusted()
