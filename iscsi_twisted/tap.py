@@ -131,8 +131,9 @@ class Options(usage.Options):
 
     def _numbers(self) -> Iterator[ConfigurationError]:
         sizes = ", ".join(map(str, BLOCK_SIZES))
+        number = "a number of sessions, or 0 for no limit"
         yield from self._number("block-size", 512, sizes, BLOCK_SIZES.__contains__)
-        yield from self._number("max-sessions", 0, "a number of sessions, or 0 for no limit", lambda n: n >= 0)
+        yield from self._number("max-sessions", 0, number, lambda n: n >= 0)
         if self["port"] is not None:
             yield from self._number("port", None, "1 to 65535", lambda n: 0 < n < 65536)
 

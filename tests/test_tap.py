@@ -135,7 +135,9 @@ class WhatTests(OptionsTestCase):
 
     def test_together(self) -> None:
         """Faults of options, endpoints and files are told together."""
-        found = self.refusal("-b", "513", "-p", "0", "-4", "-l", "foo:1", "-s", "few", "-t", "me", "-f", "x", "-a", "y")
+        found = self.refusal(
+            "-b", "513", "-p", "0", "-4", "-l", "foo:1", "-s", "few", "-t", "me", "-f", "x", "-a", "y"
+        )
         self.assertEqual(
             [line.split(":")[0] for line in found],
             [
@@ -183,7 +185,13 @@ class WhatTests(OptionsTestCase):
 
     def test_baseWrong(self) -> None:
         """A base from which no iSCSI name can be made is a fault, with a file or without."""
-        for base in ("me", "", "eui.0123456789abcdef", "iqn.2001-04.com.example:" + 195 * "x", "iqn.2001-04.a:b c"):
+        for base in (
+            "me",
+            "",
+            "eui.0123456789abcdef",
+            "iqn.2001-04.com.example:" + 195 * "x",
+            "iqn.2001-04.a:b c",
+        ):
             for more in (("-f", "F"), ("--disk", "a:1MB"), ()):
                 found = self.refusal("-t", base, *more)
                 self.assertEqual(len(found), 1, found)
@@ -200,7 +208,9 @@ class WhatTests(OptionsTestCase):
 
     def test_unsupported(self) -> None:
         """What the file asks for and cannot be had is a fault of its line."""
-        self.write("S", "extent0 a 0 1M\nextent1 b 0 1M\ndevice0 RAID0:64K extent0 extent1\ntarget0 device0 any\n")
+        self.write(
+            "S", "extent0 a 0 1M\nextent1 b 0 1M\ndevice0 RAID0:64K extent0 extent1\ntarget0 device0 any\n"
+        )
         (found,) = self.refusal("-f", "S")
         self.assertTrue(found.startswith("S:3: device0 is a stripe"), found)
         self.write("P", "extent0 a 0 1M physical=512\ntarget0 extent0 any\n")
@@ -262,7 +272,9 @@ class WhereTests(OptionsTestCase):
 
     def test_port(self) -> None:
         """C{-p} changes the port of both."""
-        self.assertEqual(listeners(self.options("-f", "F", "--port=860")), [("tcp:860", False), ("tcp6:860", True)])
+        self.assertEqual(
+            listeners(self.options("-f", "F", "--port=860")), [("tcp:860", False), ("tcp6:860", True)]
+        )
         for wrong in ("0", "65536", "http", "-1", "1e3", ""):
             self.assertEqual(self.refusal("-f", "F", "-p", wrong), [f"--port {wrong}: wanted is 1 to 65535"])
 
@@ -281,13 +293,15 @@ class WhereTests(OptionsTestCase):
 
     def test_endpoints(self) -> None:
         """All endpoints that cannot be understood are told, one line each."""
-        found = self.refusal("-f", "F", "-l", "foo:1", "-l", "tcp:1", "-l", "tcp:x", "-l", "ssl:1:privateKey=none")
+        found = self.refusal(
+            "-f", "F", "-l", "foo:1", "-l", "tcp:1", "-l", "tcp:x", "-l", "ssl:1:privateKey=none"
+        )
         self.assertEqual([line.split(": ")[0] for line in found], [
             "endpoint 'foo:1'", "endpoint 'tcp:x'", "endpoint 'ssl:1:privateKey=none'"
         ])  # fmt: skip
 
     def test_state(self) -> None:
-        """The state directory is kept as an absolute path; without one the user's or the system's is taken."""
+        """The state directory is an absolute path; by default it is the user's or the system's."""
         self.assertEqual(self.options("--state", "s").stateDirectory, f"{self.directory}/s")
         self.patch(os, "environ", {"HOME": "/home/x"})
         self.patch(os, "geteuid", lambda: 1000)
@@ -342,7 +356,7 @@ class CheckTests(OptionsTestCase):
     """Tests of C{--check}."""
 
     def test_tree(self) -> None:
-        """It prints what is served as a tree, with identities as far as they are known; and creates nothing."""
+        """It prints a tree of what is served, with the identities that are known, and creates nothing."""
         before = sorted(os.listdir("."))
         text = self.printed("--check", "-f", "F", "--state", "state")
         self.assertEqual(

@@ -133,17 +133,17 @@ class Connection:
         self._paused = False
         self._backlog = 0
         self.proceed()
-        if self._stalled:
-            self._unstall()
 
     def proceed(self) -> None:
-        """Begin the commands that had to wait."""
+        """Begin the commands that had to wait, and go on with what was read and left."""
         if self._paused:
             return
         if self.session is None:
             self.held = False
         else:
             self._work(self._begin, self.session)
+        if self._stalled:
+            self._unstall()
 
     def tick(self, now: float) -> None:
         """Time passes; called every few seconds."""
@@ -217,9 +217,14 @@ class Connection:
         self._send(out)
         if self._paused:
             self._backlog += queued
-            if self._backlog > BACKLOG and not self._stalled:
-                self._stalled = self.framer.stopped = True
-                self._stall(True)
+            if self._backlog > BACKLOG:
+                self.rest()
+
+    def rest(self) -> None:
+        """Read no more, and leave what has been read, until L{proceed}."""
+        if not self._stalled:
+            self._stalled = self.framer.stopped = True
+            self._stall(True)
 
     def nextStatSN(self) -> int:
         """The StatSN for a response."""

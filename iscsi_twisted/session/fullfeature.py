@@ -26,17 +26,22 @@ from iscsi_twisted.wire.serial import MASK
 
 if TYPE_CHECKING:
     from iscsi_twisted.session.connection import Connection
+    from iscsi_twisted.session.session import Session
 
 Handler = Callable[["Connection", Buffer, int, Buffer, Buffer], None]
 
 LONGEST_TEXT: Final = 65536
 """Bytes of one text request over all its PDUs: more than all keys at their longest."""
 
-LONGEST_ANSWER: Final = 32768
-"""Bytes of one text response, however much the initiator takes: what is made at a time."""
+LONGEST_ANSWER: Final = 262144
+"""
+Bytes of one text response, however much the initiator takes: what is made at a time.  Initiators that
+take no continued answer can thus see some thousand targets.
+"""
 
 _unpackCommand = layout.SCSI_COMMAND.unpack
 _SCSI_COMMAND = numbers.SCSI_COMMAND
+_WRITE = numbers.WRITE
 _WHOLE = numbers.FINAL | numbers.WRITE
 
 
@@ -68,64 +73,56 @@ class Text:
 
 
 def scsiCommand(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
-    """SCSI Command, RFC 7143 11.3."""
-    session = connection.session
+    """SCSI Command, RFC 7143 11.3: one whose turn has come becomes a task."""
+    session: Session = connection.session  # type: ignore[assignment]
     opcode, flags, _, lunField, itt, expected, cmdSN, _, cdb = _unpackCommand(chunk, offset)
     immediate = opcode != _SCSI_COMMAND
     if immediate:
-        if session.immediates >= IMMEDIATE_TASKS:  # type: ignore[union-attr]
+        if session.immediates >= IMMEDIATE_TASKS:
             raise RejectError(numbers.REASON_IMMEDIATE, "too many immediate commands")
-    elif cmdSN != session.expCmdSN or cmdSN == (session.maxCmdSN + 1) & MASK:  # type: ignore[union-attr]
+    elif cmdSN != session.expCmdSN or cmdSN == (session.maxCmdSN + 1) & MASK:
         _early(connection, cmdSN, chunk, offset, ahs, data)
         return
     else:
-        session.expCmdSN = (cmdSN + 1) & MASK  # type: ignore[union-attr]
-    _run(connection, immediate, flags, lunField, itt, expected, cdb, ahs, data, chunk, offset)
-    if session.early:  # type: ignore[union-attr]
-        _catchUp(connection)
-
-
-def _run(
-    connection: Connection,
-    immediate: bool,
-    flags: int,
-    lunField: bytes,
-    itt: int,
-    expected: int,
-    cdb: bytes,
-    ahs: Buffer,
-    data: Buffer,
-    chunk: Buffer,
-    offset: int,
-) -> None:
-    """A command whose turn has come becomes a task."""
-    session = connection.session
-    assert session is not None
-    if itt in session.tasks:
-        if not immediate:
-            session.release()
-        raise RejectError(numbers.REASON_TASK_IN_PROGRESS, "the task tag is in use")
+        session.expCmdSN = (cmdSN + 1) & MASK
+    if itt in session.tasks or ahs:
+        cdb = _unusual(session, immediate, itt, cdb, ahs)
     lun, unit = session.units.get(lunField) or session.addressed(lunField)
-    if ahs:
-        cdb = _extended(connection, immediate, cdb, ahs)
     task = Task(connection, session, immediate, flags, lunField, itt, expected, cdb, lun, unit)
     session.tasks[itt] = task
     if immediate:
         session.immediates += 1
-    if data or flags & numbers.WRITE:
+    if data or flags & _WRITE:
         if flags & _WHOLE == _WHOLE and expected == len(data) <= session.immediateLimit:
             task.data = data
         else:
             _expectData(task, data)
-            if task.done:
-                return
     if connection.held:
-        session.waiting.append(task)
-        return
+        if not task.done:
+            session.waiting.append(task)
+    elif not task.done:
+        try:
+            unit.execute(task)
+        except Exception as error:
+            unit.failed(task, error)
+    if session.early:
+        _catchUp(connection)
+
+
+def _unusual(session: Session, immediate: bool, itt: int, cdb: bytes, ahs: Buffer) -> bytes:
+    """
+    The CDB of a command with an additional header segment.
+
+    @raise RejectError: for such a segment that is not understood, or a task tag that is in use.
+    """
     try:
-        unit.execute(task)
-    except Exception as error:
-        unit.failed(task, error)
+        if itt in session.tasks:
+            raise RejectError(numbers.REASON_TASK_IN_PROGRESS, "the task tag is in use")
+        return _extended(cdb, bytes(ahs))
+    except RejectError:
+        if not immediate:
+            session.release()
+        raise
 
 
 def _expectData(task: Task, data: Buffer) -> None:
@@ -141,13 +138,13 @@ def _expectData(task: Task, data: Buffer) -> None:
         dataOut.expectUnsolicited(limit)
 
 
-def _extended(connection: Connection, immediate: bool, cdb: bytes, ahs: Buffer) -> bytes:
+def _extended(cdb: bytes, ahs: bytes) -> bytes:
     """
     The CDB with the part that an additional header segment carries (RFC 7143 11.2.2).
 
     @raise RejectError: for segments that are not understood.
     """
-    position, ahs = 0, bytes(ahs)
+    position = 0
     while position + 4 <= len(ahs):
         length = int.from_bytes(ahs[position : position + 2], "big")
         kind = ahs[position + 2] & 0x3F
@@ -156,8 +153,6 @@ def _extended(connection: Connection, immediate: bool, cdb: bytes, ahs: Buffer) 
         cdb += ahs[position + 4 : position + 3 + length]
         position += (3 + length + 3) & ~3
     if position < len(ahs):
-        if not immediate and connection.session is not None:
-            connection.session.release()
         raise RejectError(numbers.REASON_INVALID_FIELD, "an additional header segment is not understood")
     return cdb
 
@@ -303,6 +298,9 @@ def _textResponse(connection: Connection, state: Text, flags: int, lun: bytes, i
         connection.nextStatSN(), session.expCmdSN, session.maxCmdSN,
     )  # fmt: skip
     connection.put(header, part)
+    if connection.held:
+        # A short request may have a long answer.  This one cannot wait like a command, so the rest does.
+        connection.rest()
 
 
 def logout(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:

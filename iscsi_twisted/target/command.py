@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Callable
 from typing import Any, Final, NoReturn, TextIO
 
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
@@ -55,6 +56,7 @@ class CommandService(TargetService):
         super().__init__(reactor, listeners, **options)
         self.newcomer = newcomer
         self._terminal = terminal
+        self.whenReady().addCallbacks(self._announce, lambda _: None)
 
     def privilegedStartService(self) -> None:
         """
@@ -62,16 +64,22 @@ class CommandService(TargetService):
 
         @raise StartFailed: after a line for each fault on the terminal.
         """
+        self._orRefuse(super().privilegedStartService)
+
+    def startService(self) -> None:
+        """The same where nobody gives privileges; and begin to serve."""
+        self._orRefuse(super().startService)
+
+    def _orRefuse(self, start: Callable[[], None]) -> None:
         raiseDescriptorLimit()
         try:
-            super().privilegedStartService()
+            start()
         except (ConfigurationError, ConfigurationErrors) as error:
             self._refuse(error)
         finally:
             terminal, self._terminal = self._terminal, None
             if terminal is not None:
                 terminal.close()
-        self.whenReady().addCallbacks(self._announce, lambda _: None)
 
     def _refuse(self, error: ConfigurationError | ConfigurationErrors) -> NoReturn:
         for line in str(error).splitlines():

@@ -66,7 +66,7 @@ class VectorServer(tcp.Server):
 
     @cvar bufferSize: bytes queued beyond which a streaming producer is paused.
     @cvar receiveSize: bytes received in one call.  With 1 MiB, writes of 64 and 256 KiB mostly arrive whole
-        and are used as they lie; with 256 KiB they cost half as much CPU time again, with 2 MiB no less.
+        and are used as they lie; with 256 KiB they cost 1.5 to 2 times the CPU time, with 2 MiB no less.
     @cvar SEND_LIMIT: bytes after which no more buffers are added to one C{sendmsg}: as much as
         Linux lets a socket's send buffer grow to by itself, so more would never be taken.
     """

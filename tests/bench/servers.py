@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -126,7 +127,9 @@ class Server:
             pid = todo.pop()
             yield pid
             for thread in Path(f"/proc/{pid}/task").iterdir():
-                todo += map(int, (thread / "children").read_text().split())
+                # A thread may end while we look.
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    todo += map(int, (thread / "children").read_text().split())
 
 
 def ticks(pid: int) -> int:

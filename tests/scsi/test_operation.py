@@ -159,6 +159,38 @@ class FenceTests(DiskTests):
         self.slow.fire()
         self.assertEqual((new.status, old.endings, self.surprises), (codes.GOOD, 0, []))
 
+    def test_released(self) -> None:
+        """An aborted task is ended once, when its device has succeeded or failed: not before."""
+        for end in (self.slow.fire, lambda: self.slow.breakDown(WriteError())):
+            for begin in (
+                lambda: self.write(b"o", 5),
+                lambda: self.read(5),
+                lambda: self.write(b"n", 5, flags=FUA),
+            ):
+                task = begin()
+                abort(self.unit, task)
+                self.assertEqual(task.released, 0)
+                end()
+                self.assertEqual((task.released, task.endings, self.slow.pending), (1, 0, []))
+
+    def test_releasedByCancelling(self) -> None:
+        """Where the device can cancel, an aborted task is ended at once."""
+        self.slow.cancellable = True
+        task = self.write(b"o", 5)
+        abort(self.unit, task)
+        self.assertEqual((task.released, task.endings), (1, 0))
+
+    def test_parkedAndAborted(self) -> None:
+        """What is aborted while it waits for a fence is forgotten at once, and its session ends it itself."""
+        abort(self.unit, self.write(b"o", 5))
+        first, second = self.write(b"1", 5), self.write(b"2", 5)
+        abort(self.unit, first)
+        (fence,) = self.unit.fences
+        self.assertEqual([task for task, *_ in fence.waiting], [second])
+        self.slow.fire()
+        self.slow.fire()
+        self.assertEqual((first.released, self.block(5)), (0, b"2"))
+
     def test_counted(self) -> None:
         """The operation of an aborted task counts as in flight until it has ended."""
         abort(self.unit, self.write(b"o", 5))

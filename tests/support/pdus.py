@@ -85,7 +85,8 @@ def scsiCommand(
     flags |= 0x20 if write is not None else 0
     expected = write if write is not None else read or 0
     opcode = numbers.SCSI_COMMAND | (numbers.IMMEDIATE if immediate else 0)
-    header = layout.SCSI_COMMAND.pack(opcode, flags, 0, lun, itt, expected, cmdSN, 0, cdb.ljust(16, b"\0")[:16])
+    cdb = cdb.ljust(16, b"\0")[:16]
+    header = layout.SCSI_COMMAND.pack(opcode, flags, 0, lun, itt, expected, cmdSN, 0, cdb)
     return assemble(header + ahs, data, digests=digests)
 
 
@@ -142,9 +143,10 @@ def taskManagement(
     itt: int = 99,
     cmdSN: int = 1,
     refCmdSN: int = 0,
+    immediate: bool = True,
 ) -> bytes:
-    """A Task Management Function Request, immediate."""
-    opcode = numbers.TASK_MANAGEMENT_REQUEST | numbers.IMMEDIATE
+    """A Task Management Function Request."""
+    opcode = numbers.TASK_MANAGEMENT_REQUEST | (numbers.IMMEDIATE if immediate else 0)
     header = layout.TASK_MANAGEMENT_REQUEST.pack(
         opcode, 0x80 | function, 0, lun, itt, referenced, cmdSN, 0, refCmdSN, 0
     )

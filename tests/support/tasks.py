@@ -40,6 +40,7 @@ class Task:
     @ivar data: its Data-In.
     @ivar sense: its sense data.
     @ivar endings: how often it ended; more than once is a fault.
+    @ivar released: how often the unit ended it after it was aborted: once if a device had worked for it.
     @ivar wanted: the length given to C{receive}, or None.
     """
 
@@ -55,6 +56,7 @@ class Task:
         "lun",
         "nexus",
         "operation",
+        "released",
         "sense",
         "status",
         "wanted",
@@ -75,19 +77,24 @@ class Task:
         self.data: bytes = b""
         self.sense = b""
         self.endings = 0
+        self.released = 0
         self.wanted: int | None = None
         self._then: Callable[[], None] | None = None
 
     def complete(self, data: Buffer = b"") -> None:
         """End well."""
-        if not self.aborted:
+        if self.aborted:
+            self.released += 1
+        else:
             self.endings += 1
             self.status = 0
             self.data = bytes(data)
 
     def fail(self, status: int, sense: bytes = b"") -> None:
         """End badly."""
-        if not self.aborted:
+        if self.aborted:
+            self.released += 1
+        else:
             self.endings += 1
             self.status = status
             self.sense = sense

@@ -40,7 +40,8 @@ class PlanTests(SynchronousTestCase):
         """A target line becomes a plan: name, policy, mode, alias, and a disk for each storage."""
         first, second = self.plans(
             "extent0 a 0 1M\nextent1 b 0 1M\nextent2 c 0 1M\n"
-            "target0 ro extent0 extent1 10.4.0.0/16 alias=one\ntarget1=iqn.1999-01.org.example:x extent2 any\n"
+            "target0 ro extent0 extent1 10.4.0.0/16 alias=one\n"
+            "target1=iqn.1999-01.org.example:x extent2 any\n"
         )
         self.assertEqual((first.name, first.alias, first.readOnly), (f"{BASE}:target0", "one", True))
         self.assertEqual([disk.readOnly for disk in first.disks], [True, True])
@@ -101,7 +102,9 @@ class PlanTests(SynchronousTestCase):
 class UnitTests(SynchronousTestCase):
     """Tests of L{makeUnit}."""
 
-    def unit(self, lun: int = 0, target: str = f"{BASE}:t", blockSize: int = 512, **options: object) -> DiskUnit:
+    def unit(
+        self, lun: int = 0, target: str = f"{BASE}:t", blockSize: int = 512, **options: object
+    ) -> DiskUnit:
         """The unit for a disk with these options."""
         disk = Disk(MemoryDevice(1 << 20), UnitOptions(**options), blockSize)  # type: ignore[arg-type]
         return makeUnit(Plan(target, (disk,) * (lun + 1), Anybody()), lun, INSTALLATION, ignore)
@@ -115,7 +118,9 @@ class UnitTests(SynchronousTestCase):
 
     def test_options(self) -> None:
         """Options take the place of what would be derived."""
-        unit = self.unit(serial="S1", naa=bytes(range(0x30, 0x38)), vendor="ACME", product="Disk", revision="9")
+        unit = self.unit(
+            serial="S1", naa=bytes(range(0x30, 0x38)), vendor="ACME", product="Disk", revision="9"
+        )
         identity = unit.identity
         self.assertEqual(
             (identity.serial, identity.naa, identity.vendor, identity.product, identity.revision),

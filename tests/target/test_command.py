@@ -73,6 +73,18 @@ class CommandTests(SynchronousTestCase):
             ],
         )
 
+    def test_unprivileged(self) -> None:
+        """Where nobody gives privileges faults are told in the same way, and what is served too, once."""
+        self.patch(sys, "__stderr__", StringIO())
+        failing = self.service(Disk(DeviceError("one")))
+        self.assertRaises(StartFailed, failing.startService)
+        self.assertEqual(sys.__stderr__.getvalue(), "one\n")  # type: ignore[union-attr]
+        service = self.service(MemoryDevice(512))
+        lines = self.start(service)
+        with capturedLogs() as events:
+            service.startService()
+        self.assertEqual((len(lines), events), (2, []))
+
     def test_many(self) -> None:
         """Of many targets only some are named, and how many there are."""
         lines = self.start(self.service(*(MemoryDevice(512) for _ in range(SHOWN + 5))))
@@ -104,7 +116,9 @@ class CommandTests(SynchronousTestCase):
         with capturedLogs() as events:
             failed = self.assertRaises(StartFailed, service.privilegedStartService)
         self.assertEqual((error.getvalue(), replaced.getvalue()), ("one\ntwo\n", ""))
-        self.assertEqual([event["line"] for event in events if event.get("event") == "failed"], ["one", "two"])
+        self.assertEqual(
+            [event["line"] for event in events if event.get("event") == "failed"], ["one", "two"]
+        )
         self.assertEqual((failed.code, str(failed)), (1, "one\ntwo"))
         self.assertIsInstance(failed, SystemExit)
         self.assertIsInstance(failed, Exception)

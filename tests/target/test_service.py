@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.testing import MemoryReactorClock
@@ -161,7 +161,11 @@ class StartTests(SynchronousTestCase):
 
     def test_failure(self) -> None:
         """If devices cannot be opened all faults are told, the others are closed, and nothing listens."""
-        good, first, second = Door(), Door(opening=DeviceError("broken")), Door(opening=OSError(5, "worn out"))
+        good, first, second = (
+            Door(),
+            Door(opening=DeviceError("broken")),
+            Door(opening=OSError(5, "worn out")),
+        )
         memory = MemoryService(first, good, second)
         error = self.assertRaises(ConfigurationErrors, memory.service.privilegedStartService)
         self.assertEqual(str(error), "broken\n[Errno 5] worn out")
@@ -202,7 +206,9 @@ class StartTests(SynchronousTestCase):
     def test_busy(self) -> None:
         """If one port is taken nothing listens, and the devices are closed again."""
         door, reactor = Door(), MemoryReactorClock()
-        service = TargetService(reactor, [VectorEndpoint(reactor, 1), Listener(Taken(errno.EADDRINUSE), name="tcp:2")])
+        service = TargetService(
+            reactor, [VectorEndpoint(reactor, 1), Listener(Taken(errno.EADDRINUSE), name="tcp:2")]
+        )
         service.addTarget(TARGET, [door])
         error = self.assertRaises(ConfigurationErrors, service.startService)
         self.assertEqual(str(error), "cannot listen on tcp:2: Address already in use")
@@ -423,9 +429,7 @@ class StopTests(SynchronousTestCase):
         with capturedLogs() as events:
             self.successResultOf(memory.service.stopService())
         shown = [formatEvent(event) for event in events if event.get("event") == "unclosed"]
-        self.assertEqual(
-            shown, ["Door could not be flushed: full", "Door could not be closed: stuck"]
-        )
+        self.assertEqual(shown, ["Door could not be flushed: full", "Door could not be closed: stuck"])
         self.assertEqual(good.calls[-1], "close")
 
     def test_neverClosed(self) -> None:
@@ -465,7 +469,7 @@ class StopTests(SynchronousTestCase):
         self.successResultOf(stopping)
 
     def test_whileStarting(self) -> None:
-        """Stopped while a device is being opened: that is cancelled, what is open is closed, nobody listens."""
+        """Stopped while a device is being opened: it is cancelled, the others are closed, nobody listens."""
         door, good = Door(opening=Deferred()), Door()
         memory = MemoryService(door, good)
         ready = memory.service.whenReady()
@@ -501,7 +505,9 @@ class StatusTests(SynchronousTestCase):
     def test_before(self) -> None:
         """Before the start nothing is running, and there is nothing to see."""
         status = MemoryService(MemoryDevice(512)).service.status()
-        self.assertEqual((status.running, status.addresses, status.targets, status.sessions), (False, (), (), ()))
+        self.assertEqual(
+            (status.running, status.addresses, status.targets, status.sessions), (False, (), (), ())
+        )
 
     def test_during(self) -> None:
         """It shows targets, units and sessions with their counters."""
@@ -522,7 +528,9 @@ class StatusTests(SynchronousTestCase):
         self.assertEqual((counted.readBytes, counted.writtenBytes), (1024, 512))
         self.assertGreaterEqual(counted.latencySum, counted.latencyMax)
         (session,) = status.sessions
-        self.assertEqual((session.kind, session.target, session.connection.address), ("Normal", TARGET, "192.0.2.7"))
+        self.assertEqual(
+            (session.kind, session.target, session.connection.address), ("Normal", TARGET, "192.0.2.7")
+        )
         self.assertEqual((session.connection.pdusIn, session.connection.pdusOut), (4, 4))
 
     def test_json(self) -> None:
@@ -542,7 +550,9 @@ class StatusTests(SynchronousTestCase):
         line.lose()
         self.successResultOf(memory.service.stopService())
         status = memory.service.status()
-        self.assertEqual((status.running, status.addresses, status.targets, status.connections), (False, (), (), 0))
+        self.assertEqual(
+            (status.running, status.addresses, status.targets, status.connections), (False, (), (), 0)
+        )
         self.assertEqual((status.logins, status.losses), (1, 1))
 
     def test_clock(self) -> None:

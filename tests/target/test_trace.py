@@ -78,7 +78,14 @@ class TraceTests(SynchronousTestCase):
     def test_iscsi(self) -> None:
         """C{iscsi} shows every PDU both ways, with the beginning of its data."""
         lines = self.trace("iscsi")
-        names = ["LOGIN_REQUEST", "LOGIN_RESPONSE", "SCSI_COMMAND", "SCSI_RESPONSE", "SCSI_COMMAND", "DATA_IN"]
+        names = [
+            "LOGIN_REQUEST",
+            "LOGIN_RESPONSE",
+            "SCSI_COMMAND",
+            "SCSI_RESPONSE",
+            "SCSI_COMMAND",
+            "DATA_IN",
+        ]
         self.assertEqual([line.split()[1] for line in lines], names)
         self.assertEqual([line[0] for line in lines], [">", "<"] * 3)
         self.assertTrue(lines[-1].endswith("data=1024 " + "00" * 64 + "..."), lines[-1])
@@ -106,7 +113,11 @@ class TraceTests(SynchronousTestCase):
         """What is answered in one batch with the last Login Response is cut right, digests and all."""
         with capturedLogs() as events:
             line = self.makeLine("iscsi")
-            keys = {"InitiatorName": "iqn.2001-04.com.example:i", "TargetName": TARGET, "HeaderDigest": "CRC32C"}
+            keys = {
+                "InitiatorName": "iqn.2001-04.com.example:i",
+                "TargetName": TARGET,
+                "HeaderDigest": "CRC32C",
+            }
             command = pdus.scsiCommand(bytes(6), itt=1, cmdSN=1, digests=(True, False))
             line.protocol.dataReceived(pdus.loginRequest(keys) + command)
         self.assertFalse(self.flushLoggedErrors())

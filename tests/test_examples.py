@@ -1,0 +1,140 @@
+# -*- test-case-name: tests.test_examples -*-
+"""The examples, each run for real on free ports of loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.support.processes import ROOT, TWISTD, Python
+from tests.support.rawclient import RawClient
+from tests.support.wire import read10, write10
+
+T = TypeVar("T")
+EXAMPLES = ROOT / "examples"
+BASE = "iqn.2001-04.com.example"
+DATA = os.urandom(64 << 10)
+
+
+def copied(client: RawClient, target: str, lun: int = 0) -> bytes:
+    """Write to a disk, far from its beginning, and read that back."""
+    answer = client.login(f"{BASE}:{target}")
+    assert answer.header[36:38] == b"\0\0", answer
+    client.command(bytes(6), lun)
+    assert client.command(write10(20000, 128), lun, write=DATA).status == 0
+    return client.command(read10(20000, 128), lun, read=len(DATA)).data
+
+
+class ExampleTests(TestCase):
+    """Tests of all files of C{examples/}."""
+
+    def setUp(self) -> None:
+        self.directory = self.mktemp()
+        os.mkdir(self.directory)
+
+    def example(self, *arguments: str, **environment: str) -> Python:
+        """A process with an example, ended with the test."""
+        process = Python(*arguments, directory=self.directory, environment=environment)
+        self.addCleanup(process.stop)
+        return process
+
+    async def port(self, process: Python, factory: str = "TargetFactory") -> int:
+        """The port that the log names."""
+        line = await process.line(f"{factory} starting on")
+        return int(line.rpartition(" ")[2])
+
+    def talk(self, port: int, conversation: Callable[[RawClient], T]) -> Deferred[T]:
+        """A client in a thread."""
+
+        def run() -> T:
+            with RawClient(("127.0.0.1", port)) as client:
+                return conversation(client)
+
+        return deferToThread(run)
+
+    async def interrupt(self, process: Python) -> None:
+        """Ctrl-C ends it in good order."""
+        process.process.signalProcess("INT")
+        reason = await process.exited
+        self.assertIn((reason.exitCode, reason.signal), ((0, None), (None, signal.SIGINT)))
+        self.assertNotIn("Traceback", process.output)
+        self.assertNotIn("rror", process.output)
+
+    async def test_ramdisk(self) -> None:
+        """C{ramdisk.tac} serves a disk in memory."""
+        process = self.example(*TWISTD, "--pidfile=", "-ny", str(EXAMPLES / "ramdisk.tac"), PORT="0")
+        port = await self.port(process)
+        self.assertEqual(await self.talk(port, lambda client: copied(client, "ramdisk")), DATA)
+        await self.interrupt(process)
+
+    async def test_customDevice(self) -> None:
+        """C{custom_device.py} serves three devices of one's own, and all of them keep what is written."""
+        process = self.example(str(EXAMPLES / "custom_device.py"), "0")
+        port = await self.port(process)
+        for lun in range(3):
+            read = await self.talk(port, lambda client, lun=lun: copied(client, "custom", lun))  # type: ignore[misc]
+            self.assertEqual(read, DATA)
+        await self.interrupt(process)
+
+    async def test_mirror(self) -> None:
+        """C{mirror.py} writes to both sides, also where one of them goes on in its second file."""
+        process = self.example(str(EXAMPLES / "mirror.py"), "0")
+        port = await self.port(process)
+        middle = (32 << 20) // 512 - 64
+
+        def write(client: RawClient) -> int:
+            copied(client, "mirror")
+            return client.command(write10(middle, 128), write=DATA).status
+
+        self.assertEqual(await self.talk(port, write), 0)
+        await self.interrupt(process)
+        left, right0, right1 = (
+            Path(self.directory, name).read_bytes() for name in ("left", "right0", "right1")
+        )
+        self.assertEqual(left[middle * 512 :][: len(DATA)], DATA)
+        self.assertTrue(left == right0 + right1)
+
+    async def test_web(self) -> None:
+        """C{embed_with_web.py} tells the target's status as JSON, sessions and all."""
+        process = self.example(str(EXAMPLES / "embed_with_web.py"), "0", "0")
+        port, web = await self.port(process), await self.port(process, "Site")
+
+        def session(client: RawClient) -> dict[str, object]:
+            copied(client, "embedded")
+            with urllib.request.urlopen(f"http://127.0.0.1:{web}/", timeout=10) as answer:
+                found: dict[str, object] = json.load(answer)
+            return found
+
+        status = await self.talk(port, session)
+        (unit,) = status["targets"][0]["units"]  # type: ignore[index]
+        self.assertEqual((unit["size"], unit["counters"]["writtenBytes"]), (64 << 20, len(DATA)))
+        self.assertEqual(status["sessions"][0]["target"], f"{BASE}:embedded")  # type: ignore[index]
+        await self.interrupt(process)
+
+    async def test_devices(self) -> None:
+        """C{devices.py} runs three devices through their lives."""
+        process = self.example(str(EXAMPLES / "devices.py"))
+        reason = await process.exited
+        await process.ended
+        self.assertEqual((reason.exitCode, process.output.count("hello from")), (0, 3))
+
+    def test_all(self) -> None:
+        """Every example is tested here, and says how to run it and what to see."""
+        examples = sorted(path for path in EXAMPLES.iterdir() if path.is_file())
+        self.assertEqual(
+            [path.name for path in examples],
+            ["custom_device.py", "devices.py", "embed_with_web.py", "mirror.py", "ramdisk.tac"],
+        )
+        for path in examples:
+            text = path.read_text()
+            self.assertTrue(text.startswith("# Run it with: "), path)
+            self.assertIn("hat you see", text)
