@@ -126,12 +126,13 @@ async def test_patterns(serve: Serve, tmp_path: Path, digest: bool) -> None:
     """qemu-io writes, reads, zeroes and discards at odd places and sizes."""
     served = await serve(SIMPLE)
     commands = (
-        "write -P 0xa1 0 512", "write -P 0xa2 512 1536", "write -P 0xa3 65024 200704", "write -P 0xa4 8M 4M",
-        "writev -P 0xa5 20M 4096 8192 512", "aio_write -P 0xa6 30M 1M", "aio_write -P 0xa7 31M 1M",
-        "aio_flush", "flush", "write -z 9M 1M", "write -z -u 10M 1M", "discard 33M 1M",
-        "write -f -P 0xa8 40M 64k", "read -P 0xa1 0 512", "read -P 0xa2 512 1536",
-        "read -P 0xa3 65024 200704", "read -P 0xa4 8M 1M", "read -P 0 9M 2M", "read -P 0xa4 11M 1M", "read -P 0xa5 20M 12800", "read -P 0xa6 30M 1M",
-        "read -P 0xa7 31M 1M", "read -P 0xa8 40M 64k", "read -P 0 63M 1M",
+        "write -P 0xa1 0 512", "write -P 0xa2 512 1536", "write -P 0xa3 65024 200704",
+        "write -P 0xa4 8M 4M", "writev -P 0xa5 20M 4096 8192 512", "aio_write -P 0xa6 30M 1M",
+        "aio_write -P 0xa7 31M 1M", "aio_flush", "flush", "write -z 9M 1M", "write -z -u 10M 1M",
+        "discard 33M 1M", "write -f -P 0xa8 40M 64k", "read -P 0xa1 0 512", "read -P 0xa2 512 1536",
+        "read -P 0xa3 65024 200704", "read -P 0xa4 8M 1M", "read -P 0 9M 2M", "read -P 0xa4 11M 1M",
+        "read -P 0xa5 20M 12800", "read -P 0xa6 30M 1M", "read -P 0xa7 31M 1M", "read -P 0xa8 40M 64k",
+        "read -P 0 63M 1M",
     )  # fmt: skip
     arguments = [part for command in commands for part in ("-c", command)]
     text = await good("qemu-io", "--image-opts", *arguments, served.qemu(digest=digest))
