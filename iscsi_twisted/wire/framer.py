@@ -22,9 +22,12 @@ LOGIN_SEGMENT: Final = 8192
 
 COPIED: Final = 16384
 """
-Up to this many bytes a data segment is copied out of the chunk that it came in.  A longer one stays a
-view: copying costs more then, and a small view kept for long must not keep a whole chunk alive.
+Up to this many bytes a data segment is copied out of the chunk that it came in.  Of a longer one copying
+costs more than a view does.
 """
+
+KEPT_ALIVE: Final = 16
+"""A view may keep alive a chunk of so many times its own size: a slow device holds many views for long."""
 
 FILLED: Final = 8192
 """An incomplete PDU of at least this many bytes gets a buffer of its own."""
@@ -175,7 +178,10 @@ class Framer:
             if crc32c(memoryview(chunk)[start:padded]) != _digest(chunk, padded)[0]:
                 self._spoilt(chunk, offset)
                 return
-        data = chunk[start:end] if segment <= COPIED else memoryview(chunk)[start:end]
+        if segment <= COPIED or segment * KEPT_ALIVE < len(chunk):
+            data = chunk[start:end]
+        else:
+            data = memoryview(chunk)[start:end]
         self._deliver(chunk, offset, ahs, data)
 
     def _keep(self, chunk: bytes, offset: int, size: int) -> None:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import FramingError, HeaderDigestError
 from iscsi_twisted.wire import numbers
-from iscsi_twisted.wire.framer import COPIED, FILLED, LOGIN_SEGMENT, Buffer, Framer
+from iscsi_twisted.wire.framer import COPIED, FILLED, KEPT_ALIVE, LOGIN_SEGMENT, Buffer, Framer
 from tests.support import pdus
 
 Delivery = tuple[bytes, bytes, bytes]
@@ -180,6 +180,18 @@ class BufferTests(SynchronousTestCase):
         for size in (0, COPIED, COPIED + 1):
             framer.feed(build((bytes(48), b"", bytes(size)), (False, False))[1])
         self.assertEqual(kinds, [bytes, bytes, memoryview])
+
+    def test_viewOfMuch(self) -> None:
+        """A view keeps no chunk alive that is many times its size: then the segment is a copy."""
+        kinds: list[type] = []
+        framer = Framer(lambda chunk, offset, ahs, data: kinds.append(type(data)), lambda chunk, offset: None)
+        framer.maxSegment = 1 << 20
+        small = pdus.assemble(bytes(48), bytes(2 * COPIED))
+        framer.feed(small * KEPT_ALIVE)
+        self.assertEqual(set(kinds), {bytes})
+        kinds.clear()
+        framer.feed(small * (KEPT_ALIVE - 1))
+        self.assertEqual(set(kinds), {memoryview})
 
     def test_noPadding(self) -> None:
         """Padding is no part of the data."""
