@@ -32,9 +32,6 @@ KEPT_ALIVE: Final = 16
 FILLED: Final = 8192
 """An incomplete PDU of at least this many bytes gets a buffer of its own."""
 
-_BARE: Final = b"\0\0\0\0"
-"""The lengths of a PDU that is a header and nothing else."""
-
 _lengths = struct.Struct(">I").unpack_from
 _digest = struct.Struct("<I").unpack_from
 
@@ -98,10 +95,19 @@ class Framer:
             self._left = b""
         offset, end = 0, len(chunk)
         while end - offset >= 48 and not self.stopped:
-            if not self.headerDigest and chunk[offset + 4 : offset + 8] == _BARE:
-                self._deliver(chunk, offset, b"", b"")
-                offset += 48
-                continue
+            if not self.headerDigest:
+                lengths = _lengths(chunk, offset + 4)[0]
+                if not lengths:
+                    self._deliver(chunk, offset, b"", b"")
+                    offset += 48
+                    continue
+                start = offset + 48
+                behind = start + (lengths + 3 & ~3)
+                if lengths <= self.maxSegment and behind <= end and not self.dataDigest:
+                    # Neither digests nor additional header segments: the ordinary PDU with data.
+                    self._deliver(chunk, offset, b"", self._segment(chunk, start, lengths))
+                    offset = behind
+                    continue
             size = self._measure(chunk, offset, end)
             if size > end - offset:
                 self._keep(chunk, offset, size)
@@ -172,17 +178,18 @@ class Framer:
         if not segment:
             self._deliver(chunk, offset, ahs, b"")
             return
-        end = start + segment
         if self.dataDigest:
             padded = start + ((segment + 3) & ~3)
             if crc32c(memoryview(chunk)[start:padded]) != _digest(chunk, padded)[0]:
                 self._spoilt(chunk, offset)
                 return
-        if segment <= COPIED or segment * KEPT_ALIVE < len(chunk):
-            data = chunk[start:end]
-        else:
-            data = memoryview(chunk)[start:end]
-        self._deliver(chunk, offset, ahs, data)
+        self._deliver(chunk, offset, ahs, self._segment(chunk, start, segment))
+
+    def _segment(self, chunk: Buffer, start: int, length: int) -> Buffer:
+        """A data segment, as a copy or as a view."""
+        if length <= COPIED or length * KEPT_ALIVE < len(chunk):
+            return chunk[start : start + length]
+        return memoryview(chunk)[start : start + length]
 
     def _keep(self, chunk: bytes, offset: int, size: int) -> None:
         """Remember the beginning of a PDU that goes on in a later chunk."""
