@@ -114,7 +114,9 @@ class FileExtent(BlockDevice):
         self._fd, self.size, self.unlocked = opened.fd, opened.size, not opened.locked
         if not opened.isBlock:
             self._readPace = (
-                Trust() if _tellsWhatIsCached(opened.fd, self.start) else Pace(self._clock, self._waited)
+                Trust(self._waited)
+                if _tellsWhatIsCached(opened.fd, self.start)
+                else Pace(self._clock, self._waited)
             )
             if not self._opening.readOnly and not opened.durable:
                 self._writePace = Pace(self._clock, self._waited)

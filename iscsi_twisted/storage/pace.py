@@ -62,6 +62,29 @@ def waitedForProcessor() -> float:
         os.close(descriptor)
 
 
+class Waits:
+    """Tells waits for a processor from waits for a device; asked only when something was late."""
+
+    __slots__ = ("_before", "_waited")
+
+    def __init__(self, waited: Callable[[], float]) -> None:
+        self._waited = waited
+        self._before = 0.0
+
+    def excuse(self, late: float) -> bool:
+        """
+        Whether the processor was waited for since the last question, for about so long.
+
+        An earlier wait may excuse a device once, but not twice.
+
+        @param late: seconds.
+        """
+        waited = self._waited()
+        share = waited - self._before
+        self._before = waited
+        return share >= late / 2
+
+
 class Pace:
     """
     Inline while recent operations were quick, else in threads; then inline again, by trying.
@@ -69,15 +92,14 @@ class Pace:
     @ivar inline: the next operation may run inline.
     """
 
-    __slots__ = ("_average", "_clock", "_count", "_late", "_until", "_waited", "_waitedBefore", "inline")
+    __slots__ = ("_average", "_clock", "_count", "_late", "_until", "_waits", "inline")
 
     def __init__(self, clock: Callable[[], float], waited: Callable[[], float] = waitedForProcessor) -> None:
         """
         @param waited: seconds that this thread has been ready to run and was not let.
         """
         self.inline = True
-        self._waited = waited
-        self._waitedBefore = 0.0
+        self._waits = Waits(waited)
         self._late = 0.0
         self._clock = clock
         self._average = 0.0
@@ -99,22 +121,17 @@ class Pace:
         self._average = self._average * FADE ** (count - self._count) + counted / WINDOW
         self._count = count
         self._late += elapsed
-        if self._average > LIMIT and not self._excused():
+        if self._average <= LIMIT:
+            return
+        late, self._late = self._late, 0.0
+        if self._waits.excuse(late):
+            # Threads would not help.
+            self._average = 0.0
+        else:
             self.inline = False
             # No more than the limit: the next late operation, soon after the return, is enough then.
             self._average = LIMIT
             self._rest(elapsed)
-
-    def _excused(self) -> bool:
-        """Whether it was the processor that was waited for, and not the device: threads would not help."""
-        waited, late = self._waited(), self._late
-        share = waited - self._waitedBefore
-        self._waitedBefore = waited
-        self._late = 0.0
-        if share < late / 2:
-            return False
-        self._average = 0.0
-        return True
 
     def threaded(self, elapsed: float) -> None:
         """An operation took that many seconds in its thread: if that is long, this is no time to try."""
@@ -145,11 +162,15 @@ class Trust:
     @ivar inline: the next read may be a plain one.
     """
 
-    __slots__ = ("_hits", "inline")
+    __slots__ = ("_hits", "_waits", "inline")
 
-    def __init__(self) -> None:
+    def __init__(self, waited: Callable[[], float] = waitedForProcessor) -> None:
+        """
+        @param waited: seconds that this thread has been ready to run and was not let.
+        """
         self.inline = False
         self._hits = 0
+        self._waits = Waits(waited)
 
     def hit(self) -> None:
         """The data were cached."""
@@ -164,7 +185,8 @@ class Trust:
 
     def late(self, elapsed: float, length: int, count: int) -> None:
         """A plain read took longer than C{QUICK}; see L{Pace.late}."""
-        if elapsed - length * PER_BYTE > QUICK:
+        late = elapsed - length * PER_BYTE
+        if late > QUICK and not self._waits.excuse(late):
             self.missed()
 
 

@@ -123,16 +123,18 @@ class PaceTests(SynchronousTestCase):
 class TrustTests(SynchronousTestCase):
     """L{Trust}."""
 
+    waited = 0.0
+
     def trusted(self) -> Trust:
         """Trust that has been earned."""
-        trust = Trust()
+        trust = Trust(lambda: self.waited)
         for _ in range(TRUST):
             trust.hit()
         return trust
 
     def test_earned(self) -> None:
         """Plain reads begin after so many reads that found their data cached."""
-        trust = Trust()
+        trust = Trust(lambda: self.waited)
         for _ in range(TRUST):
             self.assertFalse(trust.inline)
             trust.hit()
@@ -140,7 +142,7 @@ class TrustTests(SynchronousTestCase):
 
     def test_inARow(self) -> None:
         """One that did not makes the count begin anew."""
-        trust = Trust()
+        trust = Trust(lambda: self.waited)
         for _ in range(TRUST - 1):
             trust.hit()
         trust.missed()
@@ -151,6 +153,15 @@ class TrustTests(SynchronousTestCase):
         """One late read ends it."""
         trust = self.trusted()
         trust.late(QUICK * 3, 4096, 0)
+        self.assertFalse(trust.inline)
+
+    def test_excused(self) -> None:
+        """Late for want of a processor does not; late again does."""
+        trust = self.trusted()
+        self.waited = QUICK * 3
+        trust.late(QUICK * 3, 4096, 0)
+        self.assertTrue(trust.inline)
+        trust.late(QUICK * 3, 4096, 1)
         self.assertFalse(trust.inline)
 
     def test_large(self) -> None:
