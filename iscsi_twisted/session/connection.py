@@ -37,6 +37,12 @@ Bytes that may be queued while the peer does not read.  Commands wait long befor
 answers that need no device (a flood of pings), and ends when we read no more.
 """
 
+READING: Final = 32 << 20
+"""
+Bytes that devices which take their time may be reading for one session: two of the longest reads.  All
+that they bring is queued whether the peer reads or not; further commands wait.
+"""
+
 LOGIN_TIME: Final = 30.0
 """Seconds that a login may take."""
 
@@ -50,7 +56,8 @@ class Connection:
     @ivar out: buffers to be sent.
     @ivar queued: how many bytes these are (estimated without digests and padding).
     @ivar corked: more may be queued before C{send}.
-    @ivar held: SCSI commands wait in the session: the peer does not read, or this turn had its share.
+    @ivar held: SCSI commands wait in the session: the peer does not read, this turn had its share, or
+        devices have enough to read.
     @ivar single: the longest Data-In that is one PDU without digests; 0 if there are digests.
     @ivar initiator: the initiator's name as it was given, once it proved to be a name.
     @ivar session: None until the login is complete.
@@ -103,6 +110,9 @@ class Connection:
         self._backlog = 0
         self._stalled = False
         self._turn = TURN
+        self._cut = 0
+        self._begun = 0
+        self._full = False
         self._transferTag = 0
 
     # From the glue
@@ -140,7 +150,7 @@ class Connection:
             return
         if self.session is None:
             self.held = False
-        else:
+        elif not self.closing:
             self._work(self._begin, self.session)
         if self._stalled:
             self._unstall()
@@ -198,13 +208,47 @@ class Connection:
     def push(self) -> None:
         """Send before the turn is over."""
         self.flush()
-        if not self.corked:
-            # A device has answered; it is its own turn.
-            return
-        self._turn -= 1
+        # A device that has answered later has a turn of its own.
+        if self.corked:
+            self._spend(1)
+
+    def cut(self, count: int) -> None:
+        """So many bytes were had from a device and not sent: they count for the turn all the same."""
+        self._cut += count
+        batches, self._cut = divmod(self._cut, BATCH)
+        if batches and self.corked:
+            self._spend(batches)
+
+    def _spend(self, batches: int) -> None:
+        self._turn -= batches
         if self._turn <= 0 and not self.held:
             self.held = True
             self._later()
+
+    def pends(self, count: int) -> None:
+        """A device takes its time to read so many bytes."""
+        self._begun += count
+        if self._begun >= READING:
+            self._begun = self._coming()
+            if self._begun >= READING:
+                self.held = self._full = True
+
+    def answered(self) -> None:
+        """A device that took its time has ended an operation: send, and begin what waited for that."""
+        self.flush()
+        if self._full:
+            self._refill()
+
+    def _refill(self) -> None:
+        if self._coming() < READING:
+            self._full = False
+            self.proceed()
+
+    def _coming(self) -> int:
+        """How many bytes devices are reading."""
+        tasks = self.session.tasks.values() if self.session is not None else ()
+        reads = (task for task in tasks if task.operation is not None and task.flags & numbers.READ)
+        return sum(task.expected for task in reads)
 
     def flush(self) -> None:
         """Send all that is queued."""
@@ -225,6 +269,11 @@ class Connection:
         if not self._stalled:
             self._stalled = self.framer.stopped = True
             self._stall(True)
+
+    def breathe(self) -> None:
+        """Leave what has been read for a later turn."""
+        self.rest()
+        self._later()
 
     def nextStatSN(self) -> int:
         """The StatSN for a response."""
@@ -307,6 +356,8 @@ class Connection:
         self.corked = False
         if self.out:
             self.flush()
+        if self._full:
+            self._refill()
 
     def _deliver(self, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
         """One PDU."""
@@ -315,6 +366,9 @@ class Connection:
             self._handlers[chunk[offset] & 0x3F](self, chunk, offset, ahs, data)
         except RejectError as error:
             self.reject(error.reason, chunk, offset)
+            if self.session is not None and self.session.early:
+                # It had its number, so it may be the next one's turn.
+                fullfeature.catchUp(self)
 
     def _spoilt(self, chunk: Buffer, offset: int) -> None:
         """A PDU whose data segment failed its digest (RFC 7143 7.8)."""
@@ -332,12 +386,10 @@ class Connection:
             self._stall(False)
 
     def _begin(self, session: Session) -> None:
-        self.held = False
+        self.held = self._full
         waiting = session.waiting
         while waiting and not self.held:
-            task = waiting.popleft()
-            if not task.aborted:
-                task.start()
+            waiting.popleft().start()
         if waiting:
             self.held = True
 

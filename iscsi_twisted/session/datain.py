@@ -16,6 +16,10 @@ def respond(task: Task, status: int, data: Buffer, sense: bytes) -> None:
     """Queue all that answers a task: its data as far as the initiator expects them, and its status."""
     flags, residual = _residual(task, len(data), status)
     sent = min(len(data), task.expected) if task.flags & numbers.READ else 0
+    if sent < len(data):
+        # What is left out must not live on as long as the rest waits to be sent.
+        task.connection.cut(len(data) - sent)
+        data = bytes(memoryview(data)[:sent])
     if not sent:
         _response(task, status, flags, residual, sense, 0)
     elif status:

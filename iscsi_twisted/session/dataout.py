@@ -91,10 +91,9 @@ class DataOut:
             self._solicit()
 
     def refuse(self, code: int) -> None:
-        """End the task with this iSCSI condition, when no more of its data are on their way."""
+        """End the task with this iSCSI condition, before anything was asked for."""
         self._fault = code
-        if not self._bursts:
-            self._deliver()
+        self._deliver()
 
     def data(self, ttt: int, flags: int, dataSN: int, offset: int, data: Buffer) -> None:
         """A Data-Out PDU for this task."""

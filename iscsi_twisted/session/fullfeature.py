@@ -41,6 +41,7 @@ take no continued answer can thus see some thousand targets.
 
 _unpackCommand = layout.SCSI_COMMAND.unpack
 _SCSI_COMMAND = numbers.SCSI_COMMAND
+_READ = numbers.READ
 _WRITE = numbers.WRITE
 _WHOLE = numbers.FINAL | numbers.WRITE
 
@@ -105,8 +106,10 @@ def scsiCommand(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer,
             unit.execute(task)
         except Exception as error:
             unit.failed(task, error)
+        if not task.done and flags & _READ:
+            connection.pends(expected)
     if session.early:
-        _catchUp(connection)
+        catchUp(connection)
 
 
 def _unusual(session: Session, immediate: bool, itt: int, cdb: bytes, ahs: Buffer) -> bytes:
@@ -165,7 +168,7 @@ def _early(connection: Connection, cmdSN: int, chunk: Buffer, offset: int, ahs: 
         session.early[cmdSN] = bytes(chunk[offset : offset + 48]), bytes(ahs), bytes(data)
 
 
-def _catchUp(connection: Connection) -> None:
+def catchUp(connection: Connection) -> None:
     """The PDUs that came before their turn and whose turn it is now."""
     session = connection.session
     assert session is not None
@@ -212,7 +215,7 @@ def numbered(handler: Handler) -> Handler:
             handler(connection, chunk, offset, ahs, data)
             session = connection.session
             if session is not None and session.early:
-                _catchUp(connection)
+                catchUp(connection)
 
     return inOrder
 
@@ -299,8 +302,8 @@ def _textResponse(connection: Connection, state: Text, flags: int, lun: bytes, i
     )  # fmt: skip
     connection.put(header, part)
     if connection.held:
-        # A short request may have a long answer.  This one cannot wait like a command, so the rest does.
-        connection.rest()
+        # A short request may have a long answer.  It cannot wait like a command, so the rest does.
+        connection.breathe()
 
 
 def logout(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:

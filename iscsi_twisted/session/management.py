@@ -140,5 +140,5 @@ def _dropAll(session: Session) -> None:
     """A cold reset ends all connections to the target."""
     assert session.target is not None
     for other in list(session.target.sessions.values()):
-        if other.connection is not None:
-            other.connection.abandon("target cold reset")
+        assert other.connection is not None
+        other.connection.abandon("target cold reset")

@@ -106,6 +106,8 @@ class Task:
             self.unit.execute(self)
         except Exception as error:
             self.unit.failed(self, error)
+        if not self.done and self.flags & _READ:
+            self.connection.pends(self.expected)
 
     def complete(self, data: Buffer = b"") -> None:
         """End with GOOD status and this Data-In."""
@@ -149,7 +151,9 @@ class Task:
         connection.out += (header, data)
         connection.pdusOut += 1
         connection.queued += length + 48
-        if connection.queued > 0xFFFFF or not connection.corked:
+        if not connection.corked:
+            connection.answered()
+        elif connection.queued > 0xFFFFF:
             connection.push()
 
     def _good(self) -> None:
@@ -169,7 +173,7 @@ class Task:
         if self.dataOut is not None:
             self.dataOut.give()
         if not connection.corked:
-            connection.flush()
+            connection.answered()
 
     def fail(self, status: int, sense: bytes = b"") -> None:
         """End with another status, and sense data for CHECK CONDITION."""
@@ -196,16 +200,13 @@ class Task:
             self.session.release()
         else:
             self.session.immediates -= 1
-        if self.aborted:
-            if dataOut is not None:
-                dataOut.give()
-            return
-        del self.session.tasks[self.itt]
-        datain.respond(self, status, data, sense)
+        if not self.aborted:
+            del self.session.tasks[self.itt]
+            datain.respond(self, status, data, sense)
         if dataOut is not None:
             dataOut.give()
         if not self.connection.corked:
-            self.connection.flush()
+            self.connection.answered()
 
     def abort(self) -> None:
         """

@@ -253,6 +253,18 @@ class EarlyTests(SynchronousTestCase):
         kinds = [answer["opcode"] for answer in self.line.command(TEST_UNIT_READY)]
         self.assertEqual(kinds, [numbers.SCSI_RESPONSE, numbers.REJECT, numbers.SCSI_RESPONSE])
 
+    def test_afterReject(self) -> None:
+        """A PDU that is rejected and was the missing one lets those behind it go on."""
+        for wrong in (
+            lambda cmdSN: pdus.textRequest(b"", ttt=5, cmdSN=cmdSN, immediate=False),
+            lambda cmdSN: pdus.scsiCommand(TEST_UNIT_READY, itt=1, cmdSN=cmdSN, ahs=bytes(4)),
+        ):
+            cmdSN = self.line.cmdSN
+            self.line.say(pdus.nopOut(b"next", cmdSN=cmdSN + 1, immediate=False))
+            reject, pong = self.line.say(wrong(cmdSN))
+            self.assertEqual((reject["opcode"], pong["data"]), (numbers.REJECT, b"next"))
+            self.line.cmdSN += 2
+
     def test_logout(self) -> None:
         """A logout that came early ends the session in its turn, and what came after it is not served."""
         cmdSN = self.line.cmdSN

@@ -149,3 +149,45 @@ class FakeDevice(BlockDevice):
         data = what if name == "write" else bytes(what)
         self.contents[offset : offset + len(data)] = data
         return None
+
+
+class Door(BlockDevice):
+    """
+    A device whose opening and closing wait for the test.
+
+    @ivar calls: what was called, in order.
+    @ivar opening: fires when the test lets it be opened.
+    @ivar closing: the same for closing.
+    """
+
+    def __init__(self, *, opening: Any = None, closing: Any = None, flushing: Any = None) -> None:
+        self.size = 1 << 20
+        self.calls: list[str] = []
+        self.opening, self.closing, self.flushing = opening, closing, flushing
+
+    def open(self, changed: Any) -> Any:
+        self.calls.append("open")
+        return self._answer(self.opening)
+
+    def close(self) -> Any:
+        self.calls.append("close")
+        return self._answer(self.closing)
+
+    def flush(self) -> Any:
+        self.calls.append("flush")
+        return self._answer(self.flushing)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return bytes(length)
+
+    def _answer(self, answer: Any) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Stubborn(Deferred[None]):
+    """A result that cannot be cancelled."""
+
+    def cancel(self) -> None:
+        """Take no notice."""
