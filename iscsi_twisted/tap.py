@@ -87,8 +87,6 @@ class Options(usage.Options):
 
     def opt_trace(self, what: str) -> None:
         """Log net, iscsi, scsi or all; may be repeated."""
-        if what not in (*KINDS, "all"):
-            raise usage.UsageError(f"--trace {what}: net, iscsi, scsi or all is wanted")
         self["trace"].update(KINDS if what == "all" else (what,))
 
     def opt_version(self) -> None:
@@ -115,7 +113,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Check the options, and read the files; all faults are told at once."""
         faults: list[ConfigurationError] = []
-        for check in (self._numbers, self._conflicts, self._names, self._endpoints):
+        for check in (self._words, self._numbers, self._conflicts, self._names, self._endpoints):
             faults += check()
         for read in (self._state, self._configure, self._users):
             try:
@@ -128,6 +126,15 @@ class Options(usage.Options):
             refuse(faults)
         if self["check"]:
             self._check()
+
+    def _words(self) -> Iterator[ConfigurationError]:
+        for name in ("targets", "auths", "state"):
+            if self[name] == "":
+                # What all else goes on with is the default.
+                self[name] = None
+                yield ConfigurationError(f"--{name}: a path is wanted")
+        for what in sorted(self["trace"].difference(KINDS)):
+            yield ConfigurationError(f"--trace {visible(what)}: wanted is {', '.join(KINDS)} or all")
 
     def _numbers(self) -> Iterator[ConfigurationError]:
         sizes = ", ".join(map(str, BLOCK_SIZES))

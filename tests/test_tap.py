@@ -327,14 +327,20 @@ class WhereTests(OptionsTestCase):
         self.assertEqual(self.options()["trace"], set())
         self.assertEqual(self.options("-v", "net", "--trace", "scsi")["trace"], {"net", "scsi"})
         self.assertEqual(self.options("-v", "all")["trace"], {"net", "iscsi", "scsi"})
-        (found,) = self.refusal("-v", "loud")
-        self.assertTrue(found.startswith("--trace loud: net, iscsi, scsi or all is wanted"), found)
+        faults = self.refusal("-v", "loud", "-v", "net", "-v", "s\nc", "-b", "7")
+        self.assertEqual(len(faults), 3)
+        self.assertIn("--trace loud: wanted is net, iscsi, scsi or all", faults)
 
     def test_unknown(self) -> None:
         """Unknown options, missing values and stray words are one line that says where help is."""
         for arguments in (("--frob",), ("-f",), ("word",), ("--ipv4=yes",), ("a\nb",), ("--a\nb",)):
             (found,) = self.refusal(*arguments)
             self.assertTrue(found.endswith("(twistd iscsi --help lists the options)"), found)
+
+    def test_empty(self) -> None:
+        """An option that was given an empty value is not one that was left out."""
+        for option, name in (("-f", "targets"), ("-a", "auths"), ("--state", "state")):
+            self.assertEqual(self.refusal(option, ""), [f"--{name}: a path is wanted"])
 
     def test_version(self) -> None:
         """C{-V} prints the version and nothing else."""

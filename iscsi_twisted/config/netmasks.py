@@ -15,6 +15,9 @@ ALL_SIX: Final = (1 << 128) - 1
 MAPPED: Final = 0xFFFF
 """The upper 96 bits of an IPv4 address in IPv6 clothes (RFC 4291 2.5.5.2)."""
 
+LOOPBACK: Final = 127 << 24
+"""This machine in IPv4: a network of 8 bits (RFC 1122 3.2.1.3)."""
+
 SHORT = re.compile(r"[0-9]+(?:\.[0-9]+){0,3}")
 FORMS: Final = "ADDRESS/BITS (10.4.0.0/16, 2001:db8::/32), an address, any, any4, any6, none, or a comma list"
 
@@ -49,7 +52,8 @@ class Netmask:
     A host with an IPv4 address is judged by that address even if it came over an IPv6 socket
     (C{::ffff:10.4.1.5}).  A peer without an address (a UNIX socket) is admitted by C{any} and C{all} alone.
     A mask of no bits at all, C{0.0.0.0/0}, is every host of either family, as the old manuals
-    promise; C{any4} is every host of IPv4 and none of IPv6.
+    promise; C{any4} is every host of IPv4 and none of IPv6.  C{127.0.0.0/8} is this machine in both families:
+    on many C{localhost} is C{::1} first.
     """
 
     __slots__ = ("_everyone", "_four", "_six", "_text")
@@ -141,7 +145,16 @@ def _four(item: str, address: str, bits: str | None) -> Hosts:
         bits = "32"
     length = _dotted(item, bits) if "." in bits else _bits(item, bits, 32)
     mask = ALL_FOUR << 32 - length & ALL_FOUR
-    return Hosts((mask, number & mask), None if length else (0, 0))
+    return Hosts((mask, number & mask), _sameInSix(mask, number & mask, length))
+
+
+def _sameInSix(mask: int, network: int, length: int) -> tuple[int, int] | None:
+    """Which hosts of IPv6 an IPv4 mask means as well."""
+    if not length:
+        return 0, 0
+    if length <= 8 and LOOPBACK & mask == network:
+        return ALL_SIX, 1
+    return None
 
 
 def _six(item: str, address: str, bits: str) -> Hosts:

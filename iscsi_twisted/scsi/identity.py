@@ -41,7 +41,7 @@ class Identity:
     @ivar revision: product revision level, up to 4 characters.
     @ivar serial: unit serial number, up to 252 characters.
     @ivar naa: the NAA designator, 8 or 16 bytes.
-    @ivar deviceName: the unit's SCSI name string, as in C{iqn.2001-04.com.example:disk,L,0x0001}.
+    @ivar deviceName: the unit's SCSI name string, as in C{naa.3000000012345678} (SPC-4 7.8.6.11).
     """
 
     vendor: str = attrs.field(validator=_printable(8))

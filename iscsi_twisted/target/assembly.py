@@ -16,6 +16,7 @@ from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.unit import Report
 from iscsi_twisted.storage import Concatenation, FileExtent, Mirror
+from iscsi_twisted.storage.members import Composition
 from iscsi_twisted.target.identity import Installation, UnitIdentity, identify
 
 VENDOR: Final = "TWISTED"
@@ -83,26 +84,26 @@ class PlacedExtent(Placed, FileExtent):
             raise self.misplaced(error) from error
 
 
-class PlacedConcatenation(Placed, Concatenation):
+class PlacedComposition(Placed, Composition):
+    """What the devices of a targets file have in common."""
+
+    def __str__(self) -> str:
+        return self.title
+
+    def opened(self) -> None:
+        """See L{Composition}."""
+        try:
+            super().opened()
+        except DeviceError as error:
+            raise self.misplaced(error) from error
+
+
+class PlacedConcatenation(PlacedComposition, Concatenation):
     """A RAID0 device of a targets file."""
 
-    def opened(self) -> None:
-        """See L{iscsi_twisted.storage.members.Composition}."""
-        try:
-            super().opened()
-        except DeviceError as error:
-            raise self.misplaced(error) from error
 
-
-class PlacedMirror(Placed, Mirror):
+class PlacedMirror(PlacedComposition, Mirror):
     """A RAID1 device of a targets file."""
-
-    def opened(self) -> None:
-        """See L{iscsi_twisted.storage.members.Composition}."""
-        try:
-            super().opened()
-        except DeviceError as error:
-            raise self.misplaced(error) from error
 
 
 def takeFaults(device: Any) -> list[ConfigurationError]:
@@ -203,7 +204,7 @@ def makeUnit(plan: Plan, lun: int, installation: Installation, report: Report) -
         revision=options.revision or REVISION,
         serial=names.serial,
         naa=names.naa,
-        deviceName=f"{plan.name},L,0x{lun:016x}",
+        deviceName=names.designator,
     )
     if not _fits(options, disk.blockSize):
         raise _tooSmall(options, disk.blockSize, disk.where)

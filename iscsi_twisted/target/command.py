@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn, TextIO
 
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
 from iscsi_twisted.target.service import TargetService
-from iscsi_twisted.target.status import where
+from iscsi_twisted.target.status import TargetStatus, targetStatus, unlocked, where
 
 SHOWN: Final = 20
 """Targets that are named in the log at start; of more, only how many."""
@@ -100,12 +100,22 @@ class CommandService(TargetService):
                     size=unit.blockCount * unit.blockSize,  # type: ignore[attr-defined]
                     device=str(unit.device),  # type: ignore[attr-defined]
                 )
+        for target in targets.values():
+            self._warn(targetStatus(target))
         if len(targets) > SHOWN:
             self.log.info("serving {count} targets in all", count=len(targets))
         for port in self.ports:
             self.log.info("listening on {address}", address=where(port))
         if self.newcomer and self.ports:
             self._welcome(next(iter(targets)), where(self.ports[0]))
+
+    def _warn(self, target: TargetStatus) -> None:
+        for unit in target.units:
+            for name in unlocked(unit.device):
+                self.log.warn(
+                    "{device}: its file system has no locks, so nothing keeps others from using it as well",
+                    device=name,
+                )
 
     def _welcome(self, target: str, address: str) -> None:
         self.log.info("There is no targets file, so this is an example: a disk of 100 MB in ./iscsi-target0.")

@@ -463,8 +463,8 @@ class TargetService(Service):
 
 def _reason(error: Exception) -> str:
     """One line that says why listening failed."""
-    cause = getattr(error, "socketError", None)
-    return getattr(cause, "strerror", None) or str(cause or error) or type(error).__name__
+    cause = getattr(error, "socketError", None) or error
+    return getattr(cause, "strerror", None) or str(cause) or type(error).__name__
 
 
 def _lacking(error: Exception) -> bool:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import attrs
 from twisted.internet.interfaces import IListeningPort
@@ -56,17 +57,58 @@ class SessionStatus:
     connection: ConnectionStatus
 
 
+@attrs.frozen(kw_only=True)
+class DeviceCounters:
+    """
+    What a device counts: operations that have completed, their bytes, and those that failed.
+
+    @ivar threaded: calls that went to threads.
+    """
+
+    reads: int = 0
+    bytesRead: int = 0
+    writes: int = 0
+    bytesWritten: int = 0
+    flushes: int = 0
+    discards: int = 0
+    zeroes: int = 0
+    threaded: int = 0
+    errors: int = 0
+
+
+COUNTERS: Final = tuple(field.name for field in attrs.fields(DeviceCounters))
+
+
+@attrs.frozen
+class DeviceStatus:
+    """
+    A block device.
+
+    @ivar name: what it calls itself.
+    @ivar size: bytes.
+    @ivar counters: None if it has no such attributes.
+    @ivar unlocked: nothing keeps others from using it: its file system has no locks.
+    @ivar members: the devices that it is made of.
+    """
+
+    name: str
+    size: int
+    counters: DeviceCounters | None
+    unlocked: bool
+    members: tuple[DeviceStatus, ...]
+
+
 @attrs.frozen
 class LUNStatus:
     """
     A logical unit and its device.
 
-    @ivar size: bytes.
+    @ivar size: bytes that are exported.
     @ivar blockSize: bytes.
     """
 
     lun: int
-    device: str
+    device: DeviceStatus
     size: int
     blockSize: int
     readOnly: bool
@@ -146,7 +188,7 @@ def lunStatus(lun: int, unit: Any) -> LUNStatus:
     """One logical unit."""
     return LUNStatus(
         lun,
-        str(unit.device),
+        deviceStatus(unit.device),
         unit.blockCount * unit.blockSize,
         unit.blockSize,
         unit.readOnly,
@@ -154,6 +196,34 @@ def lunStatus(lun: int, unit: Any) -> LUNStatus:
         unit.identity.naa.hex(),
         unit.snapshot(),
     )
+
+
+def deviceStatus(device: Any) -> DeviceStatus:
+    """One device, and those that it is made of."""
+    found = {name: getattr(device, name, None) for name in COUNTERS}
+    counted = {name: value for name, value in found.items() if isinstance(value, int)}
+    return DeviceStatus(
+        str(device),
+        device.size,
+        DeviceCounters(**counted) if counted else None,
+        bool(getattr(device, "unlocked", False)),
+        tuple(deviceStatus(member) for member in members(device)),
+    )
+
+
+def members(device: Any) -> Sequence[Any]:
+    """The devices that a device is made of: a composition has several, a filter one."""
+    if hasattr(device, "member"):
+        return (device.member,)
+    return getattr(device, "members", ())
+
+
+def unlocked(device: DeviceStatus) -> Iterator[str]:
+    """The names of a device, and of those it is made of, that nothing keeps others from using."""
+    if device.unlocked:
+        yield device.name
+    for member in device.members:
+        yield from unlocked(member)
 
 
 def where(port: IListeningPort) -> str:

@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import threading
 from typing import Any
 
-from twisted.internet.defer import CancelledError, ensureDeferred
-from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
+from twisted.internet.defer import CancelledError
 
 from iscsi_twisted.errors import (
-    DeviceError,
     InUse,
     LocalError,
     NotReady,
@@ -22,147 +18,10 @@ from iscsi_twisted.errors import (
     WriteError,
     WriteProtected,
 )
-from iscsi_twisted.interfaces import isPending
-from iscsi_twisted.storage import Concatenation, FileExtent, Mirror, extent, opening, openrange
+from iscsi_twisted.storage import extent, opening, openrange
 from iscsi_twisted.storage.pace import LONG, REST, TRUST, Never, Pace, Trust
-from tests.support.devicecontract import SIZE, DeviceContract, ProtectedContract
-from tests.support.threads import StepPool, StepReactor, Ticks
-
-
-class ExtentCase(SynchronousTestCase):
-    """An extent in the middle of a file, with a pool and a clock that wait for the test."""
-
-    START = 5000
-
-    def setUp(self) -> None:
-        self.path = self.mktemp()
-        self.pool = StepPool()
-        self.clock = Ticks()
-
-    def makeExtent(self, **how: Any) -> FileExtent:
-        """An extent that is not open."""
-        how = {"start": self.START, "length": SIZE, "clock": self.clock, "waited": lambda: 0.0} | how
-        return FileExtent(self.path, reactor=StepReactor(), threadPool=self.pool, **how)
-
-    def opened(self, **how: Any) -> FileExtent:
-        """One that is open; closed when the test ends."""
-        device = self.makeExtent(**how)
-        device.open(how.pop("changed", lambda: None))
-        self.addCleanup(self.closed, device)
-        return device
-
-    def closed(self, device: FileExtent) -> None:
-        """Close it, whatever becomes of that."""
-        result = device.close()
-        self.pool.run()
-        if result is not None:
-            result.addErrback(lambda failure: failure.trap(DeviceError))
-
-    def outcome(self, result: Any) -> Any:
-        """A pending result, with all threads run."""
-        self.assertTrue(isPending(result), f"{result!r} is not pending")
-        self.pool.run()
-        return self.successResultOf(result)
-
-    def failing(self, name: str, number: int, module: Any = extent) -> None:
-        """Let a system call fail."""
-
-        def call(*arguments: Any) -> Any:
-            raise OSError(number, os.strerror(number))
-
-        self.patch(module.os, name, call)
-
-    def cachedAnswers(self, answer: bool) -> None:
-        """Let the file system tell what is cached, or not, whatever it really does."""
-        self.patch(extent, "_tellsWhatIsCached", lambda fd, position: answer)
-        real = os.preadv
-
-        def call(fd: int, buffers: Any, offset: int, flags: int = 0) -> int:
-            return real(fd, buffers, offset)
-
-        self.patch(extent.os, "preadv", call)
-
-
-class InlineContract(DeviceContract, ExtentCase):
-    """A file whose reads and writes are inline."""
-
-    def makeDevice(self) -> Any:
-        self.path = self.mktemp()
-        return self.makeExtent()
-
-    def settle(self) -> None:
-        self.pool.run()
-
-
-class ThreadedContract(InlineContract):
-    """A file whose reads and writes are in threads."""
-
-    def makeDevice(self) -> Any:
-        device = super().makeDevice()
-        real = device.open
-
-        def openSlow(changed: Any) -> None:
-            real(changed)
-            device._readPace = device._writePace = Never()
-
-        device.open = openSlow
-        return device
-
-
-class UncachedContract(InlineContract):
-    """A file whose reads are answered by the file system only as far as they are cached."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.cachedAnswers(True)
-        real, turns = os.preadv, [0]
-
-        def partly(fd: int, buffers: Any, offset: int, flags: int = 0) -> int:
-            if not flags:
-                return real(fd, buffers, offset)
-            turns[0] += 1
-            if turns[0] % 3 == 0:
-                raise BlockingIOError(errno.EAGAIN, "not cached")
-            (buffer,) = buffers
-            piece = len(buffer) // (turns[0] % 3)
-            return real(fd, [memoryview(buffer)[:piece]], offset) if piece else 0
-
-        self.patch(extent.os, "preadv", partly)
-
-
-class DurableContract(InlineContract):
-    """A file without a write cache."""
-
-    def makeExtent(self, **how: Any) -> FileExtent:
-        return super().makeExtent(writeCache=False, **how)
-
-
-class ReadOnlyContract(ProtectedContract, ExtentCase):
-    """A file that is served read-only."""
-
-    def initial(self) -> bytes:
-        return bytes(range(256)) * (SIZE // 256)
-
-    def makeDevice(self) -> Any:
-        self.path = self.mktemp()
-        with open(self.path, "wb") as file:
-            file.write(bytes(self.START) + self.initial() + b"beyond")
-        return self.makeExtent(readOnly=True)
-
-    def settle(self) -> None:
-        self.pool.run()
-
-
-class CombinedContract(InlineContract):
-    """Mirrors of concatenations of several extents of one file."""
-
-    def makeDevice(self) -> Any:
-        self.path = self.mktemp()
-        parts = [
-            self.makeExtent(start=start, length=length)
-            for start, length in ((0, 10000), (10000, SIZE - 10000), (200000, SIZE))
-        ]
-        return Mirror([Concatenation(parts[:2]), parts[2]])
+from tests.support.devicecontract import SIZE
+from tests.support.extents import ExtentCase
 
 
 class LifeTests(ExtentCase):
@@ -536,104 +395,3 @@ class OtherTests(ExtentCase):
         self.assertEqual(self.outcome(device.allocated(0, SIZE)), [(SIZE, False)])
         device.write(0, b"x")
         self.assertTrue(self.outcome(device.allocated(0, 1))[0][1])
-
-
-class RealThreadTests(TestCase):
-    """An extent with its own threads and the real reactor."""
-
-    def setUp(self) -> None:
-        from twisted.internet import reactor
-
-        self.path = self.mktemp()
-        self.device = FileExtent(self.path, 0, 1 << 20, reactor=reactor)  # type: ignore[arg-type]
-        self.device.open(lambda: None)
-        self.addCleanup(self.device.close)
-
-    async def test_sideBySide(self) -> None:
-        """Operations in threads run side by side and all arrive; closing ends the threads."""
-        self.device._readPace = self.device._writePace = Never()
-        writes = [self.device.write(index * 4096, bytes([index]) * 4096) for index in range(64)]
-        for write in writes:
-            await write  # type: ignore[misc]
-        await self.device.flush()  # type: ignore[misc]
-        reads = [self.device.read(index * 4096, 4096) for index in range(64)]
-        for index, read in enumerate(reads):
-            self.assertEqual(await read, bytes([index]) * 4096)  # type: ignore[misc]
-        await self.device.zero(0, 1 << 20, True)  # type: ignore[misc]
-        self.assertEqual(await self.device.read(0, 1 << 20), bytes(1 << 20))  # type: ignore[misc]
-        await self.device.close()  # type: ignore[misc]
-        self.assertFalse([thread for thread in threading.enumerate() if "iscsi-storage" in thread.name])
-
-    async def test_slowNeighbour(self) -> None:
-        """A device whose calls hang does not delay another one."""
-        hang, reactor = threading.Event(), self.device._threads._reactor
-        slow = FileExtent(self.mktemp(), 0, 4096, reactor=reactor)
-        slow.open(lambda: None)
-        stuck = [slow._threads.run(hang.wait, 60.0) for _ in range(20)]
-        try:
-            await self.device.flush()  # type: ignore[misc]
-            self.assertFalse(any(operation.called for operation in stuck))
-        finally:
-            hang.set()
-        for operation in stuck:
-            await operation
-        slow.close()
-
-
-class BlockDeviceTests(TestCase):
-    """An extent on a real block device node, where there may be one."""
-
-    LOOP_CONTROL, FREE, SET, CLEAR = "/dev/loop-control", 0x4C82, 0x4C00, 0x4C01
-
-    def setUp(self) -> None:
-        self.path = self.mktemp()
-        with open(self.path, "wb") as file:
-            file.truncate(1 << 20)
-        try:
-            self.node = self.attach()
-        except OSError as error:
-            raise SkipTest(f"no loop device can be had: {error}") from error
-
-    def attach(self) -> str:
-        """Make a block device of the file, until the test ends."""
-        with open(self.LOOP_CONTROL, "r+b", buffering=0) as control:
-            number = fcntl.ioctl(control.fileno(), self.FREE)
-        node = f"/dev/loop{number}"
-        with open(node, "r+b", buffering=0) as loop, open(self.path, "r+b") as file:
-            fcntl.ioctl(loop.fileno(), self.SET, file.fileno())
-        self.addCleanup(self.detach, node)
-        return node
-
-    def detach(self, node: str) -> None:
-        """Let the block device go."""
-        with open(node, "rb", buffering=0) as loop:
-            fcntl.ioctl(loop.fileno(), self.CLEAR)
-
-    def test_block(self) -> Any:
-        """Its size is found, all I/O is in threads, and zeroing and discarding work."""
-        return ensureDeferred(self.exercise())
-
-    async def exercise(self) -> None:
-        """The test above."""
-        from twisted.internet import reactor
-
-        device: Any = FileExtent(self.node, 512, reactor=reactor)  # type: ignore[arg-type]
-        device.open(lambda: None)
-        try:
-            self.assertEqual(device.size, (1 << 20) - 512)
-            await device.write(0, b"x" * 20000)
-            await device.zero(100, 10000, False)
-            await device.flush()
-            whole = await device.read(0, 20001)
-            self.assertEqual(whole, b"x" * 100 + bytes(10000) + b"x" * 9900 + b"\0")
-            await device.discard(0, 20000)
-            self.assertEqual(device.allocated(0, 100), [(100, True)])
-            self.assertEqual(device.threaded, 4 + device.capabilities().discard)
-            self.assertFalse(device.capabilities().discardZeroes)
-            with self.assertRaises(InUse):
-                FileExtent(self.node, 0, 1024, reactor=reactor).open(lambda: None)  # type: ignore[arg-type]
-            with self.assertRaises(DeviceError) as caught:
-                FileExtent(self.node, 1 << 20, 512, reactor=reactor).open(lambda: None)  # type: ignore[arg-type]
-            self.assertIn("there are only 1048576", str(caught.exception))
-        finally:
-            await device.close()

@@ -77,6 +77,15 @@ class ReadContract:
             return self.successResultOf(result)
         return result
 
+    def cancelled(self: Any, pending: Any) -> Any:
+        """Cancel a pending result: how it ends, which it does once."""
+        pending.cancel()
+        self.settle()
+        endings: list[Any] = []
+        pending.addBoth(endings.append)
+        (ending,) = endings
+        return ending
+
     def assertFails(self: Any, kind: type[BaseException], method: Any, *arguments: Any) -> Any:
         """The method raises C{kind}, at once or later."""
         try:
@@ -164,13 +173,9 @@ class ReadContract:
         device = self.opened()
         result = device.read(0, 4096)
         if isPending(result):
-            result.cancel()
-            self.settle()
-            endings: list[Any] = []
-            result.addBoth(endings.append)
-            self.assertEqual(len(endings), 1)
-            if endings[0] != self.initial()[:4096]:
-                endings[0].trap(CancelledError)
+            ending = self.cancelled(result)
+            if ending != self.initial()[:4096]:
+                ending.trap(CancelledError)
         self.assertEqual(self.outcome(device.read(0, 4096)), self.initial()[:4096])
 
 
@@ -267,13 +272,9 @@ class DeviceContract(ReadContract):
         device = self.opened()
         result = device.write(0, b"c" * 4096)
         if isPending(result):
-            result.cancel()
-            self.settle()
-            endings: list[Any] = []
-            result.addBoth(endings.append)
-            self.assertEqual(len(endings), 1)
-            if endings[0] is not None:
-                endings[0].trap(CancelledError)
+            ending = self.cancelled(result)
+            if ending is not None:
+                ending.trap(CancelledError)
         first = bytes(self.outcome(device.read(0, 4096)))
         self.assertIn(first, (b"c" * 4096, self.initial()[:4096]))
         self.outcome(device.write(0, b"e" * 4096))

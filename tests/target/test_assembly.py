@@ -83,6 +83,16 @@ class PlanTests(SynchronousTestCase):
         self.assertEqual(lines, [["F:1:", "extent0:"], ["F:4:", "extent3:"]])
         self.assertEqual(takeFaults(device), [])
 
+    def test_titles(self) -> None:
+        """A device of a line is called what the line calls it; an extent, by its file."""
+        (plan,) = self.plans(
+            "extent0 a 0 1M\nextent1 b 0 1M\nextent2 c 0 1M\ndevice0 RAID1 extent0 extent1\n"
+            "device1 RAID0 device0 extent2\ntarget0 device1 any\n"
+        )
+        device = plan.disks[0].device
+        self.assertEqual((str(device), str(device.members[0])), ("device1", "device0"))  # type: ignore[attr-defined]
+        self.assertEqual(str(device.members[1]), os.path.join(self.directory, "c"))  # type: ignore[attr-defined]
+
     def test_unequal(self) -> None:
         """Mirror members that turn out to be of different sizes are a fault of the mirror's line."""
         (plan,) = self.plans(
@@ -115,6 +125,16 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual(len({unit.identity.serial for unit in units}), 3)
         self.assertEqual(len({unit.identity.naa for unit in units}), 3)
         self.assertEqual(self.unit().identity, units[0].identity)
+
+    def test_installations(self) -> None:
+        """Two installations with the same configuration have no name of a unit in common."""
+        plan = Plan(f"{BASE}:t", (Disk(MemoryDevice(512)),), Anybody())
+        here, there = (
+            makeUnit(plan, 0, Installation(bytes([number]) * 16), ignore).identity for number in (1, 2)
+        )
+        for name in ("serial", "naa", "deviceName"):
+            self.assertNotEqual(getattr(here, name), getattr(there, name), name)
+        self.assertEqual(here.deviceName, f"naa.{here.naa.hex()}")
 
     def test_options(self) -> None:
         """Options take the place of what would be derived."""

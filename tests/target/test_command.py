@@ -14,7 +14,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import DeviceError
-from iscsi_twisted.storage import BlockDevice, MemoryDevice
+from iscsi_twisted.storage import BlockDevice, MemoryDevice, Mirror, ReadOnly
 from iscsi_twisted.target.command import SHOWN, CommandService, StartFailed, raiseDescriptorLimit
 
 NAME = "iqn.2001-04.com.example"
@@ -61,6 +61,19 @@ class CommandTests(SynchronousTestCase):
         with capturedLogs() as events:
             service.privilegedStartService()
         return [formatEvent(event) for event in events if event["log_namespace"].startswith("iscsi")]
+
+    def test_unlocked(self) -> None:
+        """Files that cannot be locked are named, however deep in a device: others may be using them."""
+        members = [MemoryDevice(1024) for _ in range(3)]
+        members[1].unlocked, members[2].unlocked = True, False  # type: ignore[attr-defined]
+        (line,) = (
+            line
+            for line in self.start(self.service(Mirror([members[0], ReadOnly(Mirror(members[1:]))])))
+            if "lock" in line
+        )
+        self.assertEqual(
+            line, f"{members[1]}: its file system has no locks, so nothing keeps others from using it as well"
+        )
 
     def test_announced(self) -> None:
         """It says what it serves, and where."""

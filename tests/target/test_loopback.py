@@ -238,6 +238,31 @@ class SessionTests(LoopbackTestCase):
 
         self.assertEqual(await self.talk(service, two), b"\x03\x02")
 
+    async def test_takenOver(self) -> None:
+        """A connection can be taken over from somebody who has accepted it and read its first bytes."""
+        service = self.serve(MemoryDevice(1 << 20))
+        service.startService()
+        (factory,) = service.factories
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listening.close)
+
+        def ask() -> bytes:
+            with RawClient(listening.getsockname()) as client:
+                return loggedIn(client).command(read10(0, 1), read=512).data
+
+        def accept() -> tuple[socket.socket, bytes]:
+            accepted, _ = listening.accept()
+            return accepted, accepted.recv(64, socket.MSG_WAITALL)
+
+        asking = deferToThread(ask)
+        accepted, begun = await deferToThread(accept)
+        self.reactor.adoptStreamConnection(accepted.fileno(), accepted.family, factory)
+        accepted.close()
+        (protocol,) = factory.protocols
+        protocol.dataReceived(begun)
+        self.assertEqual(await asking, bytes(512))
+        self.assertEqual(service.status().logins, 1)
+
     async def test_trace(self) -> None:
         """A traced session works as any other, and leaves every kind of trace."""
         service = self.serve(MemoryDevice(1 << 20), trace=frozenset(("net", "iscsi", "scsi")))

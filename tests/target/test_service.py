@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from typing import Any
 
-import attrs
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
@@ -21,70 +19,31 @@ from zope.interface.verify import verifyObject
 
 from iscsi_twisted.config.options import UnitOptions
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError, LocalError
-from iscsi_twisted.interfaces import Capabilities
-from iscsi_twisted.session.connection import LOGIN_TIME
-from iscsi_twisted.storage import BlockDevice, MemoryDevice, Mirror
+from iscsi_twisted.storage import MemoryDevice, Mirror
 from iscsi_twisted.target import Listener, TargetService, VectorEndpoint
-from iscsi_twisted.target.service import TICK
 from iscsi_twisted.wire import numbers
 from tests.support import pdus
+from tests.support.devices import Door, Stubborn
 from tests.support.served import MemoryService
-from tests.support.wire import TARGET, Nobody, read10, write10
+from tests.support.wire import TARGET, Nobody
 
 NAME = "iqn.2001-04.com.example"
-
-
-class Door(BlockDevice):
-    """
-    A device whose opening and closing wait for the test.
-
-    @ivar calls: what was called, in order.
-    @ivar opening: fires when the test lets it be opened.
-    @ivar closing: the same for closing.
-    """
-
-    def __init__(self, *, opening: Any = None, closing: Any = None, flushing: Any = None) -> None:
-        self.size = 1 << 20
-        self.calls: list[str] = []
-        self.opening, self.closing, self.flushing = opening, closing, flushing
-
-    def open(self, changed: Any) -> Any:
-        self.calls.append("open")
-        return self._answer(self.opening)
-
-    def close(self) -> Any:
-        self.calls.append("close")
-        return self._answer(self.closing)
-
-    def flush(self) -> Any:
-        self.calls.append("flush")
-        return self._answer(self.flushing)
-
-    def read(self, offset: int, length: int) -> bytes:
-        return bytes(length)
-
-    def _answer(self, answer: Any) -> Any:
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-
-class Stubborn(Deferred[None]):
-    """A result that cannot be cancelled."""
-
-    def cancel(self) -> None:
-        """Take no notice."""
 
 
 @implementer(IStreamServerEndpoint)
 class Taken:
     """An endpoint where nobody can listen."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, error: OSError) -> None:
+        self.error = error
 
     def listen(self, factory: object) -> Deferred[Any]:
-        return fail(CannotListenError("", 3260, OSError(self.number, os.strerror(self.number))))
+        return fail(self.error)
+
+
+def taken(number: int) -> Taken:
+    """An endpoint where a socket cannot be bound."""
+    return Taken(CannotListenError("", 3260, OSError(number, os.strerror(number))))
 
 
 class StartTests(SynchronousTestCase):
@@ -207,18 +166,27 @@ class StartTests(SynchronousTestCase):
         """If one port is taken nothing listens, and the devices are closed again."""
         door, reactor = Door(), MemoryReactorClock()
         service = TargetService(
-            reactor, [VectorEndpoint(reactor, 1), Listener(Taken(errno.EADDRINUSE), name="tcp:2")]
+            reactor, [VectorEndpoint(reactor, 1), Listener(taken(errno.EADDRINUSE), name="tcp:2")]
         )
         service.addTarget(TARGET, [door])
         error = self.assertRaises(ConfigurationErrors, service.startService)
         self.assertEqual(str(error), "cannot listen on tcp:2: Address already in use")
         self.assertEqual((door.calls, service.ports, service.factories), (["open", "close"], [], []))
 
+    def test_unbound(self) -> None:
+        """An error of the system is told in its own words, without number and temporary names."""
+        listener = Listener(
+            Taken(FileNotFoundError(errno.ENOENT, "No such file", "123", None, "x.lock")), name="unix:x"
+        )
+        service = TargetService(MemoryReactorClock(), [listener])
+        error = self.assertRaises(ConfigurationErrors, service.startService)
+        self.assertEqual(str(error), "cannot listen on unix:x: No such file")
+
     def test_optional(self) -> None:
         """Where the machine lacks a kind of address the service goes on without; a taken one is a fault."""
         reactor = MemoryReactorClock()
         for number, wanted in ((errno.EAFNOSUPPORT, 1), (errno.EADDRNOTAVAIL, 1), (errno.EADDRINUSE, 0)):
-            listeners = [VectorEndpoint(reactor, 1), Listener(Taken(number), name="tcp6:1", optional=True)]
+            listeners = [VectorEndpoint(reactor, 1), Listener(taken(number), name="tcp6:1", optional=True)]
             service = TargetService(reactor, listeners)
             if wanted:
                 service.startService()
@@ -228,7 +196,7 @@ class StartTests(SynchronousTestCase):
 
     def test_nowhere(self) -> None:
         """If all it could listen on is lacking, that is a fault."""
-        listener = Listener(Taken(errno.EAFNOSUPPORT), optional=True)
+        listener = Listener(taken(errno.EAFNOSUPPORT), optional=True)
         service = TargetService(MemoryReactorClock(), [listener])
         error = self.assertRaises(ConfigurationErrors, service.startService)
         self.assertEqual(str(error), "cannot listen on any address")
@@ -497,89 +465,3 @@ class StopTests(SynchronousTestCase):
         door.opening = None
         memory.service.startService()
         self.assertEqual(memory.listening, 1)
-
-
-class StatusTests(SynchronousTestCase):
-    """Tests of the snapshot, and of the clock."""
-
-    def test_before(self) -> None:
-        """Before the start nothing is running, and there is nothing to see."""
-        status = MemoryService(MemoryDevice(512)).service.status()
-        self.assertEqual(
-            (status.running, status.addresses, status.targets, status.sessions), (False, (), (), ())
-        )
-
-    def test_during(self) -> None:
-        """It shows targets, units and sessions with their counters."""
-        memory = MemoryService(MemoryDevice(1 << 20))
-        memory.service.startService()
-        line = memory.line()
-        line.login()
-        line.say(pdus.scsiCommand(bytes(6), itt=1, cmdSN=1))
-        line.say(pdus.scsiCommand(write10(0, 1), itt=2, cmdSN=2, write=512, data=bytes(512)))
-        line.say(pdus.scsiCommand(read10(0, 2), itt=3, cmdSN=3, read=1024))
-        memory.line().login(f"{NAME}:none")
-        status = memory.service.status()
-        self.assertEqual((status.running, status.addresses), (True, ("0.0.0.0:3260",)))
-        self.assertEqual((status.connections, status.logins, status.refusals, status.losses), (2, 1, 1, 0))
-        ((unit,),) = (target.units for target in status.targets)
-        counted = unit.counters
-        self.assertEqual((counted.commands, counted.errors, counted.reads, counted.writes), (3, 1, 1, 1))
-        self.assertEqual((counted.readBytes, counted.writtenBytes), (1024, 512))
-        self.assertGreaterEqual(counted.latencySum, counted.latencyMax)
-        (session,) = status.sessions
-        self.assertEqual(
-            (session.kind, session.target, session.connection.address), ("Normal", TARGET, "192.0.2.7")
-        )
-        self.assertEqual((session.connection.pdusIn, session.connection.pdusOut), (4, 4))
-
-    def test_json(self) -> None:
-        """The snapshot is made of values that JSON knows."""
-        memory = MemoryService(MemoryDevice(1 << 20))
-        memory.service.startService()
-        memory.line().login()
-        status = attrs.asdict(memory.service.status())
-        self.assertEqual(json.loads(json.dumps(status))["sessions"][0]["target"], TARGET)
-
-    def test_after(self) -> None:
-        """After the stop there is nothing to see but what was counted."""
-        memory = MemoryService(MemoryDevice(512))
-        memory.service.startService()
-        line = memory.line()
-        line.login()
-        line.lose()
-        self.successResultOf(memory.service.stopService())
-        status = memory.service.status()
-        self.assertEqual(
-            (status.running, status.addresses, status.targets, status.connections), (False, (), (), 0)
-        )
-        self.assertEqual((status.logins, status.losses), (1, 1))
-
-    def test_clock(self) -> None:
-        """The service's clock ends connections that do not log in."""
-        memory = MemoryService(MemoryDevice(512))
-        memory.service.startService()
-        line = memory.line()
-        memory.reactor.pump([TICK] * int(LOGIN_TIME / TICK))
-        self.assertFalse(line.transport.disconnecting)
-        memory.reactor.advance(TICK)
-        self.assertTrue(line.transport.disconnecting)
-
-    def test_unready(self) -> None:
-        """A unit is not ready any more once its device is closed, whoever still holds it."""
-        memory = MemoryService(MemoryDevice(512))
-        memory.service.startService()
-        (target,) = memory.service.node.targets.values()
-        self.successResultOf(memory.service.stopService())
-        self.assertTrue(target.units[0].notReady)  # type: ignore[attr-defined]
-
-    def test_capabilities(self) -> None:
-        """A device that says that it is read-only is shown so."""
-
-        class Fixed(MemoryDevice):
-            def capabilities(self) -> Capabilities:
-                return Capabilities(readOnly=True)
-
-        memory = MemoryService(Fixed(512))
-        memory.service.startService()
-        self.assertTrue(memory.service.status().targets[0].units[0].readOnly)

@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+import json
+
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.storage import MemoryDevice
+from iscsi_twisted.interfaces import Capabilities
+from iscsi_twisted.session.connection import LOGIN_TIME
+from iscsi_twisted.storage import FileExtent, MemoryDevice, Mirror, ReadOnly
 from iscsi_twisted.target import TargetFactory
-from iscsi_twisted.target.status import connectionStatus, sessionStatus, targetStatus, where
+from iscsi_twisted.target.service import TICK
+from iscsi_twisted.target.status import DeviceCounters, connectionStatus, sessionStatus, targetStatus, where
 from tests.support import pdus
-from tests.support.served import MemoryLine
-from tests.support.wire import INITIATOR, TARGET, makeNode, makeTarget
+from tests.support.served import MemoryLine, MemoryService
+from tests.support.threads import StepPool, StepReactor
+from tests.support.wire import INITIATOR, TARGET, makeNode, makeTarget, read10, write10
 
 
 class Port:
@@ -91,7 +97,114 @@ class SnapshotTests(SynchronousTestCase):
         self.assertEqual([(unit.lun, unit.size) for unit in status.units], [(0, 1 << 20), (1, 512)])
         self.assertEqual([unit.serial for unit in status.units], ["serial0", "serial1"])
 
+    def test_devices(self) -> None:
+        """A device that counts shows its counters, and so does what it is made of, however deep."""
+        reactor = StepReactor()
+        pool = StepPool()
+        extents = [FileExtent(self.mktemp(), 0, 8192, reactor=reactor, threadPool=pool) for _ in range(2)]
+        memory = MemoryDevice(8192)
+        mirror = Mirror([ReadOnly(memory), *extents])
+        target = makeTarget(mirror)
+        self.addCleanup(pool.run)
+        self.addCleanup(mirror.close)
+        extents[0].write(0, bytes(512))
+        extents[0].read(0, 512)
+        extents[0].read(512, 1024)
+        status = targetStatus(target).units[0].device
+        self.assertEqual((status.name, status.size, status.counters), (str(mirror), 8192, None))
+        filtered, first, second = status.members
+        self.assertEqual([one.name for one in filtered.members], [str(memory)])
+        self.assertEqual((first.name, first.members), (extents[0].path, ()))
+        self.assertEqual(first.counters, DeviceCounters(reads=2, bytesRead=1536, writes=1, bytesWritten=512))
+        self.assertEqual(second.counters, DeviceCounters())
+
     def test_frozen(self) -> None:
         """A snapshot does not change."""
         status = targetStatus(self.target)
         self.assertRaises(attrs.exceptions.FrozenInstanceError, setattr, status, "name", "other")
+
+
+class ServiceStatusTests(SynchronousTestCase):
+    """Tests of the snapshot, and of the clock."""
+
+    def test_before(self) -> None:
+        """Before the start nothing is running, and there is nothing to see."""
+        status = MemoryService(MemoryDevice(512)).service.status()
+        self.assertEqual(
+            (status.running, status.addresses, status.targets, status.sessions), (False, (), (), ())
+        )
+
+    def test_during(self) -> None:
+        """It shows targets, units and sessions with their counters."""
+        memory = MemoryService(MemoryDevice(1 << 20))
+        memory.service.startService()
+        line = memory.line()
+        line.login()
+        line.say(pdus.scsiCommand(bytes(6), itt=1, cmdSN=1))
+        line.say(pdus.scsiCommand(write10(0, 1), itt=2, cmdSN=2, write=512, data=bytes(512)))
+        line.say(pdus.scsiCommand(read10(0, 2), itt=3, cmdSN=3, read=1024))
+        memory.line().login("iqn.2001-04.com.example:none")
+        status = memory.service.status()
+        self.assertEqual((status.running, status.addresses), (True, ("0.0.0.0:3260",)))
+        self.assertEqual((status.connections, status.logins, status.refusals, status.losses), (2, 1, 1, 0))
+        ((unit,),) = (target.units for target in status.targets)
+        counted = unit.counters
+        self.assertEqual((counted.commands, counted.errors, counted.reads, counted.writes), (3, 1, 1, 1))
+        self.assertEqual((counted.readBytes, counted.writtenBytes), (1024, 512))
+        self.assertGreaterEqual(counted.latencySum, counted.latencyMax)
+        (session,) = status.sessions
+        self.assertEqual(
+            (session.kind, session.target, session.connection.address), ("Normal", TARGET, "192.0.2.7")
+        )
+        self.assertEqual((session.connection.pdusIn, session.connection.pdusOut), (4, 4))
+
+    def test_json(self) -> None:
+        """The snapshot is made of values that JSON knows."""
+        memory = MemoryService(MemoryDevice(1 << 20))
+        memory.service.startService()
+        memory.line().login()
+        status = attrs.asdict(memory.service.status())
+        self.assertEqual(json.loads(json.dumps(status))["sessions"][0]["target"], TARGET)
+
+    def test_after(self) -> None:
+        """After the stop there is nothing to see but what was counted."""
+        memory = MemoryService(MemoryDevice(512))
+        memory.service.startService()
+        line = memory.line()
+        line.login()
+        line.lose()
+        self.successResultOf(memory.service.stopService())
+        status = memory.service.status()
+        self.assertEqual(
+            (status.running, status.addresses, status.targets, status.connections), (False, (), (), 0)
+        )
+        self.assertEqual((status.logins, status.losses), (1, 1))
+
+    def test_clock(self) -> None:
+        """The service's clock ends connections that do not log in."""
+        memory = MemoryService(MemoryDevice(512))
+        memory.service.startService()
+        line = memory.line()
+        memory.reactor.pump([TICK] * int(LOGIN_TIME / TICK))
+        self.assertFalse(line.transport.disconnecting)
+        memory.reactor.advance(TICK)
+        self.assertTrue(line.transport.disconnecting)
+
+    def test_unready(self) -> None:
+        """A unit is not ready any more once its device is closed, whoever still holds it."""
+        memory = MemoryService(MemoryDevice(512))
+        memory.service.startService()
+        (target,) = memory.service.node.targets.values()
+        self.successResultOf(memory.service.stopService())
+        self.assertTrue(target.units[0].notReady)  # type: ignore[attr-defined]
+
+    def test_capabilities(self) -> None:
+        """A device that says that it is read-only is shown so."""
+
+        class Fixed(MemoryDevice):
+            def capabilities(self) -> Capabilities:
+                return Capabilities(readOnly=True)
+
+        memory = MemoryService(Fixed(512))
+        memory.service.startService()
+        self.assertTrue(memory.service.status().targets[0].units[0].readOnly)
