@@ -313,7 +313,7 @@ class WhereTests(OptionsTestCase):
         """A user without a home directory is told to name a state directory."""
         self.patch(os, "environ", {"HOME": ""})
         self.patch(os, "geteuid", lambda: (1 << 32) - 7)
-        self.assertIn("name a state directory", self.refusal()[0])
+        self.assertIn("name a directory with --state", self.refusal()[0])
 
     def test_sessions(self) -> None:
         """C{-s} bounds sessions; 0 is no bound, and anything but a number is a fault."""

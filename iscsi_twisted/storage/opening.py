@@ -124,9 +124,7 @@ class Opening:
         number = getattr(error, "errno", None)
         wanted = "reading" if self.readOnly else "reading and writing"
         if number in (errno.EACCES, errno.EPERM):
-            raise DeviceError(
-                f"{self.path}: no permission to open it for {wanted}; change its mode or who serves it"
-            ) from error
+            raise DeviceError(f"{self.path}: {self._forbidden(wanted)}") from error
         if number == errno.EROFS:
             raise WriteProtected(
                 f"{self.path}: is on a file system that is mounted read-only; serve it read-only"
@@ -139,6 +137,15 @@ class Opening:
             raise NotReady(f"{self.path}: there is no device behind this node, or no medium in it") from error
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise DeviceError(f"{self.path}: cannot be opened for {wanted}: {reason}") from error
+
+    def _forbidden(self, wanted: str) -> str:
+        """What the permissions do not allow, and which of them have to change."""
+        directory = os.path.dirname(self.path) or "."
+        if not os.path.lexists(self.path):
+            if not os.access(directory, os.X_OK):
+                return f"no permission to look into {directory}; change its mode or who serves it"
+            return f"no permission to create it; change the mode of {directory} or who serves it"
+        return f"no permission to open it for {wanted}; change its mode or who serves it"
 
     def _remove(self, fd: int) -> None:
         """Take away the file that was made here, unless somebody uses it or has put another in its place."""
@@ -211,7 +218,7 @@ class Opening:
         if isBlock or self.readOnly:
             raise DeviceError(
                 f"{self.path}: the extent ends at byte {wanted}, but there are only {end}; "
-                f"make it {wanted - end} bytes shorter"
+                + ("end the extent there" if isBlock else f"end it there, or lengthen the file to {wanted}")
             )
         try:
             with growing(fd):

@@ -156,7 +156,7 @@ def defaultStateDirectory(environ: Mapping[str, str], uid: int) -> str:
     if not os.path.isabs(base):
         home = environ.get("HOME") or _home(uid)
         if not os.path.isabs(home):
-            raise ConfigurationError("no home directory to keep state in; name a state directory")
+            raise ConfigurationError("no home directory to keep state in; name a directory with --state")
         base = os.path.join(home, ".local", "state")
     return os.path.join(base, "iscsi_twisted")
 
@@ -170,7 +170,7 @@ def _home(uid: int) -> str:
 
 def _fault(path: str, error: OSError) -> ConfigurationError:
     where = error.filename if isinstance(error.filename, str) else path
-    return ConfigurationError(f"{error.strerror or error}; name a state directory that can be used", where)
+    return ConfigurationError(f"{error.strerror or error}; name one that can be used with --state", where)
 
 
 def _read(path: str) -> bytes:

@@ -226,7 +226,7 @@ class ReadOnlyTests(OpeningCase):
         """A file that is too short is an error with the figures, and stays as it is."""
         self.make()
         self.fails(
-            DeviceError, "12000", "10000", "2000 bytes shorter", readOnly=True, start=2000, length=10000
+            DeviceError, "12000", "10000", "lengthen the file to 12000", readOnly=True, start=2000, length=10000
         )
         self.assertEqual(os.stat(self.path).st_size, 10000)
 
@@ -303,6 +303,18 @@ class RefusalTests(OpeningCase):
 
         self.patch(opening.os, "open", refuse)
         self.fails(OutOfSpace, "cannot be created", length=100)
+
+    def test_creationForbidden(self) -> None:
+        """Where a file cannot be created or looked for it is the directory whose mode has to change."""
+
+        def refuse(path: Any, flags: int, mode: int = 0) -> int:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        directory = os.path.dirname(self.path) or "."
+        self.patch(opening.os, "open", refuse)
+        self.fails(DeviceError, f"no permission to create it; change the mode of {directory}", length=100)
+        self.patch(opening.os, "access", lambda path, mode: False)
+        self.fails(DeviceError, f"no permission to look into {directory}", length=100)
 
     def test_leavesNothingOpen(self) -> None:
         """No descriptor is left behind by a refusal."""

@@ -182,14 +182,14 @@ class InstallationTests(SynchronousTestCase):
             error = self.assertRaises(ConfigurationError, read, file)
             self.assertEqual(
                 str(error),
-                f"{os.path.join(file, FILE_NAME)}: Not a directory; name a state directory that can be used",
+                f"{os.path.join(file, FILE_NAME)}: Not a directory; name one that can be used with --state",
             )
 
     def test_impossible(self) -> None:
         """A directory that cannot be made is an error that names it."""
         error = self.assertRaises(ConfigurationError, Installation.load, "/proc/nowhere/state")
         self.assertTrue(str(error).startswith("/proc/nowhere"))
-        self.assertTrue(str(error).endswith("; name a state directory that can be used"))
+        self.assertTrue(str(error).endswith("; name one that can be used with --state"))
 
     def test_full(self) -> None:
         """A disk without room is an error, and no draft is left behind."""
@@ -201,7 +201,7 @@ class InstallationTests(SynchronousTestCase):
         self.patch(os, "fsync", full)
         error = self.assertRaises(ConfigurationError, Installation.load, self.directory)
         self.assertEqual(
-            str(error), f"{self.directory}: No space left on device; name a state directory that can be used"
+            str(error), f"{self.directory}: No space left on device; name one that can be used with --state"
         )
         self.assertEqual(os.listdir(self.directory), [])
 
@@ -271,4 +271,4 @@ class DirectoryTests(SynchronousTestCase):
     def test_homeless(self) -> None:
         """Without any home the state directory has to be named."""
         error = self.assertRaises(ConfigurationError, defaultStateDirectory, {}, 2**31 - 5)
-        self.assertEqual(str(error), "no home directory to keep state in; name a state directory")
+        self.assertEqual(str(error), "no home directory to keep state in; name a directory with --state")

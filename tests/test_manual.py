@@ -1,0 +1,28 @@
+"""The manual says what the command line knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.tap import Options
+
+MANUAL = Path(__file__).parents[1] / "docs" / "options.rst"
+
+
+class ManualTests(SynchronousTestCase):
+    """C{docs/options.rst}."""
+
+    def test_options(self) -> None:
+        """Every option is there, with its short form, and none that does not exist."""
+        options = Options()
+        text = MANUAL.read_text()
+        known = {name.rstrip("=") for name in options.longOpt}
+        for name in known:
+            self.assertIn(f"--{name}", text)
+        for letter in options.shortOpt.replace(":", ""):
+            self.assertIn(f"``-{letter}``", text)
+        written = {word.partition("``")[0].partition(" ")[0] for word in text.split("--")[1:]}
+        written = {word for word in written if word.isascii() and word[:1].isalpha() and word.islower()}
+        self.assertEqual(written - known, set())
