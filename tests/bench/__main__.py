@@ -38,7 +38,12 @@ def options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one round of one second")
     parser.add_argument("--size", type=int, default=256, help="MiB of each disk")
     parser.add_argument("--folder", help="where the disks are made; a temporary directory if not given")
-    parser.add_argument("--only", action="append", metavar="SERVER", help="leave the other servers out")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=("iscsi_twisted", "tgt", "istgt"),
+        help="leave the other servers out",
+    )
     parser.add_argument("--command", help="what starts our target, up to its own options")
     chosen = parser.parse_args()
     unknown = set(chosen.rows) - set(names)
