@@ -147,7 +147,9 @@ class ITask(Interface):
     cdb: bytes = Attribute("The command descriptor block; at least 16 bytes, zero-padded.")
     nexus: INexus = Attribute("Where the command came from.")
     lun: int = Attribute("The logical unit number that was addressed.")
+    flags: int = Attribute("The second byte of the command PDU; its three lower bits are the task attribute.")
     attribute: int = Attribute("Task attribute as on the wire (RFC 7143 11.3.1): 0 untagged to 4 ACA.")
+    expected: int = Attribute("Bytes that the initiator expects to send or to be sent (RFC 7143 11.3.4).")
     aborted: bool = Attribute("True once nothing may be sent for this task any more.")
     operation: Any = Attribute("For the unit alone: not None while a device works for this task.")
 
@@ -157,7 +159,7 @@ class ITask(Interface):
     def fail(status: int, sense: bytes = b"") -> None:
         """End with another status, and sense data for CHECK CONDITION."""
 
-    def receive(length: int, then: Callable[..., None], *arguments: Any) -> None:
+    def receive(length: int, then: Callable[..., None], *arguments: Any) -> bool:
         """
         Fetch the Data-Out ('Receive Data-Out', SAM-5 5.4.3.2), at most once per task.
 
@@ -166,11 +168,21 @@ class ITask(Interface):
         has less.  What C{then} raises goes to L{ILogicalUnit.failed}.
 
         @param length: bytes wanted.
+        @return: whether C{then} is still to be called.
+        """
+
+    def abort(tell: bool = False) -> None:
+        """
+        Abort this task, as a task management function would; comes back as L{ILogicalUnit.abort}.
+
+        @param tell: whether the initiator is sent the status TASK ABORTED.
         """
 
 
 class ILogicalUnit(Interface):
     """The server for one logical unit (SAM-5 4.8), as the transport protocol sees it."""
+
+    tellsAborted: bool = Attribute("A task that another nexus clears ends with TASK ABORTED status.")
 
     def execute(task: ITask) -> None:
         """

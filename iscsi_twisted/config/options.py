@@ -29,6 +29,11 @@ MAX_ALIAS: Final = 255
 MIN_PHYSICAL: Final = 512
 MAX_PHYSICAL: Final = 1 << 20
 
+SOLID: Final = 1
+MIN_ROTATION: Final = 1025
+MAX_ROTATION: Final = 65534
+"""What VPD page B1h can say of the medium rotation rate; SBC-3 6.6.2."""
+
 NAA_DIGITS: Final = {16: "235", 32: "6"}
 """By length, what the first digit may be: the NAA formats of SPC-5 7.7.6.6."""
 
@@ -74,6 +79,16 @@ def _physical(text: str) -> int:
     return size
 
 
+def _rotation(text: str) -> int:
+    if text.lower() == "ssd":
+        return SOLID
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not MIN_ROTATION <= int(text) <= MAX_ROTATION:
+        raise ConfigurationError(
+            f"ssd or {MIN_ROTATION} to {MAX_ROTATION} revolutions per minute are wanted, not {quoted(text)}"
+        )
+    return int(text)
+
+
 def _alias(text: str) -> str:
     if not 1 <= len(text.encode("utf-8", "surrogatepass")) <= MAX_ALIAS:
         raise ConfigurationError(f"1 to {MAX_ALIAS} bytes of text are wanted")
@@ -115,6 +130,11 @@ class UnitOptions:
     physical: int | None = _row(
         _physical,
         "Physical block size that is reported, a power of two from 512 to 1M.  Absent: the storage's own.",
+    )
+    removable: bool = _row(_yes, "Whether initiators can eject the medium and load it again.", False)
+    rotation: int | None = _row(
+        _rotation,
+        "Revolutions per minute that are reported, 1025 to 65534, or ssd.  Absent: as the storage is.",
     )
 
 

@@ -19,13 +19,15 @@ CDB_SIZES: Final = {0: 6, 1: 10, 2: 10, 4: 16, 5: 12}
 """Group code (the three upper bits of the operation code) to bytes of the CDB; SPC-4 4.2.5.1."""
 
 EXEMPT: Final = 1
-"""Answered although a unit attention condition is pending (SAM-5 5.14)."""
+"""Answered although a unit attention condition is pending (SAM-5 5.14), or a reservation."""
 MEDIUM: Final = 2
 """Needs a unit that is ready."""
 READS: Final = 4 | MEDIUM
 """Looks at what is stored."""
 WRITES: Final = 8 | MEDIUM
 """Changes what is stored."""
+SHARED: Final = 16
+"""Allowed although another nexus has reserved the unit (SPC-2 table 8, SBC-2 table 7)."""
 
 
 class Layout:
@@ -66,7 +68,7 @@ class Command:
     @ivar layout: its fields.
     @ivar usage: CDB usage data: a one for each bit that is evaluated, the operation code and the
         service action as they are.
-    @ivar access: L{EXEMPT}, L{READS}, L{WRITES}, L{MEDIUM} or 0.
+    @ivar access: L{EXEMPT}, L{READS}, L{WRITES}, L{MEDIUM}, L{SHARED}, or 0 for none of them.
     @ivar serviceAction: which of those that share the operation code, or None.
     @ivar condition: name of the unit's attribute that must be true for the command to exist, or None.
     @ivar fast: it is on the data path, and checks the CONTROL byte itself.
@@ -146,7 +148,35 @@ REPORT_OPCODES = declare(
     "REPORT SUPPORTED OPERATION CODES",
     "opcode:B action:B options:B requested:B requestedAction:H allocation:I _:x control:B",
     "A3 0C 87 FF FF FF FF FF FF FF 00 04",
+    SHARED,
     serviceAction=0x0C,
+)
+REPORT_TASK_MANAGEMENT = declare(
+    0xA3,
+    "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
+    "opcode:B action:B options:B _:3x allocation:I _:x control:B",
+    "A3 0D 80 00 00 00 FF FF FF FF 00 04",
+    SHARED,
+    serviceAction=0x0D,
+)
+MODE_SELECT_6 = declare(
+    0x15, "MODE SELECT (6)", "opcode:B flags:B _:2x length:B control:B", "15 11 00 00 FF 04"
+)
+MODE_SELECT_10 = declare(
+    0x55, "MODE SELECT (10)", "opcode:B flags:B _:5x length:H control:B", "55 11 00 00 00 00 00 FF FF 04"
+)
+LOG_SENSE = declare(
+    0x4D,
+    "LOG SENSE",
+    "opcode:B flags:B page:B subpage:B _:x parameter:H allocation:H control:B",
+    "4D 01 FF FF 00 FF FF FF FF 04",
+    SHARED,
+)
+RESERVE_6 = declare(0x16, "RESERVE (6)", "opcode:B flags:B _:3x control:B", "16 11 00 00 00 04")
+RELEASE_6 = declare(0x17, "RELEASE (6)", "opcode:B flags:B _:3x control:B", "17 11 00 00 00 04", SHARED)
+RESERVE_10 = declare(0x56, "RESERVE (10)", "opcode:B flags:B _:7x control:B", "56 13 00 00 00 00 00 00 00 04")
+RELEASE_10 = declare(
+    0x57, "RELEASE (10)", "opcode:B flags:B _:7x control:B", "57 13 00 00 00 00 00 00 00 04", SHARED
 )
 
 # Block commands
@@ -156,14 +186,14 @@ READ_CAPACITY_10 = declare(
     "READ CAPACITY (10)",
     "opcode:B _:8x control:B",
     "25 00 00 00 00 00 00 00 00 04",
-    MEDIUM,
+    MEDIUM | SHARED,
 )
 READ_CAPACITY_16 = declare(
     0x9E,
     "READ CAPACITY (16)",
     "opcode:B action:B _:8x allocation:I _:x control:B",
     "9E 10 00 00 00 00 00 00 00 00 FF FF FF FF 00 04",
-    MEDIUM,
+    MEDIUM | SHARED,
     serviceAction=0x10,
 )
 GET_LBA_STATUS = declare(
@@ -171,7 +201,7 @@ GET_LBA_STATUS = declare(
     "GET LBA STATUS",
     "opcode:B action:B lba:Q allocation:I _:x control:B",
     "9E 12 FF FF FF FF FF FF FF FF FF FF FF FF 00 04",
-    MEDIUM | READS,
+    READS,
     serviceAction=0x12,
 )
 READ_6 = declare(
@@ -263,4 +293,84 @@ UNMAP = declare(
     "42 01 00 00 00 00 00 FF FF 04",
     WRITES,
     condition="thin",
+)
+VERIFY_10 = declare(
+    0x2F,
+    "VERIFY (10)",
+    "opcode:B flags:B lba:I group:B length:H control:B",
+    "2F F6 FF FF FF FF 00 FF FF 04",
+    READS,
+)
+VERIFY_12 = declare(
+    0xAF,
+    "VERIFY (12)",
+    "opcode:B flags:B lba:I length:I group:B control:B",
+    "AF F6 FF FF FF FF FF FF FF FF 00 04",
+    READS,
+)
+VERIFY_16 = declare(
+    0x8F,
+    "VERIFY (16)",
+    "opcode:B flags:B lba:Q length:I group:B control:B",
+    "8F F6 FF FF FF FF FF FF FF FF FF FF FF FF 00 04",
+    READS,
+)
+WRITE_AND_VERIFY_10 = declare(
+    0x2E,
+    "WRITE AND VERIFY (10)",
+    "opcode:B flags:B lba:I group:B length:H control:B",
+    "2E F6 FF FF FF FF 00 FF FF 04",
+    WRITES,
+)
+WRITE_AND_VERIFY_12 = declare(
+    0xAE,
+    "WRITE AND VERIFY (12)",
+    "opcode:B flags:B lba:I length:I group:B control:B",
+    "AE F6 FF FF FF FF FF FF FF FF 00 04",
+    WRITES,
+)
+WRITE_AND_VERIFY_16 = declare(
+    0x8E,
+    "WRITE AND VERIFY (16)",
+    "opcode:B flags:B lba:Q length:I group:B control:B",
+    "8E F6 FF FF FF FF FF FF FF FF FF FF FF FF 00 04",
+    WRITES,
+)
+PREFETCH_10 = declare(
+    0x34,
+    "PRE-FETCH (10)",
+    "opcode:B flags:B lba:I group:B length:H control:B",
+    "34 02 FF FF FF FF 00 FF FF 04",
+    READS,
+)
+PREFETCH_16 = declare(
+    0x90,
+    "PRE-FETCH (16)",
+    "opcode:B flags:B lba:Q length:I group:B control:B",
+    "90 02 FF FF FF FF FF FF FF FF FF FF FF FF 00 04",
+    READS,
+)
+ORWRITE_16 = declare(
+    0x8B,
+    "ORWRITE (16)",
+    "opcode:B flags:B lba:Q length:I group:B control:B",
+    "8B F8 FF FF FF FF FF FF FF FF FF FF FF FF 00 04",
+    WRITES,
+)
+COMPARE_AND_WRITE = declare(
+    0x89,
+    "COMPARE AND WRITE",
+    "opcode:B flags:B lba:Q _:3x length:B group:B control:B",
+    "89 F8 FF FF FF FF FF FF FF FF 00 00 00 FF 00 04",
+    WRITES,
+)
+START_STOP_UNIT = declare(
+    0x1B,
+    "START STOP UNIT",
+    "opcode:B flags:B _:x modifier:B options:B control:B",
+    "1B 01 00 0F F7 04",
+    SHARED,
+)
+PREVENT_ALLOW = declare(
+    0x1E, "PREVENT ALLOW MEDIUM REMOVAL", "opcode:B _:3x options:B control:B", "1E 00 00 00 03 04", SHARED
 )

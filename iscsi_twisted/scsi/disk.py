@@ -9,36 +9,47 @@ from time import perf_counter
 from typing import Final
 
 from iscsi_twisted.errors import LocalError
-from iscsi_twisted.interfaces import Capabilities, IBlockDevice, ITask
+from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, ITask
 from iscsi_twisted.scsi import (
+    atomic,
     cdb,
     codes,
     inquiry,
     inventory,
     lbastatus,
+    logs,
+    medium,
     modes,
+    modeselect,
     primary,
     provisioning,
+    reservation,
     supported,
     transfer,
+    verify,
     vpd,
 )
 from iscsi_twisted.scsi.identity import Identity
+from iscsi_twisted.scsi.modes import Settings
 from iscsi_twisted.scsi.table import CommandSet, CommandTable
 from iscsi_twisted.scsi.unit import LogicalUnit, Report, reply
 
 COMMANDS = CommandSet()
 
 BLOCK_SIZES: Final = (512, 1024, 2048, 4096, 8192)
+MIN_ROTATION, MAX_ROTATION = 0x0401, 0xFFFE
+"""Revolutions per minute that VPD page B1h can tell; SBC-3 6.6.2."""
 
 # Bounds of one command, in bytes; told to initiators in VPD page B0h.
 TRANSFER_LIMIT: Final = 16 << 20
 """Of READ and WRITE: what one task may hold in memory."""
 OPTIMAL_TRANSFER: Final = 1 << 20
-SAME_LIMIT: Final = 32 << 20
-"""Of WRITE SAME: a device that answers at once writes it in some milliseconds."""
+SAME_LIMIT: Final = 16 << 20
+"""Of WRITE SAME: as of a WRITE, which some initiators take for granted."""
 UNMAP_LIMIT: Final = 512 << 20
 """Of UNMAP: punching holes costs time for each piece of the file; no initiator expects above 2**20 blocks."""
+COMPARE_LIMIT: Final = 255
+"""Blocks of one COMPARE AND WRITE: all that its CDB can say."""
 DESCRIPTOR_LIMIT: Final = 256
 """Descriptors of one UNMAP."""
 
@@ -69,6 +80,13 @@ class DiskUnit(LogicalUnit):
     @ivar volatileCache: written blocks may be lost until they are flushed.
     @ivar unmappedZeroes: unmapped blocks read as zeros.
     @ivar transferLimit: blocks of one READ or WRITE.
+    @ivar rotation: revolutions per minute, 1 for what does not rotate, None for what the device says.
+    @ivar settings: what initiators have set.
+    @ivar defaults: what holds until then.
+    @ivar writeThrough: every write is made durable, as WCE is zero.
+    @ivar guarded: whether writes need a closer look: nobody may write, or not so simply.
+    @ivar ejected: the medium of a removable unit is out.
+    @ivar prevents: the nexuses that prevent the removal of the medium.
     """
 
     table = CommandTable(
@@ -76,11 +94,17 @@ class DiskUnit(LogicalUnit):
         inquiry.COMMANDS,
         inventory.COMMANDS,
         modes.COMMANDS,
+        modeselect.COMMANDS,
+        logs.COMMANDS,
         supported.COMMANDS,
+        reservation.COMMANDS,
+        medium.COMMANDS,
         COMMANDS,
         transfer.COMMANDS,
         provisioning.COMMANDS,
         lbastatus.COMMANDS,
+        verify.COMMANDS,
+        atomic.COMMANDS,
     )
     pages = vpd.DISK_PAGES
 
@@ -94,6 +118,8 @@ class DiskUnit(LogicalUnit):
         physicalBlockSize: int | None = None,
         readOnly: bool = False,
         thin: bool | None = None,
+        removable: bool = False,
+        rotation: int | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         """
@@ -101,13 +127,17 @@ class DiskUnit(LogicalUnit):
         @param blockSize: bytes of a logical block: 512, 1024, 2048, 4096 or 8192.
         @param physicalBlockSize: bytes that the medium is written by; a power of two times C{blockSize}.
         @param thin: whether blocks can be unmapped; None for whatever the device can do.
-        @raise LocalError: if the sizes do not fit.
+        @param removable: whether the medium can be ejected, and loaded again.
+        @param rotation: revolutions per minute, or 1 for a medium that does not rotate.
+        @raise LocalError: if the sizes do not fit, or there is no such rotation rate (SBC-3 6.6.2).
         """
         super().__init__(identity, report, clock=clock)
         physical = max(blockSize, 4096) if physicalBlockSize is None else physicalBlockSize
         ratio = physical // blockSize if blockSize in BLOCK_SIZES else 0
         if ratio * blockSize != physical or not ratio or ratio & (ratio - 1):
             raise LocalError(f"blocks of {blockSize} bytes on physical blocks of {physical} bytes")
+        if rotation is not None and rotation != 1 and not MIN_ROTATION <= rotation <= MAX_ROTATION:
+            raise LocalError(f"a medium that rotates {rotation} times a minute")
         self.device = device
         self.blockSize = blockSize
         self.physicalBlockSize = physical
@@ -116,8 +146,13 @@ class DiskUnit(LogicalUnit):
         self.sameLimit = SAME_LIMIT // blockSize
         self.unmapLimit = UNMAP_LIMIT // blockSize
         self.descriptorLimit = DESCRIPTOR_LIMIT
+        self.compareLimit = COMPARE_LIMIT
+        self.removable = removable
+        self.rotation = rotation
+        self.prevents: set[INexus] = set()
         self.blockCount = 0
         self._open = False
+        self.ejected = False
         self._wantsReadOnly = readOnly
         self._wantsThin = thin
         self._learn(Capabilities(readOnly=True))
@@ -158,8 +193,43 @@ class DiskUnit(LogicalUnit):
         self._unready(0 if self.blockCount else codes.NOT_READY_CAUSE_NOT_REPORTABLE)
 
     def _unready(self, why: int) -> None:
-        self.notReady = why
+        self._why = why
+        self.notReady = why or (codes.MEDIUM_NOT_PRESENT if self.ejected else 0)
         self.reconsider()
+
+    # What initiators do to it
+
+    def eject(self) -> None:
+        """Take the medium out."""
+        self.ejected = True
+        self._unready(self._why)
+
+    def load(self, nexus: INexus) -> None:
+        """Put the medium back; all but who did it are told that it may be another one (SBC-3 4.3)."""
+        if self.ejected:
+            self.ejected = False
+            self._unready(self._why)
+            self.attention(codes.MEDIUM_MAY_HAVE_CHANGED, but=nexus)
+
+    def adjust(self, settings: Settings) -> None:
+        """Let settings hold."""
+        self.settings = settings
+        self.descriptorSense = settings.descriptorSense
+        self.tellsAborted = settings.tellsAborted
+        self.queueError = settings.queueError
+        self.writeThrough = self.volatileCache and not settings.writeCache
+        self.guarded = self.readOnly or settings.softwareProtected or self.writeThrough
+
+    def reset(self, code: int, but: INexus | None = None) -> None:
+        """Logical unit reset (SAM-5 6.3.3): mode parameters go back to their defaults."""
+        self.prevents.clear()
+        self.adjust(self.defaults)
+        super().reset(code, but)
+
+    def nexusLost(self, nexus: INexus) -> None:
+        """A session ended (SAM-5 6.3.4): it prevents nothing any more."""
+        self.prevents.discard(nexus)
+        super().nexusLost(nexus)
 
     def _learn(self, able: Capabilities) -> None:
         self.readOnly = self._wantsReadOnly or able.readOnly
@@ -169,3 +239,5 @@ class DiskUnit(LogicalUnit):
         self.cheapZeroes = able.zero
         self.tellsAllocation = able.allocated
         self.rotational = able.rotational
+        self.defaults = Settings(writeCache=able.volatileCache)
+        self.adjust(self.defaults)

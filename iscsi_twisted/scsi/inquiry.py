@@ -30,13 +30,17 @@ _CMDDT: Final = 0x02
 """Obsolete since SPC-3: command support data."""
 
 
-def standardData(peripheral: int, identity: Identity) -> bytes:
+RMB: Final = 0x80
+"""The medium can be taken out."""
+
+
+def standardData(peripheral: int, identity: Identity, removable: bool = False) -> bytes:
     """The 96 bytes of standard INQUIRY data."""
     names = (identity.vendor.ljust(8), identity.product.ljust(16), identity.revision.ljust(4))
     versions = VERSION_DESCRIPTORS + (0,) * (8 - len(VERSION_DESCRIPTORS))
     return _STANDARD.pack(
         peripheral,
-        0,
+        RMB if removable else 0,
         SPC_4,
         HISUP_FORMAT_2,
         STANDARD_SIZE - 5,
@@ -64,4 +68,4 @@ def inquiry(unit: LogicalUnit, task: ITask) -> None:
     elif page:
         raise unit.invalidField(task, "page", 7)
     else:
-        reply(task, standardData(unit.peripheral, unit.identity), allocation)
+        reply(task, standardData(unit.peripheral, unit.identity, unit.removable), allocation)

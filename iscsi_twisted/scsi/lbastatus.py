@@ -40,7 +40,7 @@ def getLBAStatus(unit: DiskUnit, task: ITask) -> None:
         return
     runs: Any = unit.device.allocated(lba * unit.blockSize, blocks * unit.blockSize)
     if isPending(runs):
-        unit.pend(task, runs, lba * unit.blockSize, 0, _examined, unit, task, lba, blocks, allocation)
+        unit.pend(task, runs, lba * unit.blockSize, 0, False, _examined, unit, task, lba, blocks, allocation)
     else:
         _examined(runs, unit, task, lba, blocks, allocation)
 

@@ -1,10 +1,14 @@
 # -*- test-case-name: tests.scsi.test_modes -*-
-"""Mode parameters (SPC-4 7.5, SBC-3 6.5): MODE SENSE and the pages of a disk."""
+"""
+Mode parameters (SPC-4 7.5, SBC-3 6.5): MODE SENSE and the pages of a disk.
+
+MODE SELECT is in L{iscsi_twisted.scsi.modeselect}.
+"""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -31,58 +35,137 @@ _WP: Final = 0x80
 _DPOFUA: Final = 0x10
 
 
+# What MODE SELECT can change, as it stands in the bodies of the pages.
+WCE: Final = 0x04
+D_SENSE: Final = 0x04
+QERR: Final = 0x06
+SWP: Final = 0x08
+TAS: Final = 0x40
+
+
+@attrs.define
+class Settings:
+    """
+    What initiators have set, for all of them together (SPC-4 5.10: shared mode pages).
+
+    @ivar writeCache: WCE: written data may be lost until they are flushed.
+    @ivar descriptorSense: D_SENSE: sense data have descriptor format.
+    @ivar queueError: QERR: which tasks a CHECK CONDITION aborts: 0 none, 1 all, 3 those of its nexus.
+    @ivar softwareProtected: SWP: nobody may write.
+    @ivar tellsAborted: TAS: a task that another nexus aborts ends with TASK ABORTED.
+    """
+
+    writeCache: bool = False
+    descriptorSense: bool = False
+    queueError: int = 0
+    softwareProtected: bool = False
+    tellsAborted: bool = False
+
+
+def _nothing(settings: Settings, body: bytes) -> None:
+    """What MODE SELECT does with a page of which nothing can be changed."""
+
+
+def _sameMask(mask: bytes) -> Callable[[DiskUnit], bytes]:
+    return lambda unit: mask
+
+
 @attrs.frozen
 class ModePage:
     """
     One mode page.
 
     @ivar code: page code.
-    @ivar body: the current parameters of a unit, without the two bytes of the head.
+    @ivar subpage: subpage code; 0 for a page in page_0 format (SPC-4 7.5.7).
+    @ivar body: the parameters that go with settings, without the head of the page.
     @ivar changeable: ones where MODE SELECT may change the body.
+    @ivar apply: puts a body into settings.
     """
 
     code: int
-    body: Callable[[DiskUnit], bytes]
-    changeable: bytes
+    subpage: int
+    body: Callable[[Settings], bytes]
+    changeable: Callable[[DiskUnit], bytes]
+    apply: Callable[[Settings, bytes], None] = _nothing
 
     def encode(self, unit: DiskUnit, control: int) -> bytes:
         """The whole page, for one of the page controls."""
-        # While nothing can be changed the default values are the current ones.
-        body = self.changeable if control == CHANGEABLE else self.body(unit)
-        return bytes((self.code, len(body))) + body
+        if control == CHANGEABLE:
+            body = self.changeable(unit)
+        else:
+            body = self.body(unit.defaults if control == DEFAULT else unit.settings)
+        return self.head(len(body)) + body
+
+    def head(self, length: int) -> bytes:
+        """The page code, the subpage code if there is one, and the length."""
+        if self.subpage:
+            return struct.pack(">BBH", 0x40 | self.code, self.subpage, length)
+        return bytes((self.code, length))
 
 
-def caching(unit: DiskUnit) -> bytes:
-    """Caching: WCE says whether written data may be in a volatile cache; SBC-3 6.5.5."""
-    return bytes((0x04 if unit.volatileCache else 0x00,)) + bytes(17)
+def fixed(code: int, size: int, start: bytes = b"", subpage: int = 0) -> ModePage:
+    """A page of which nothing can be changed; what C{start} leaves out is zeros."""
+    body = start.ljust(size, b"\0")
+    return ModePage(code, subpage, lambda settings: body, _sameMask(bytes(size)))
 
 
-def control(unit: DiskUnit) -> bytes:
-    """Control: D_SENSE, no log parameters, commands in any order; SPC-4 7.5.8."""
-    return bytes((0x04 * unit.descriptorSense | 0x02, 0x10)) + bytes(8)
+def caching(settings: Settings) -> bytes:
+    """Caching; SBC-3 6.5.5."""
+    return bytes((WCE * settings.writeCache,)) + bytes(17)
 
 
-def informationalExceptions(unit: DiskUnit) -> bytes:
-    """Informational exceptions control: none are reported (DEXCPT); SBC-3 6.5.8."""
-    return bytes((0x08,)) + bytes(9)
+def cachingMask(unit: DiskUnit) -> bytes:
+    """WCE can be changed where there is a cache to be used or not."""
+    return bytes((WCE * unit.volatileCache,)) + bytes(17)
+
+
+def applyCaching(settings: Settings, body: bytes) -> None:
+    """See L{Settings}."""
+    settings.writeCache = bool(body[0] & WCE)
+
+
+def control(settings: Settings) -> bytes:
+    """Control: no log parameters are saved (GLTSD), SIMPLE commands in any order; SPC-4 7.5.8."""
+    return bytes(
+        (
+            D_SENSE * settings.descriptorSense | 0x02,
+            0x10 | settings.queueError << 1,
+            SWP * settings.softwareProtected,
+            TAS * settings.tellsAborted,
+        )
+    ) + bytes(6)
+
+
+def applyControl(settings: Settings, body: bytes) -> None:
+    """See L{Settings}."""
+    settings.descriptorSense = bool(body[0] & D_SENSE)
+    settings.queueError = (body[1] & QERR) >> 1
+    settings.softwareProtected = bool(body[2] & SWP)
+    settings.tellsAborted = bool(body[3] & TAS)
 
 
 PAGES: Final = (
-    ModePage(0x08, caching, bytes(18)),
-    ModePage(0x0A, control, bytes(10)),
-    ModePage(0x1C, informationalExceptions, bytes(10)),
+    fixed(0x01, 10),  # read-write error recovery, SBC-3 6.5.8: a device does what it can by itself
+    fixed(0x02, 14),  # disconnect-reconnect, SPC-4 7.5.11: the session's keys decide
+    fixed(0x07, 10),  # verify error recovery, SBC-3 6.5.9
+    ModePage(0x08, 0, caching, cachingMask, applyCaching),
+    ModePage(0x0A, 0, control, _sameMask(bytes((D_SENSE, QERR, SWP, TAS)) + bytes(6)), applyControl),
+    fixed(0x0A, 28, subpage=1),  # control extension, SPC-4 7.5.9
+    fixed(0x1A, 38),  # power condition, SPC-4 7.5.13: no timers
+    fixed(0x1C, 10, b"\x08"),  # informational exceptions control, SBC-3 6.5.6: none are reported (DEXCPT)
 )
 """In ascending order, as page code 3Fh wants them."""
 
 
-def _chosen(unit: DiskUnit, task: ITask, code: int, subpage: int) -> Iterator[ModePage]:
+def _chosen(unit: DiskUnit, task: ITask, code: int, subpage: int) -> list[ModePage]:
     """The pages that a page code and subpage code ask for."""
-    wanted = [page for page in PAGES if code in (page.code, ALL_PAGES)]
-    if not wanted:
+    ofCode = [page for page in PAGES if code in (page.code, ALL_PAGES)]
+    if not ofCode:
         raise unit.invalidField(task, "page", 5)
-    if subpage not in (0, ALL_SUBPAGES):
+    chosen = [page for page in ofCode if subpage in (page.subpage, ALL_SUBPAGES)]
+    if not chosen or (code == ALL_PAGES and subpage not in (0, ALL_SUBPAGES)):
         raise unit.invalidField(task, "subpage", 7)
-    yield from wanted
+    return chosen
 
 
 def _pages(unit: DiskUnit, task: ITask, page: int, subpage: int) -> bytes:
@@ -104,7 +187,8 @@ def _longDescriptor(unit: DiskUnit) -> bytes:
 
 def _specific(unit: DiskUnit, task: ITask) -> int:
     """The device-specific parameter: WP and DPOFUA; SBC-3 6.5.1."""
-    return _DPOFUA | (_WP if unit.readOnly or task.nexus.readOnly else 0)
+    protected = unit.readOnly or task.nexus.readOnly or unit.settings.softwareProtected
+    return _DPOFUA | (_WP if protected else 0)
 
 
 @COMMANDS.handles(cdb.MODE_SENSE_6)

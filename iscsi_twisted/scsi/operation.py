@@ -20,76 +20,34 @@ Step: TypeAlias = tuple[int, int, bool, Callable[[], Any]]
 """Part of a command: its first byte, how many, whether they change, and what to call for it."""
 
 
-class Operation:
+Waiter: TypeAlias = tuple[ITask, Callable[..., None], tuple[Any, ...]]
+"""A task that waits, and how it goes on."""
+
+
+class Fence:
     """
-    One device operation that is under way.  It may outlive its task.
+    A range that others may have to wait for.
 
-    @ivar offset: the first byte that it may change.
-    @ivar end: the byte after the last; C{offset} if it changes nothing.
-    @ivar done: the device has ended it.
-    @ivar waiting: what overlaps it and waits for its end: tasks, and how they go on.
+    @ivar task: whose it is.
+    @ivar offset: its first byte.
+    @ivar end: the byte after its last.
+    @ivar waiting: what overlaps it and waits for its end.
     """
 
-    __slots__ = ("_arguments", "_pending", "_task", "_then", "_unit", "done", "end", "offset", "waiting")
+    __slots__ = ("_unit", "end", "offset", "task", "waiting")
 
-    def __init__(
-        self,
-        unit: LogicalUnit,
-        task: ITask,
-        pending: Pending,
-        offset: int,
-        end: int,
-        then: Callable[..., None],
-        arguments: tuple[Any, ...],
-    ) -> None:
+    def __init__(self, unit: LogicalUnit, task: ITask, offset: int, end: int) -> None:
         self._unit = unit
-        self._task = task
-        self._pending = pending
+        self.task = task
         self.offset = offset
         self.end = end
-        self._then = then
-        self._arguments = arguments
-        self.done = False
-        self.waiting: list[tuple[ITask, Callable[..., None], tuple[Any, ...]]] = []
-
-    def begin(self) -> None:
-        """Wait for the device; it may be ready already."""
-        self._task.operation = self
-        self._unit.inFlight += 1
-        self._pending.addCallbacks(self._succeeded, self._failed)
-
-    def cancel(self) -> None:
-        """Ask the device to give up."""
-        self._pending.cancel()
+        self.waiting: list[Waiter] = []
 
     def forget(self, task: ITask) -> None:
         """A task that may have waited for this end does so no more."""
         self.waiting = [each for each in self.waiting if each[0] is not task]
 
-    def _succeeded(self, result: Any) -> None:
-        self._end()
-        if not self._task.aborted:
-            try:
-                self._then(result, *self._arguments)
-            except Exception as error:
-                self._unit.failed(self._task, error)
-
-    def _failed(self, failure: Any) -> None:
-        self._end()
-        self._unit.failed(self._task, failure.value)
-
-    def _end(self) -> None:
-        self.done = True
-        self._unit.inFlight -= 1
-        self._task.operation = None
-        if self in self._unit.fences:
-            self._unit.fences.remove(self)
-            self._release()
-        if self._task.aborted:
-            # It sends nothing, but its place is free now.
-            self._task.fail(codes.TASK_ABORTED)
-
-    def _release(self) -> None:
+    def resume(self) -> None:
         """Let those go on that waited for this end; they may find another fence."""
         waiting, self.waiting = self.waiting, []
         for task, resume, arguments in waiting:
@@ -98,6 +56,117 @@ class Operation:
                     resume(*arguments)
                 except Exception as error:
                     self._unit.failed(task, error)
+
+
+class Operation(Fence):
+    """
+    One device operation that is under way.  It may outlive its task.
+
+    @ivar changes: it may change its range.
+    @ivar done: the device has ended it.
+    """
+
+    __slots__ = ("_arguments", "_pending", "_then", "changes", "done")
+
+    def __init__(
+        self,
+        unit: LogicalUnit,
+        task: ITask,
+        pending: Pending,
+        offset: int,
+        end: int,
+        changes: bool,
+        then: Callable[..., None],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        super().__init__(unit, task, offset, end)
+        self._pending = pending
+        self._then = then
+        self._arguments = arguments
+        self.changes = changes
+        self.done = False
+
+    def begin(self) -> None:
+        """Wait for the device; it may be ready already."""
+        self.task.operation = self
+        self._unit.operations.add(self)
+        self._pending.addCallbacks(self._succeeded, self._failed)
+
+    def cancel(self) -> None:
+        """Ask the device to give up."""
+        self._pending.cancel()
+
+    def _succeeded(self, result: Any) -> None:
+        self._end()
+        if not self.task.aborted:
+            try:
+                self._then(result, *self._arguments)
+            except Exception as error:
+                self._unit.failed(self.task, error)
+        self._ended()
+
+    def _failed(self, failure: Any) -> None:
+        self._end()
+        self._unit.failed(self.task, failure.value)
+        self._ended()
+
+    def _end(self) -> None:
+        self.done = True
+        self._unit.operations.discard(self)
+        self.task.operation = None
+        if self.task.aborted:
+            # It sends nothing, but its place is free now.
+            self.task.fail(codes.TASK_ABORTED)
+
+    def _ended(self) -> None:
+        """Those that waited for this come after what its own task had to do."""
+        unit = self._unit
+        if self in unit.fences:
+            unit.fences.remove(self)
+        if self.waiting:
+            self.resume()
+        if unit.order.active:
+            unit.order.advance()
+
+
+class Exclusive(Fence):
+    """
+    A range that a task has to itself until it ends: what it reads there is still so when it writes.
+
+    Only what overlaps waits.
+    """
+
+    __slots__ = ("_arguments", "_then")
+
+    def __init__(
+        self,
+        unit: LogicalUnit,
+        task: ITask,
+        offset: int,
+        end: int,
+        then: Callable[..., None],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        super().__init__(unit, task, offset, end)
+        self._then = then
+        self._arguments = arguments
+
+    def begin(self) -> None:
+        """Go on when nothing that came before is at work in this range."""
+        for operation in self._unit.operations:
+            if (
+                operation.offset < self.end
+                and self.offset < operation.end
+                and (operation.changes or not operation.task.aborted)
+            ):
+                operation.waiting.append((self.task, self.begin, ()))
+                return
+        self._then(*self._arguments)
+
+    def release(self) -> None:
+        """Let the others have it."""
+        self._unit.fences.remove(self)
+        self.resume()
 
 
 class Sequence:
@@ -154,6 +223,6 @@ class Sequence:
             return
         result = call()
         if isPending(result):
-            unit.pend(task, result, offset, length if writing else 0, self.proceed)
+            unit.pend(task, result, offset, length, writing, self.proceed)
         else:
             self.proceed(result)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from iscsi_twisted.errors import CheckCondition
@@ -14,7 +15,7 @@ from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.codes import PROTECT
 from iscsi_twisted.scsi.operation import Sequence, Step
 from iscsi_twisted.scsi.table import CommandSet
-from iscsi_twisted.scsi.transfer import refuseRange, stored, storing, synchronized, writeProtected
+from iscsi_twisted.scsi.transfer import flushes, guard, refuseRange, stored, storing, synchronized
 
 if TYPE_CHECKING:
     from iscsi_twisted.scsi.disk import DiskUnit
@@ -47,14 +48,13 @@ def unmap(unit: DiskUnit, task: ITask) -> None:
     _, flags, _, length, _ = cdb.UNMAP.layout.unpack(task.cdb)
     if flags & 0x01:  # ANCHOR
         raise unit.invalidField(task, "flags", 0)
-    if unit.readOnly or task.nexus.readOnly:
-        raise writeProtected()
+    guard(unit, task)
     if not length:
         task.complete()
     elif length < _HEADER:
         raise unit.refusal(task, codes.PARAMETER_LIST_LENGTH_ERROR, "length")
     else:
-        task.receive(length, unmapReceived, unit)
+        unit.receive(task, length, unmapReceived, unit)
 
 
 def unmapReceived(task: ITask, data: Buffer, unit: DiskUnit) -> None:
@@ -65,7 +65,12 @@ def unmapReceived(task: ITask, data: Buffer, unit: DiskUnit) -> None:
         for lba, blocks in ranges
         if blocks
     )
-    Sequence(unit, task, steps, synchronized, task).proceed()
+    Sequence(unit, task, chain(steps, durable(unit)), synchronized, task).proceed()
+
+
+def durable(unit: DiskUnit) -> Iterator[Step]:
+    """The last step of what writes, where every write is to be durable (WCE is zero)."""
+    return flushes(unit) if unit.writeThrough else iter(())
 
 
 def _discard(unit: DiskUnit, lba: int, blocks: int) -> object:
@@ -131,16 +136,18 @@ def writeSame16(unit: DiskUnit, task: ITask) -> None:
 def writeSame(unit: DiskUnit, task: ITask, lba: int, blocks: int, flags: int) -> None:
     """What every WRITE SAME does once its CDB is understood."""
     checkSameFlags(unit, task, flags)
-    if unit.readOnly or task.nexus.readOnly:
-        raise writeProtected()
+    guard(unit, task)
     if refuseRange(unit, task, lba, blocks, unit.sameLimit):
         # Of no blocks: it would mean all of them to the end (WSNZ).
         raise unit.invalidField(task, "length")
     wantsUnmap = bool(flags & _UNMAP)
     if flags & _NDOB:
         _same(unit, task, bytes(unit.blockSize), lba, blocks, wantsUnmap)
+    elif task.expected != unit.blockSize:
+        # The initiator means something else than the one block of this command.
+        raise CheckCondition(codes.ILLEGAL_REQUEST, codes.PARAMETER_LIST_LENGTH_ERROR)
     else:
-        task.receive(unit.blockSize, sameReceived, unit, lba, blocks, wantsUnmap)
+        unit.receive(task, unit.blockSize, sameReceived, unit, lba, blocks, wantsUnmap)
 
 
 def checkSameFlags(unit: DiskUnit, task: ITask, flags: int) -> None:
@@ -164,7 +171,7 @@ def sameReceived(task: ITask, data: Buffer, unit: DiskUnit, lba: int, blocks: in
 
 def _same(unit: DiskUnit, task: ITask, block: bytes, lba: int, blocks: int, wantsUnmap: bool) -> None:
     length = blocks * unit.blockSize
-    steps = pieces(unit, block, lba * unit.blockSize, length, wantsUnmap)
+    steps = chain(pieces(unit, block, lba * unit.blockSize, length, wantsUnmap), durable(unit))
     Sequence(unit, task, steps, stored, unit, task, length, unit.clock()).proceed()
 
 

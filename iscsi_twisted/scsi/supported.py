@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.scsi.test_supported -*-
-"""REPORT SUPPORTED OPERATION CODES: the command table, told to an initiator (SPC-4 6.35)."""
+"""What a unit can do, told to an initiator: the command table, and task management (SPC-4 6.35, 6.36)."""
 
 from __future__ import annotations
 
@@ -72,3 +72,22 @@ def _one(unit: LogicalUnit, command: Command | None, timeouts: bool) -> bytes:
         return bytes((0, NOT_SUPPORTED, 0, 0))
     head = struct.pack(">xBH", AS_STANDARD | (0x80 if timeouts else 0), command.layout.size)
     return head + command.usage + (_NO_TIMEOUTS if timeouts else b"")
+
+
+TASK_MANAGEMENT: Final = 0xFA
+"""
+ABORT TASK, ABORT TASK SET, CLEAR ACA, CLEAR TASK SET, LOGICAL UNIT RESET, TARGET RESET; SPC-4 6.36.
+(iSCSI carries no QUERY functions before RFC 7144, and has no I_T NEXUS RESET.)
+"""
+_REPD: Final = 0x80
+"""Return extended parameter data."""
+
+
+@COMMANDS.handles(cdb.REPORT_TASK_MANAGEMENT)
+def reportTaskManagement(unit: LogicalUnit, task: ITask) -> None:
+    """REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS; SPC-4 6.36.  No timeouts are promised."""
+    _, _, options, allocation, _ = cdb.REPORT_TASK_MANAGEMENT.layout.unpack(task.cdb)
+    if allocation < 4:
+        raise unit.invalidField(task, "allocation")
+    extended = 12 if options & _REPD else 0
+    reply(task, bytes((TASK_MANAGEMENT, 0, 0, extended)) + bytes(extended), allocation)

@@ -115,8 +115,9 @@ def load(unit: DiskUnit, task: ITask, offset: int, length: int) -> None:
         return
     started = unit.clock()
     data: Any = unit.device.read(offset, length)
-    if isPending(data):
-        unit.pend(task, data, offset, 0, loaded, unit, task, offset, length, started)
+    # L{isPending}, without the cost of a call.
+    if hasattr(data, "addCallbacks"):
+        unit.pend(task, data, offset, length, False, loaded, unit, task, offset, length, started)
     else:
         loaded(data, unit, task, offset, length, started)
 
@@ -141,21 +142,24 @@ def writeBlocks(unit: DiskUnit, task: ITask, lba: int, blocks: int, flags: int, 
     """What every WRITE does once its CDB is understood: nothing is fetched that cannot be written."""
     if flags & PROTECT or control & NACA:
         raise badFlags(unit, task, flags)
-    if unit.readOnly or task.nexus.readOnly:
-        raise writeProtected()
+    if unit.guarded or task.nexus.readOnly:
+        flags |= guard(unit, task)
     if (not 0 < blocks <= unit.transferLimit or lba + blocks > unit.blockCount) and refuseRange(
         unit, task, lba, blocks, unit.transferLimit
     ):
         task.complete()
         return
     blockSize = unit.blockSize
-    task.receive(blocks * blockSize, received, unit, lba * blockSize, flags & FUA)
+    if task.receive(blocks * blockSize, received, unit, lba * blockSize, flags & FUA):
+        unit.receiving.add(task)
 
 
 def received(task: ITask, data: Buffer, unit: DiskUnit, offset: int, fua: int) -> None:
     """
     Write what has come.  An initiator may have less than its CDB says; a part of a block is dropped.
     """
+    if unit.receiving and unit.arrived(task, data, received, unit, offset, fua):
+        return
     extra = len(data) % unit.blockSize
     if extra:
         data = bytes(memoryview(data)[:-extra])
@@ -176,8 +180,8 @@ def store(unit: DiskUnit, task: ITask, data: Buffer, offset: int) -> None:
         return
     started = unit.clock()
     result = unit.device.write(offset, data)
-    if isPending(result):
-        unit.pend(task, result, offset, length, stored, unit, task, length, started)
+    if result is not None and isPending(result):
+        unit.pend(task, result, offset, length, True, stored, unit, task, length, started)
     else:
         stored(None, unit, task, length, started)
 
@@ -213,9 +217,18 @@ def badFlags(unit: DiskUnit, task: ITask, flags: int) -> CheckCondition:
     return unit.invalidField(task, "control", 2)
 
 
-def writeProtected() -> CheckCondition:
-    """The unit, or this nexus, may not be written (SBC-3 4.12)."""
-    return CheckCondition(codes.DATA_PROTECT, codes.WRITE_PROTECTED)
+def guard(unit: DiskUnit, task: ITask) -> int:
+    """
+    Refuse what would write where it must not.
+
+    @return: FUA if every write is to be durable (WCE is zero), else 0: to be added to the flags of a CDB.
+    @raise CheckCondition: the unit, or this nexus, may not be written (SBC-3 4.12, SPC-4 7.5.8).
+    """
+    if unit.readOnly or task.nexus.readOnly:
+        raise CheckCondition(codes.DATA_PROTECT, codes.WRITE_PROTECTED)
+    if unit.settings.softwareProtected:
+        raise CheckCondition(codes.DATA_PROTECT, codes.SOFTWARE_WRITE_PROTECTED)
+    return FUA if unit.writeThrough else 0
 
 
 def refuseRange(unit: DiskUnit, task: ITask, lba: int, blocks: int, limit: int) -> bool:

@@ -11,18 +11,25 @@ import attrs
 from zope.interface import implementer
 
 from iscsi_twisted.errors import CheckCondition
-from iscsi_twisted.interfaces import ILogicalUnit, INexus, ITask, Pending
+from iscsi_twisted.interfaces import Buffer, ILogicalUnit, INexus, ITask, Pending
 from iscsi_twisted.scsi import codes, sense
 from iscsi_twisted.scsi.attention import Attentions
-from iscsi_twisted.scsi.cdb import EXEMPT, MEDIUM, READS
+from iscsi_twisted.scsi.cdb import EXEMPT, MEDIUM, READS, SHARED
 from iscsi_twisted.scsi.identity import Identity
-from iscsi_twisted.scsi.operation import Operation
+from iscsi_twisted.scsi.operation import Exclusive, Operation
+from iscsi_twisted.scsi.order import Order
 from iscsi_twisted.scsi.table import CommandTable
 
 Report: TypeAlias = Callable[[BaseException, ITask | None], None]
 """Called with what nobody expected, and the task that met it."""
 
 _LOOKS = READS & ~MEDIUM
+QUEUE_GOES_ON, ALL_ABORTED, _, NEXUS_ABORTED = range(4)
+"""Values of QERR; SPC-4 table 360."""
+_NOT_SIMPLE = 6
+"""The bits of a task attribute that are zeros for untagged and SIMPLE."""
+_RESETS = 0x29
+"""Additional sense code of power on, resets and nexus loss."""
 
 
 @attrs.frozen
@@ -68,15 +75,26 @@ class LogicalUnit:
     @ivar identity: who it says that it is.
     @ivar inventory: which LUNs a nexus may see; set by the target.
     @ivar notReady: why commands that need the medium are refused, or 0 if they are not.
+    @ivar removable: whether the medium can be taken out.
+    @ivar tellsAborted: whether a task that another nexus aborts ends with TASK ABORTED.
+    @ivar queueError: QERR: what becomes of other tasks after a CHECK CONDITION (SPC-4 7.5.8).
     @ivar descriptorSense: whether sense data have descriptor format.
-    @ivar fences: operations of aborted tasks that still run and may yet change something.
+    @ivar holder: the nexus that has reserved the unit, or None.
+    @ivar operations: what devices work on.
+    @ivar receiving: tasks whose Data-Out has not come yet.
+    @ivar fences: what overlapping I/O waits for: operations of aborted tasks that still run and may yet
+        change something, and ranges that a task has to itself.
+    @ivar order: the tasks that may not begin yet.
     """
 
     table: ClassVar[CommandTable]
     peripheral: ClassVar[int] = 0x00
     pages: ClassVar[dict[int, Callable[[Any, ITask], bytes]]] = {}
     blockSize = 1
+    removable = False
     descriptorSense = False
+    tellsAborted = False
+    queueError = QUEUE_GOES_ON
 
     def __init__(
         self, identity: Identity, report: Report, *, clock: Callable[[], float] = perf_counter
@@ -84,24 +102,33 @@ class LogicalUnit:
         self.identity = identity
         self.inventory: Callable[[INexus], Sequence[int]] = noUnits
         self.notReady = 0
-        self.fences: list[Operation] = []
+        self.holder: INexus | None = None
+        self.operations: set[Operation] = set()
+        self.receiving: set[ITask] = set()
+        self.fences: list[Operation | Exclusive] = []
+        self.order = Order(self)
         self.clock = clock
         self._report = report
         self._attentions = Attentions()
         self._handlers = self.table.handlers
         self._unusual = False
         self.commands = self.errors = self.reads = self.writes = self.readBytes = self.writtenBytes = 0
-        self.inFlight = 0
         self.latencySum = self.latencyMax = 0.0
 
     # ILogicalUnit
 
     def execute(self, task: ITask) -> None:
-        """Begin a command.  (All task attributes are treated as SIMPLE.)"""
+        """Begin a command, or let it wait for its turn."""
         self.commands += 1
-        if self._unusual:
-            self._checkUnusual(task)
-        self._handlers[task.cdb[0]](self, task)
+        if self._unusual or task.flags & _NOT_SIMPLE:
+            self.order.enter(task)
+        else:
+            self._handlers[task.cdb[0]](self, task)
+
+    def begin(self, task: ITask) -> None:
+        """Begin a command whose turn it is, after a look at what is unusual."""
+        if not self._refuses(task):
+            self._handlers[task.cdb[0]](self, task)
 
     def failed(self, task: ITask, error: BaseException) -> None:
         """End a task with the status and sense for an exception."""
@@ -114,20 +141,50 @@ class LogicalUnit:
             if not (task.aborted and type(error).__name__ == "CancelledError"):
                 self._report(error, task)
             condition = CheckCondition(codes.HARDWARE_ERROR, codes.INTERNAL_TARGET_FAILURE)
+        self.receiving.discard(task)
         if not task.aborted:
             self.errors += 1
             task.fail(codes.CHECK_CONDITION, sense.encode(condition, self.descriptorSense))
+            if self.queueError:
+                self._abortOthers(task)
+        if self.fences:
+            self.release(task)
+        if self.order.active:
+            self.order.advance()
 
     def abort(self, task: ITask) -> None:
         """Give up what a device does for a task; fence it off while it does not stop."""
+        self.receiving.discard(task)
         operation: Operation | None = task.operation
         if operation is None:
-            for fence in self.fences:
-                fence.forget(task)
-            return
-        operation.cancel()
-        if not operation.done and operation.end > operation.offset:
-            self.fences.append(operation)
+            for waited in (*self.fences, *self.operations):
+                waited.forget(task)
+        else:
+            operation.cancel()
+            if operation.changes and not operation.done:
+                self.fences.append(operation)
+            elif not operation.done:
+                operation.resume()
+        self.release(task)
+        if self.order.active:
+            self.order.forget(task)
+
+    def _abortOthers(self, task: ITask) -> None:
+        """A task ended with CHECK CONDITION: abort what QERR says (SPC-4 7.5.8)."""
+        for other in self._outstanding() - {task}:
+            own = other.nexus is task.nexus
+            if not own and self.queueError == NEXUS_ABORTED:
+                continue
+            other.abort(not own and self.tellsAborted)
+            if not own and not self.tellsAborted:
+                self.attention(codes.COMMANDS_CLEARED, other.nexus)
+
+    def _outstanding(self) -> set[ITask]:
+        """The tasks that have not ended."""
+        parked = {waiter[0] for fence in (*self.fences, *self.operations) for waiter in fence.waiting}
+        working = {operation.task for operation in self.operations}
+        begun = self.receiving | parked | working
+        return {task for task in begun.union(self.order.dormant) if not task.aborted}
 
     def nexusFound(self, nexus: INexus) -> None:
         """A session began: it is told of the power on (SAM-5 6.3.1)."""
@@ -137,6 +194,8 @@ class LogicalUnit:
     def nexusLost(self, nexus: INexus) -> None:
         """A session ended (SAM-5 6.3.4)."""
         self._attentions.lost(nexus)
+        if self.holder is nexus:
+            self.holder = None
         self.reconsider()
 
     def attention(self, code: int, nexus: INexus | None = None, but: INexus | None = None) -> None:
@@ -146,27 +205,64 @@ class LogicalUnit:
 
     def reset(self, code: int, but: INexus | None = None) -> None:
         """Logical unit reset (SAM-5 6.3.3)."""
+        self.holder = None
         self.attention(code, but=but)
 
     # What is unusual
 
     def reconsider(self) -> None:
         """Find out whether commands must go the long way."""
-        self._unusual = bool(self._attentions.pending or self.notReady)
+        self._unusual = bool(
+            self._attentions.pending or self.notReady or self.holder is not None or self.order.active
+        )
 
-    def _checkUnusual(self, task: ITask) -> None:
-        """Refuse a command because of the state of the unit or the nexus."""
-        if not (self.notReady or task.nexus in self._attentions.pending):
-            return
+    def _refuses(self, task: ITask) -> bool:
+        """
+        Refuse a command because of the state of the unit or the nexus.
+
+        What comes first is what SAM-5 5.3.3 says: resets, reservations, all else.
+
+        @return: True if the task was ended.
+        @raise CheckCondition: a unit attention, or NOT READY.
+        """
+        nexus = task.nexus
+        queue = self._attentions.pending.get(nexus)
+        reserved = self.reservedAgainst(nexus)
+        if not (queue or reserved or self.notReady):
+            return False
         command = self.table.find(task.cdb)
-        access = 0 if command is None else command.access
+        # What nobody knows is refused as that.
+        access = SHARED if command is None else command.access
         if access & EXEMPT:
-            return
-        code = self.takeAttention(task.nexus)
-        if code is not None:
+            return False
+        reserved = reserved and not access & SHARED
+        if queue and not (reserved and queue[0] >> 8 != _RESETS):
+            code = self.takeAttention(nexus)
+            assert code is not None
             raise CheckCondition(codes.UNIT_ATTENTION, code)
+        if reserved:
+            task.fail(codes.RESERVATION_CONFLICT)
+            return True
         if self.notReady and access & MEDIUM:
             raise CheckCondition(codes.NOT_READY, self.notReady)
+        return False
+
+    def reservedAgainst(self, nexus: INexus) -> bool:
+        """Whether another nexus has reserved the unit."""
+        return self.holder is not None and self.holder is not nexus
+
+    def reserve(self, nexus: INexus | None) -> None:
+        """Reserve the unit for a nexus, or for nobody."""
+        self.holder = nexus
+        self.reconsider()
+
+    def busy(self) -> bool:
+        """Whether some task has begun and not ended; those that were aborted do not count."""
+        return bool(
+            self.receiving
+            or any(not operation.task.aborted for operation in self.operations)
+            or any(fence.waiting for fence in self.fences)
+        )
 
     def takeAttention(self, nexus: INexus) -> int | None:
         """The next unit attention condition of a nexus, which clears it."""
@@ -192,6 +288,33 @@ class LogicalUnit:
         place = None if command is None else command.layout.offsets[field]
         return CheckCondition(codes.ILLEGAL_REQUEST, code, field=place, bit=bit, information=information)
 
+    # Data that take their time
+
+    def receive(self, task: ITask, length: int, then: Callable[..., None], *arguments: Any) -> None:
+        """Fetch Data-Out, and go on with C{then(task, data, *arguments)}."""
+        if task.receive(length, self._received, then, arguments):
+            self.receiving.add(task)
+
+    def _received(
+        self, task: ITask, data: Buffer, then: Callable[..., None], arguments: tuple[Any, ...]
+    ) -> None:
+        if not self.arrived(task, data, then, *arguments):
+            then(task, data, *arguments)
+
+    def arrived(self, task: ITask, data: Buffer, then: Callable[..., None], *arguments: Any) -> bool:
+        """
+        Data-Out has come, while some task was waiting for its own.
+
+        @return: whether it was this one that waited; C{then(task, data, *arguments)} has been called.
+        """
+        if task not in self.receiving:
+            return False
+        self.receiving.discard(task)
+        then(task, data, *arguments)
+        if self.order.active:
+            self.order.advance()
+        return True
+
     # Devices that take their time
 
     def pend(
@@ -200,16 +323,18 @@ class LogicalUnit:
         pending: Pending,
         offset: int,
         length: int,
+        changes: bool,
         then: Callable[..., None],
         *arguments: Any,
     ) -> None:
         """
         Go on with C{then(result, *arguments)} when a device has answered, unless the task was aborted.
 
-        @param offset: the first byte that the operation may change.
-        @param length: how many bytes it may change.
+        @param offset: the first byte that the operation touches.
+        @param length: how many bytes it touches.
+        @param changes: whether it may change them.
         """
-        Operation(self, task, pending, offset, offset + length, then, arguments).begin()
+        Operation(self, task, pending, offset, offset + length, changes, then, arguments).begin()
 
     def held(
         self, task: ITask, offset: int, length: int, resume: Callable[..., None], *arguments: Any
@@ -217,13 +342,33 @@ class LogicalUnit:
         """
         Let I/O wait for a fence that it overlaps.
 
-        @return: whether it waits; C{resume(*arguments)} is then called once that operation has ended.
+        @return: whether it waits; C{resume(*arguments)} is then called once that has ended.
         """
-        for operation in self.fences:
-            if operation.offset < offset + length and offset < operation.end:
-                operation.waiting.append((task, resume, arguments))
+        for fence in self.fences:
+            if fence.offset < offset + length and offset < fence.end and fence.task is not task:
+                fence.waiting.append((task, resume, arguments))
                 return True
         return False
+
+    def exclude(
+        self, task: ITask, offset: int, length: int, then: Callable[..., None], *arguments: Any
+    ) -> None:
+        """
+        Give a task a range to itself, then go on with C{then(*arguments)}.
+
+        What came before and overlaps is waited for; what comes later and overlaps waits until the task
+        ends (L{release}).
+        """
+        if self.held(task, offset, length, self.exclude, task, offset, length, then, *arguments):
+            return
+        fence = Exclusive(self, task, offset, offset + length, then, arguments)
+        self.fences.append(fence)
+        fence.begin()
+
+    def release(self, task: ITask) -> None:
+        """A task has ended, or was aborted: it has no range to itself any more."""
+        for fence in [each for each in self.fences if isinstance(each, Exclusive) and each.task is task]:
+            fence.release()
 
     def snapshot(self) -> UnitStatus:
         """The counters as they are now."""
@@ -234,7 +379,7 @@ class LogicalUnit:
             writes=self.writes,
             readBytes=self.readBytes,
             writtenBytes=self.writtenBytes,
-            inFlight=self.inFlight,
+            inFlight=len(self.operations),
             latencySum=self.latencySum,
             latencyMax=self.latencyMax,
         )

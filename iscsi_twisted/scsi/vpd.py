@@ -73,8 +73,8 @@ def deviceIdentification(unit: LogicalUnit, task: ITask) -> bytes:
 
 
 def extendedInquiry(unit: DiskUnit, task: ITask) -> bytes:
-    """Page 86h: SIMPLE tasks, and whether there is a volatile cache; SPC-4 7.8.7."""
-    return struct.pack(">xBB57x", 0x01, 0x01 if unit.volatileCache else 0x00)
+    """Page 86h: all task attributes but ACA, and whether there is a volatile cache; SPC-4 7.8.7."""
+    return struct.pack(">xBB57x", 0x07, 0x01 if unit.volatileCache else 0x00)
 
 
 def blockLimits(unit: DiskUnit, task: ITask) -> bytes:
@@ -84,11 +84,11 @@ def blockLimits(unit: DiskUnit, task: ITask) -> bytes:
     return struct.pack(
         ">BBHIIIIIIIQ20x",
         0x01,  # WSNZ: WRITE SAME of no blocks is refused
-        0,
+        unit.compareLimit,
         granularity,
         unit.transferLimit,
         min(unit.optimalTransfer, unit.transferLimit),
-        0,
+        unit.transferLimit,
         unit.unmapLimit if thin else 0,
         unit.descriptorLimit if thin else 0,
         granularity if thin else 0,
@@ -98,8 +98,11 @@ def blockLimits(unit: DiskUnit, task: ITask) -> bytes:
 
 
 def blockCharacteristics(unit: DiskUnit, task: ITask) -> bytes:
-    """Page B1h: whether something rotates; SBC-3 6.6.2."""
-    return struct.pack(">HBB56x", 0 if unit.rotational else 1, 0, 0)
+    """Page B1h: how fast something rotates, if it does; SBC-3 6.6.2."""
+    rate = unit.rotation
+    if rate is None:
+        rate = 0 if unit.rotational else SOLID
+    return struct.pack(">HBB56x", rate, 0, 0)
 
 
 def provisioning(unit: DiskUnit, task: ITask) -> bytes:
@@ -109,6 +112,9 @@ def provisioning(unit: DiskUnit, task: ITask) -> bytes:
     # LBPU, LBPWS, LBPWS10; anchors are not supported; provisioning type 2 is thin.
     return bytes((0, 0xE0 | (0x04 if unit.unmappedZeroes else 0), 0x02, 0))
 
+
+SOLID: Final = 1
+"""Medium rotation rate of what does not rotate; SBC-3 table 200."""
 
 PRIMARY_PAGES: Final[Pages] = {
     0x00: supportedPages,

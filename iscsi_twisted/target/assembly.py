@@ -216,6 +216,8 @@ def makeUnit(plan: Plan, lun: int, installation: Installation, report: Report) -
         physicalBlockSize=options.physical,
         readOnly=disk.readOnly or plan.readOnly,
         thin=options.thin,
+        removable=options.removable,
+        rotation=options.rotation,
     )
 
 

@@ -1,5 +1,7 @@
 """Tests for L{iscsi_twisted.scsi.inquiry}."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -59,24 +61,44 @@ class AllocationTests(SynchronousTestCase):
         self.assertEqual(task.data, data[:allocation])
 
 
+DATA_IN = [
+    (cdb.INQUIRY, {}, 0, 0xFFFF),
+    (cdb.INQUIRY, {"flags": 1, "page": 0x83}, 0, 0xFFFF),
+    (cdb.INQUIRY, {"flags": 1, "page": 0xB0}, 0, 0xFFFF),
+    (cdb.REQUEST_SENSE, {}, 0, 0xFF),
+    (cdb.REQUEST_SENSE, {"flags": 1}, 0, 0xFF),
+    (cdb.MODE_SENSE_6, {"page": 0x3F}, 0, 0xFF),
+    (cdb.MODE_SENSE_10, {"page": 0x3F, "subpage": 0xFF}, 0, 0xFFFF),
+    (cdb.LOG_SENSE, {"page": 0x02}, 0, 0xFFFF),
+    (cdb.READ_CAPACITY_16, {}, 0, 0xFFFFFFFF),
+    (cdb.GET_LBA_STATUS, {}, 0, 0xFFFFFFFF),
+    (cdb.REPORT_LUNS, {}, 16, 0xFFFFFFFF),
+    (cdb.REPORT_OPCODES, {}, 0, 0xFFFFFFFF),
+    (cdb.REPORT_OPCODES, {"options": 0x81, "requested": 0x28}, 0, 0xFFFFFFFF),
+    (cdb.REPORT_TASK_MANAGEMENT, {"options": 0x80}, 4, 0xFFFFFFFF),
+]
+"""Commands that give parameter data, with the least and the greatest allocation length."""
+
+
 class EveryAllocationTests(DiskTests):
     """Allocation lengths of every command that gives parameter data."""
 
-    COMMANDS = [
-        (cdb.INQUIRY, {}, 0),
-        (cdb.INQUIRY, {"flags": 1, "page": 0x83}, 0),
-        (cdb.REQUEST_SENSE, {}, 0),
-        (cdb.MODE_SENSE_6, {"page": 0x3F}, 0),
-        (cdb.MODE_SENSE_10, {"page": 0x3F}, 0),
-        (cdb.READ_CAPACITY_16, {}, 0),
-        (cdb.REPORT_LUNS, {}, 16),
-        (cdb.REPORT_OPCODES, {}, 0),
-    ]
+    def test_all(self) -> None:
+        """The list below leaves no command out that has an allocation length."""
+        having = {each.name for each in self.unit.table if "allocation" in each.layout.fields}
+        self.assertEqual({command.name for command, *_ in DATA_IN}, having)
 
-    def test_prefix(self) -> None:
-        """With a smaller allocation length the answer is the beginning of the whole answer."""
-        for command, fields, least in self.COMMANDS:
-            whole = self.good(command, allocation=250, **fields)
-            for allocation in range(least, len(whole) + 3):
-                answer = self.good(command, allocation=allocation, **fields)
-                self.assertEqual(answer, whole[:allocation], command.name)
+    @given(st.sampled_from(DATA_IN), st.data())
+    def test_prefix(self, case: Any, data: st.DataObject) -> None:
+        """Whatever the allocation length, the answer is the beginning of the whole answer."""
+        command, fields, least, most = case
+        whole = self.good(command, allocation=most, **fields)
+        allocation = data.draw(st.integers(least, len(whole) + 3) | st.integers(least, most))
+        self.assertEqual(self.good(command, allocation=allocation, **fields), whole[:allocation])
+
+    def test_tooSmall(self) -> None:
+        """Where the standard has a least allocation length, less is refused (SPC-4 6.33, 6.36)."""
+        for command, fields, least, _ in DATA_IN:
+            if least:
+                task = self.command(command, allocation=least - 1, **fields)
+                self.assertEqual(task.code, codes.INVALID_FIELD_IN_CDB, command.name)

@@ -9,10 +9,11 @@ from iscsi_twisted.errors import WriteError
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdb import Command
+from iscsi_twisted.scsi.modes import Settings
 from iscsi_twisted.scsi.provisioning import SLICE, slices
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
 from tests.scsi.devices import THIN, MemoryDisk, PendingDisk
-from tests.support.tasks import Task, abort
+from tests.support.tasks import Task, abort, run
 
 SAMES = (cdb.WRITE_SAME_10, cdb.WRITE_SAME_16)
 
@@ -175,7 +176,7 @@ class WriteSameTests(DiskTests):
     def test_limit(self) -> None:
         """More than the maximum write same length is refused (SBC-3 6.6.4)."""
         self.unit.blockCount = 1 << 20
-        self.assertInvalidField(self.command(cdb.WRITE_SAME_16, bytes(BLOCK), length=65537), 10)
+        self.assertInvalidField(self.command(cdb.WRITE_SAME_16, bytes(BLOCK), length=32769), 10)
 
     def test_outOfRange(self) -> None:
         """Blocks that are not there are refused."""
@@ -185,10 +186,28 @@ class WriteSameTests(DiskTests):
             self.assertIsNone(task.wanted)
 
     def test_short(self) -> None:
-        """Less than a block of data is refused, and nothing written."""
-        task = self.command(cdb.WRITE_SAME_16, bytes(BLOCK - 1), length=1)
-        self.assertSense(task, codes.ILLEGAL_REQUEST, codes.PARAMETER_LIST_LENGTH_ERROR)
+        """More or less than a block of data is refused before it is fetched, and nothing written."""
+        for command in SAMES:
+            for size in (0, BLOCK - 1, 2 * BLOCK):
+                task = self.command(command, bytes(size), length=1)
+                self.assertSense(task, codes.ILLEGAL_REQUEST, codes.PARAMETER_LIST_LENGTH_ERROR)
+                self.assertIsNone(task.wanted)
         self.assertEqual(self.device.calls, [])
+
+    def test_cutOff(self) -> None:
+        """Less than was announced is refused, and nothing written."""
+        task = Task(cdb.WRITE_SAME_16.encode(length=1), self.nexus, bytes(BLOCK - 1))
+        task.expected = BLOCK
+        self.assertSense(run(self.unit, task), codes.ILLEGAL_REQUEST, codes.PARAMETER_LIST_LENGTH_ERROR)
+        self.assertEqual(self.device.calls, [])
+
+    def test_durable(self) -> None:
+        """Without a write cache (WCE is zero) WRITE SAME and UNMAP flush at their end."""
+        self.unit.adjust(Settings(writeCache=False))
+        self.good(cdb.WRITE_SAME_10, bytes(BLOCK), length=1)
+        data = parameterList((1, 1))
+        self.good(cdb.UNMAP, data, length=len(data))
+        self.assertEqual([call[0] for call in self.device.calls], ["zero", "flush", "discard", "flush"])
 
     def large(self, capabilities: Capabilities, block: bytes) -> MemoryDisk:
         """Write the same to two slices and a half."""

@@ -76,3 +76,20 @@ class ReportOpcodesTests(DiskTests):
         self.assertNotIn(0x42, [each[0] for each in self.listed(self.report(0, unit=unit), 8)])
         self.assertEqual(self.report(1, 0x42, unit=unit).hex(), "00010000")
         self.assertEqual(self.report(1, 0x42)[1], 3)
+
+
+class ReportTaskManagementTests(DiskTests):
+    """REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS, SPC-4 6.36."""
+
+    def test_short(self) -> None:
+        """The functions of iSCSI are there, in four bytes."""
+        self.assertEqual(self.good(cdb.REPORT_TASK_MANAGEMENT, allocation=255).hex(), "fa000000")
+
+    def test_extended(self) -> None:
+        """With REPD the answer has 16 bytes, and promises no timeouts."""
+        data = self.good(cdb.REPORT_TASK_MANAGEMENT, options=0x80, allocation=255)
+        self.assertEqual(data.hex(), "fa00000c" + "00" * 12)
+
+    def test_allocation(self) -> None:
+        """Less than four bytes are refused."""
+        self.assertInvalidField(self.command(cdb.REPORT_TASK_MANAGEMENT, allocation=3), 6)

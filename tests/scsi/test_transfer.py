@@ -10,6 +10,7 @@ from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.codes import DPO, FUA
+from iscsi_twisted.scsi.modes import Settings
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
 from tests.scsi.devices import MemoryDisk, PendingDisk
 from tests.support.tasks import Nexus, Task
@@ -232,6 +233,23 @@ class WriteTests(DiskTests):
         device = MemoryDisk(BLOCKS * BLOCK)
         self.good(cdb.WRITE_10, pattern(1), unit=self.makeUnit(device), flags=FUA, length=1)
         self.assertEqual(device.calls, [("write", 0, BLOCK)])
+
+    def test_writeThrough(self) -> None:
+        """Without a write cache (WCE is zero) every WRITE is flushed before its status (SBC-3 6.5.5)."""
+        self.unit.adjust(Settings(writeCache=False))
+        for command in (cdb.WRITE_6, *WRITES):
+            self.device.calls.clear()
+            self.good(command, pattern(1), length=1)
+            self.assertEqual(self.device.calls, [("write", 0, BLOCK), ("flush",)])
+
+    def test_softwareProtected(self) -> None:
+        """With SWP every WRITE is refused before its data are fetched (SPC-4 7.5.8)."""
+        self.unit.adjust(Settings(writeCache=True, softwareProtected=True))
+        for command in (cdb.WRITE_6, *WRITES):
+            task = self.command(command, pattern(1), length=1)
+            self.assertSense(task, codes.DATA_PROTECT, codes.SOFTWARE_WRITE_PROTECTED)
+            self.assertIsNone(task.wanted)
+        self.good(cdb.READ_10, length=1)
 
     def test_readOnlyNexus(self) -> None:
         """A nexus that may not write is refused before its data are fetched; another is not."""

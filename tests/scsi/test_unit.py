@@ -110,14 +110,6 @@ class OddTests(DiskTests):
         """A unit that belongs to no target yet reports no LUNs."""
         self.assertEqual(noUnits(self.nexus), ())
 
-    def test_attributes(self) -> None:
-        """All task attributes are served."""
-        for attribute in range(5):
-            task = Task(cdb.TEST_UNIT_READY.encode(), self.nexus)
-            task.attribute = attribute
-            self.unit.execute(task)
-            self.assertEqual(task.status, codes.GOOD)
-
     def test_commands(self) -> None:
         """Every command is counted, also one that is refused."""
         self.good(cdb.TEST_UNIT_READY)

@@ -5,11 +5,12 @@ from typing import Any
 
 import attrs
 
+from iscsi_twisted.errors import LocalError
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import cdb
 from iscsi_twisted.scsi.vpd import nameString
 from tests.scsi.cases import BLOCK, BLOCKS, IDENTITY, DiskTests
-from tests.scsi.devices import MemoryDisk
+from tests.scsi.devices import THIN, MemoryDisk
 from tests.support.tasks import Nexus
 
 
@@ -73,27 +74,33 @@ class PageTests(DiskTests):
             self.assertEqual(len(value) % 4, 0)
 
     def test_extended(self) -> None:
-        """Page 86h has 60 bytes: SIMPLE tasks, and the volatile cache if there is one (SPC-4 7.8.7)."""
-        self.assertEqual(self.page(0x86), bytes([0, 1, 1]) + bytes(57))
-        self.assertEqual(self.page(0x86, unit=self.other(Capabilities())), bytes([0, 1, 0]) + bytes(57))
+        """Page 86h has 60 bytes: all task attributes but ACA, and a volatile cache or none (SPC-4 7.8.7)."""
+        self.assertEqual(self.page(0x86), bytes([0, 7, 1]) + bytes(57))
+        self.assertEqual(self.page(0x86, unit=self.other(Capabilities())), bytes([0, 7, 0]) + bytes(57))
 
     def test_limits(self) -> None:
         """Page B0h tells the bounds that are enforced (SBC-3 6.6.4)."""
         values = struct.unpack(">BBHIIIIIIIQ20x", self.page(0xB0))
-        self.assertEqual(values, (1, 0, 8, 32768, 2048, 0, 1048576, 256, 8, 0x80000000, 65536))
+        self.assertEqual(values, (1, 255, 8, 32768, 2048, 32768, 1048576, 256, 8, 0x80000000, 32768))
         values = struct.unpack(">BBHIIIIIIIQ20x", self.page(0xB0, unit=self.other(Capabilities())))
-        self.assertEqual(values, (1, 0, 8, 32768, 2048, 0, 0, 0, 0, 0, 65536))
+        self.assertEqual(values, (1, 255, 8, 32768, 2048, 32768, 0, 0, 0, 0, 32768))
 
     def test_blockSize(self) -> None:
         """Limits are counted in logical blocks."""
         unit = self.makeUnit(self.device, blockSize=4096)
         values = struct.unpack(">BBHIIIIIIIQ20x", self.page(0xB0, unit=unit))
-        self.assertEqual(values, (1, 0, 1, 4096, 256, 0, 131072, 256, 1, 0x80000000, 8192))
+        self.assertEqual(values, (1, 255, 1, 4096, 256, 4096, 131072, 256, 1, 0x80000000, 4096))
 
     def test_rotation(self) -> None:
-        """Page B1h tells a solid medium from one that rotates at an unknown rate (SBC-3 6.6.2)."""
+        """Page B1h tells how fast the medium rotates, if it does and somebody said (SBC-3 6.6.2)."""
         self.assertEqual(self.page(0xB1), b"\0\1" + bytes(58))
-        self.assertEqual(self.page(0xB1, unit=self.other(Capabilities(rotational=True))), bytes(60))
+        turning = Capabilities(rotational=True)
+        self.assertEqual(self.page(0xB1, unit=self.other(turning)), bytes(60))
+        self.assertEqual(self.page(0xB1, unit=self.other(turning, rotation=1)), b"\0\1" + bytes(58))
+        self.assertEqual(self.page(0xB1, unit=self.other(THIN, rotation=7200)), b"\x1c\x20" + bytes(58))
+        for rate in (0, 2, 1024, 65535):
+            with self.assertRaises(LocalError):
+                self.other(THIN, rotation=rate)
 
     def test_provisioning(self) -> None:
         """Page B2h goes with what the device can do (SBC-3 6.6.6)."""

@@ -226,7 +226,7 @@ class ReadOnlyTests(OpeningCase):
         """A file that is too short is an error with the figures, and stays as it is."""
         self.make()
         self.fails(
-            DeviceError, "12000", "10000", "lengthen the file to 12000", readOnly=True, start=2000, length=10000
+            DeviceError, "12000", "10000", "lengthen the file", readOnly=True, start=2000, length=10000
         )
         self.assertEqual(os.stat(self.path).st_size, 10000)
 

@@ -41,17 +41,19 @@ class Task:
     @ivar sense: its sense data.
     @ivar endings: how often it ended; more than once is a fault.
     @ivar released: how often the unit ended it after it was aborted: once if a device had worked for it.
+    @ivar unit: what executes it.
     @ivar wanted: the length given to C{receive}, or None.
     """
 
     __slots__ = (
         "_then",
         "aborted",
-        "attribute",
         "cdb",
         "data",
         "dataOut",
         "endings",
+        "expected",
+        "flags",
         "late",
         "lun",
         "nexus",
@@ -59,6 +61,7 @@ class Task:
         "released",
         "sense",
         "status",
+        "unit",
         "wanted",
     )
 
@@ -68,7 +71,8 @@ class Task:
         self.cdb = bytes(cdb).ljust(16, b"\0")
         self.nexus = nexus
         self.lun = lun
-        self.attribute = 1
+        self.flags = 1
+        self.expected = len(dataOut)
         self.aborted = False
         self.operation: Any = None
         self.dataOut = dataOut
@@ -79,7 +83,13 @@ class Task:
         self.endings = 0
         self.released = 0
         self.wanted: int | None = None
+        self.unit: ILogicalUnit | None = None
         self._then: Callable[[], None] | None = None
+
+    @property
+    def attribute(self) -> int:
+        """The task attribute."""
+        return self.flags & 7
 
     def complete(self, data: Buffer = b"") -> None:
         """End well."""
@@ -99,7 +109,7 @@ class Task:
             self.status = status
             self.sense = sense
 
-    def receive(self, length: int, then: Callable[..., None], *arguments: Any) -> None:
+    def receive(self, length: int, then: Callable[..., None], *arguments: Any) -> bool:
         """Hand over the Data-Out, now or when it L{arrive}s."""
         if self.wanted is not None:
             raise RuntimeError("Data-Out is received at most once")
@@ -107,6 +117,16 @@ class Task:
         self._then = lambda: then(self, self.dataOut[:length], *arguments)
         if not self.late:
             self._then()
+        return self.late
+
+    def abort(self, tell: bool = False) -> None:
+        """As a session does; C{unit} has to be set."""
+        if tell and self.status is None:
+            self.endings += 1
+            self.status = 0x40
+        self.aborted = True
+        assert self.unit is not None
+        self.unit.abort(self)
 
     def arrive(self, unit: ILogicalUnit) -> None:
         """The Data-Out that was kept back is there."""
@@ -143,6 +163,7 @@ class Task:
 
 def run(unit: ILogicalUnit, task: Task) -> Task:
     """Execute a task as a session does: what is raised ends it."""
+    task.unit = unit
     try:
         unit.execute(task)
     except Exception as error:
@@ -152,5 +173,5 @@ def run(unit: ILogicalUnit, task: Task) -> Task:
 
 def abort(unit: ILogicalUnit, task: Task) -> None:
     """Abort a task as a session does."""
-    task.aborted = True
-    unit.abort(task)
+    task.unit = unit
+    task.abort()

@@ -147,6 +147,12 @@ class UnitTests(SynchronousTestCase):
             ("S1", bytes(range(0x30, 0x38)), "ACME", "Disk", "9"),
         )
 
+    def test_medium(self) -> None:
+        """What the medium is comes from the options, or from the device."""
+        self.assertEqual((self.unit().removable, self.unit().rotation), (False, None))
+        unit = self.unit(removable=True, rotation=7200)
+        self.assertEqual((unit.removable, unit.rotation), (True, 7200))
+
     def test_physical(self) -> None:
         """A physical block that is smaller than a logical one is a fault."""
         self.assertEqual(self.unit(physical=8192).physicalBlockSize, 8192)

@@ -1,0 +1,98 @@
+# -*- test-case-name: tests.scsi.test_order -*-
+"""
+Task attributes: which task may begin when (SAM-5 chapter 8).
+
+SIMPLE tasks begin as they come, so a unit whose initiators send nothing else keeps no queue.  An
+ORDERED task begins when all that came before it have ended, and what comes after it begins when it
+has ended; a HEAD OF QUEUE task never waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from iscsi_twisted.errors import CheckCondition
+from iscsi_twisted.interfaces import ITask
+from iscsi_twisted.scsi.codes import HEAD_OF_QUEUE, ILLEGAL_REQUEST, INVALID_MESSAGE, ORDERED
+
+if TYPE_CHECKING:
+    from iscsi_twisted.scsi.unit import LogicalUnit
+
+
+class Order:
+    """
+    The tasks of a unit that may not begin yet.
+
+    @ivar active: something waits, or an ORDERED task is at work; only then does anything need a look.
+    @ivar dormant: those that wait, in order.
+    """
+
+    __slots__ = ("_advancing", "_barrier", "_unit", "active", "dormant")
+
+    def __init__(self, unit: LogicalUnit) -> None:
+        self._unit = unit
+        self._barrier = False
+        self._advancing = False
+        self.active = False
+        self.dormant: deque[ITask] = deque()
+
+    def enter(self, task: ITask) -> None:
+        """
+        Begin a task, or let it wait for its turn.
+
+        @raise CheckCondition: for a task attribute that there is not.  (ACA: there is never an ACA
+            condition, as NORMACA is zero; SAM-5 5.10.)
+        """
+        attribute = task.attribute
+        if attribute > HEAD_OF_QUEUE:
+            raise CheckCondition(ILLEGAL_REQUEST, INVALID_MESSAGE)
+        if attribute != HEAD_OF_QUEUE and (
+            self.dormant or self._barrier or (attribute == ORDERED and self._unit.busy())
+        ):
+            self.dormant.append(task)
+            self._reconsider()
+        else:
+            self._begin(task)
+
+    def _begin(self, task: ITask) -> None:
+        self._unit.begin(task)
+        if task.attribute == ORDERED and self._unit.busy():
+            self._barrier = True
+            self._reconsider()
+
+    def advance(self) -> None:
+        """Something has ended: let those begin whose turn it is."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._ready():
+                task = self.dormant.popleft()
+                try:
+                    self._begin(task)
+                except Exception as error:
+                    self._unit.failed(task, error)
+        finally:
+            self._advancing = False
+            self._reconsider()
+
+    def _ready(self) -> bool:
+        """Whether the first that waits may begin."""
+        if self._barrier:
+            if self._unit.busy():
+                return False
+            self._barrier = False
+        if not self.dormant:
+            return False
+        return self.dormant[0].attribute != ORDERED or not self._unit.busy()
+
+    def forget(self, task: ITask) -> None:
+        """A task was aborted, which may wait here."""
+        if task in self.dormant:
+            self.dormant.remove(task)
+        self.advance()
+
+    def _reconsider(self) -> None:
+        self.active = bool(self._barrier or self.dormant)
+        self._unit.reconsider()
