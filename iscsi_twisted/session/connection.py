@@ -17,6 +17,7 @@ from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session import fullfeature
 from iscsi_twisted.session.login import Login
 from iscsi_twisted.session.node import Node, Peer, Portal
+from iscsi_twisted.session.vigil import Vigil
 from iscsi_twisted.wire import layout, numbers
 from iscsi_twisted.wire.digest import digest
 from iscsi_twisted.wire.framer import Framer
@@ -114,6 +115,8 @@ class Connection:
         self._begun = 0
         self._full = False
         self._transferTag = 0
+        self._vigil: Vigil | None = None
+        node.came(self)
 
     # From the glue
 
@@ -157,8 +160,15 @@ class Connection:
 
     def tick(self, now: float) -> None:
         """Time passes; called every few seconds."""
-        if self.session is None and not self.closing and now - self.began > LOGIN_TIME:
+        if self._vigil is not None:
+            self._vigil.tick(now)
+        elif now - self.began > LOGIN_TIME and not self.closing:
             self.abandon(f"no login within {LOGIN_TIME:g} seconds")
+
+    @property
+    def paused(self) -> bool:
+        """Whether the peer has to read before it is sent anything more."""
+        return self._paused
 
     def lost(self, reason: str) -> None:
         """The transport is gone."""
@@ -177,11 +187,36 @@ class Connection:
 
     def requestLogout(self, seconds: int) -> None:
         """Ask the initiator to log out (RFC 7143 11.9.1, event 1)."""
-        if self.session is None or self.closing:
+        self._tell(numbers.EVENT_LOGOUT_REQUEST, parameter3=seconds)
+
+    def reportEvent(self, lunField: bytes, sense: bytes) -> None:
+        """
+        Tell the initiator of a SCSI asynchronous event (RFC 7143 11.9.1, event 0).
+
+        @param lunField: the unit that reports it, as eight bytes.
+        @param sense: its sense data.
+        """
+        self._tell(numbers.EVENT_SCSI, lunField, len(sense).to_bytes(2, "big") + sense)
+
+    def _tell(self, event: int, lunField: bytes = bytes(8), data: bytes = b"", parameter3: int = 0) -> None:
+        session = self.session
+        if session is None or self.closing:
             return
         header = layout.ASYNC_MESSAGE.pack(
-            numbers.ASYNC_MESSAGE, numbers.FINAL, 0, b"\0" * 8, numbers.NO_TAG, self.nextStatSN(),
-            self.session.expCmdSN, self.session.maxCmdSN, numbers.EVENT_LOGOUT_REQUEST, 0, 0, 0, seconds,
+            numbers.ASYNC_MESSAGE, numbers.FINAL, len(data), lunField, numbers.NO_TAG, self.nextStatSN(),
+            session.expCmdSN, session.maxCmdSN, event, 0, 0, 0, parameter3,
+        )  # fmt: skip
+        self.put(header, data)
+        if not self.corked:
+            self.flush()
+
+    def ping(self) -> None:
+        """Ask the initiator for a sign of life (RFC 7143 11.19).  This takes no StatSN."""
+        session = self.session
+        assert session is not None
+        header = layout.NOP_IN.pack(
+            numbers.NOP_IN, numbers.FINAL, 0, bytes(8), numbers.NO_TAG, self.nextTransferTag(), self.statSN,
+            session.expCmdSN, session.maxCmdSN,
         )  # fmt: skip
         self.put(header)
         self.flush()
@@ -308,7 +343,9 @@ class Connection:
         """The login is complete: from the next PDU on, the full feature phase."""
         parameters = session.parameters
         self.session = session
+        self._vigil = Vigil(self, session)
         self.login = None
+        self.node.unfinished.pop(self, None)
         self.maxSegment = parameters.maxSegment
         self.headerDigest = self.framer.headerDigest = parameters.headerDigest
         self.dataDigest = self.framer.dataDigest = parameters.dataDigest
@@ -320,6 +357,7 @@ class Connection:
 
     def finish(self) -> None:
         """Take no more PDUs, and close when all is sent."""
+        self.node.unfinished.pop(self, None)
         self.closing = self.framer.stopped = True
         self.flush()
         self._close()
@@ -395,6 +433,7 @@ class Connection:
 
     def _end(self) -> None:
         """Whatever the reason: nothing more happens here."""
+        self.node.unfinished.pop(self, None)
         self.ended = self.closing = self.framer.stopped = True
         session = self.session
         if session is not None and session.connection is self:

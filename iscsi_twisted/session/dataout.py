@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.session.test_dataout -*-
-"""The initiator's data: immediate, unsolicited and solicited (RFC 7143 4.2.4.2, 11.7, 11.8)."""
+"""The initiator's data: immediate, unsolicited and solicited (RFC 7143 4.2.5.2, 11.7, 11.8)."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ CRUMB: Final = 512
 
 CRUMBS: Final = 256
 """... so after this many of them they are joined."""
+
+
+MOVED: Final = 4096
+"""Bytes that must come for a task to be said to go on; a byte now and then does not hold a reservation."""
 
 
 class Burst:
@@ -46,7 +50,9 @@ class DataOut:
         "_asked",
         "_bursts",
         "_crumbs",
+        "_ending",
         "_fault",
+        "_noted",
         "_pieces",
         "_queued",
         "_r2tSN",
@@ -55,6 +61,7 @@ class DataOut:
         "_target",
         "_task",
         "_then",
+        "_waited",
     )
 
     def __init__(self, task: Task, immediate: Buffer) -> None:
@@ -71,12 +78,15 @@ class DataOut:
         self._target = 0
         self._then: Callable[..., None] | None = None
         self._arguments: tuple[Any, ...] = ()
+        self._ending: tuple[int, Buffer, bytes] | None = None
+        self._noted = -MOVED
+        self._waited = 0.0
 
     def expectUnsolicited(self, limit: int) -> None:
         """Unsolicited Data-Out follow the command, up to this buffer offset."""
         self._bursts.append(Burst(numbers.NO_TAG, limit))
 
-    def want(self, length: int, then: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    def want(self, length: int, then: Callable[..., None], arguments: tuple[Any, ...]) -> bool:
         """See L{iscsi_twisted.interfaces.ITask.receive}."""
         task = self._task
         task.wanted = length
@@ -85,10 +95,61 @@ class DataOut:
             # All of it came with the command.
             pieces = self._pieces
             then(task, pieces[0] if pieces else b"", *arguments)
-            return
+            return False
         self._then, self._arguments = then, arguments
         if not self._bursts:
             self._solicit()
+        return self._then is not None
+
+    @property
+    def expecting(self) -> bool:
+        """Whether the task waits for data that the initiator is to send now."""
+        return bool(self._bursts) and (self._then is not None or self._ending is not None)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the task has ended and its answer waits for data."""
+        return self._ending is not None
+
+    def drain(self, status: int, data: Buffer, sense: bytes) -> bool:
+        """
+        The task ends; while the initiator is to send data, the answer waits for the last of them
+        (RFC 7143 11.4.2), which are dropped.
+
+        @return: whether it waits.
+        """
+        if not self._bursts:
+            return False
+        self._ending = status, data, sense
+        self._fault = self._fault or numbers.INCORRECT_AMOUNT_OF_DATA
+        self._pieces.clear()
+        return True
+
+    def _conclude(self) -> None:
+        ending, self._ending = self._ending, None
+        assert ending is not None
+        self._task.conclude(*ending)
+
+    def waited(self, passed: float) -> float:
+        """
+        Seconds for which hardly anything has come; 0 if something has.
+
+        @param passed: how long it is since this was last asked.
+        """
+        if self._received - self._noted >= MOVED:
+            self._noted = self._received
+            self._waited = 0.0
+        else:
+            self._waited += passed
+        return self._waited
+
+    def expire(self) -> None:
+        """The initiator has had time enough: end the task, and drop what may still come."""
+        self._bursts.clear()
+        if self._ending is not None:
+            self._conclude()
+        else:
+            self.refuse(numbers.INITIATOR_RESPONSE_TIMEOUT)
 
     def refuse(self, code: int) -> None:
         """End the task with this iSCSI condition, before anything was asked for."""
@@ -134,7 +195,10 @@ class DataOut:
             self._asked = self._received
         elif self._received != burst.end:
             self._fault = self._fault or numbers.INCORRECT_AMOUNT_OF_DATA
-        if self._then is not None and (self._fault is not None or self._received >= self._target):
+        if self._ending is not None:
+            if not self._bursts:
+                self._conclude()
+        elif self._then is not None and (self._fault is not None or self._received >= self._target):
             if not self._bursts:
                 self._deliver()
         elif not self._task.aborted and self._then is not None:
@@ -197,6 +261,7 @@ class DataOut:
     def give(self) -> None:
         """The task has ended: return what it had reserved."""
         self._pieces.clear()
+        self._ending = None
         self._then = None
         reserved, self._reserved = self._reserved, 0
         if reserved:

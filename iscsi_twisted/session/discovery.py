@@ -39,7 +39,7 @@ def answer(connection: Connection, pairs: Pairs) -> Iterator[Pair]:
             answers.append(_segment(connection, value))
         elif name not in KEYS:
             answers.append([(name, NOT_UNDERSTOOD)])
-        elif not KEYS[name].fullFeature:
+        elif KEYS[name].forTarget or not KEYS[name].fullFeature:
             answers.append([(name, REJECT)])
     return chain.from_iterable(answers)
 
@@ -50,6 +50,7 @@ def _segment(connection: Connection, value: str) -> Pairs:
     if length is None or connection.session is None:
         return [("MaxRecvDataSegmentLength", REJECT)]
     connection.maxSegment = int(length)
+    connection.framer.maxSegment = MAX_RECEIVE
     if connection.single:
         connection.single = min(connection.maxSegment, connection.session.parameters.maxBurst)
     return [("MaxRecvDataSegmentLength", str(MAX_RECEIVE))]

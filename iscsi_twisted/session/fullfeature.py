@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from iscsi_twisted.errors import RejectError, TextError
+from iscsi_twisted.errors import RejectError, RemoteError, TextError
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session.dataout import DataOut
 from iscsi_twisted.session.discovery import answer
-from iscsi_twisted.session.management import manage
-from iscsi_twisted.session.session import IMMEDIATE_TASKS
+from iscsi_twisted.session.management import manage, resume
+from iscsi_twisted.session.session import EARLY, IMMEDIATE_TASKS
 from iscsi_twisted.session.task import Task
 from iscsi_twisted.wire import layout, numbers, text
 from iscsi_twisted.wire.serial import MASK
@@ -43,6 +43,8 @@ _unpackCommand = layout.SCSI_COMMAND.unpack
 _SCSI_COMMAND = numbers.SCSI_COMMAND
 _READ = numbers.READ
 _WRITE = numbers.WRITE
+_NO_TAG = numbers.NO_TAG
+_RESERVED = numbers.NO_TAG.to_bytes(4, "big")
 _WHOLE = numbers.FINAL | numbers.WRITE
 
 
@@ -86,7 +88,7 @@ def scsiCommand(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer,
         return
     else:
         session.expCmdSN = (cmdSN + 1) & MASK
-    if itt in session.tasks or ahs:
+    if itt in session.tasks or ahs or itt == _NO_TAG:
         cdb = _unusual(session, immediate, itt, cdb, ahs)
     lun, unit = session.units.get(lunField) or session.addressed(lunField)
     task = Task(connection, session, immediate, flags, lunField, itt, expected, cdb, lun, unit)
@@ -116,9 +118,11 @@ def _unusual(session: Session, immediate: bool, itt: int, cdb: bytes, ahs: Buffe
     """
     The CDB of a command with an additional header segment.
 
-    @raise RejectError: for such a segment that is not understood, or a task tag that is in use.
+    @raise RejectError: for such a segment that is not understood, or a task tag that is in use or reserved.
     """
     try:
+        if itt == numbers.NO_TAG:
+            raise RejectError(numbers.REASON_INVALID_FIELD, "the task tag is the reserved one")
         if itt in session.tasks:
             raise RejectError(numbers.REASON_TASK_IN_PROGRESS, "the task tag is in use")
         return _extended(cdb, bytes(ahs))
@@ -129,16 +133,17 @@ def _unusual(session: Session, immediate: bool, itt: int, cdb: bytes, ahs: Buffe
 
 
 def _expectData(task: Task, data: Buffer) -> None:
-    """What comes with a command, and whether more comes by itself (RFC 7143 4.2.4.2)."""
+    """What comes with a command, and whether more comes by itself (RFC 7143 4.2.5.2)."""
     parameters = task.session.parameters
     dataOut = task.dataOut = DataOut(task, data)
     limit = min(parameters.firstBurst, task.expected)
-    if not task.flags & numbers.WRITE or (data and not parameters.immediateData):
+    writes = task.flags & numbers.WRITE
+    if writes and not task.flags & numbers.FINAL and not parameters.initialR2T:
+        dataOut.expectUnsolicited(limit)
+    if not writes or (data and not parameters.immediateData):
         dataOut.refuse(numbers.UNEXPECTED_UNSOLICITED_DATA)
     elif len(data) > limit:
         dataOut.refuse(numbers.INCORRECT_AMOUNT_OF_DATA)
-    elif not task.flags & numbers.FINAL and not parameters.initialR2T:
-        dataOut.expectUnsolicited(limit)
 
 
 def _extended(cdb: bytes, ahs: bytes) -> bytes:
@@ -151,6 +156,8 @@ def _extended(cdb: bytes, ahs: bytes) -> bytes:
     while position + 4 <= len(ahs):
         length = int.from_bytes(ahs[position : position + 2], "big")
         kind = ahs[position + 2] & 0x3F
+        if kind == 2:
+            raise RejectError(numbers.REASON_NOT_SUPPORTED, "bidirectional commands are not supported")
         if kind != 1 or length < 2 or position + 3 + length > len(ahs):
             break
         cdb += ahs[position + 4 : position + 3 + length]
@@ -165,11 +172,14 @@ def _early(connection: Connection, cmdSN: int, chunk: Buffer, offset: int, ahs: 
     session = connection.session
     assert session is not None
     if session.expects(cmdSN) and cmdSN not in session.early:
+        session.earlyBytes += 48 + len(ahs) + len(data)
+        if session.earlyBytes > EARLY:
+            raise RemoteError(f"more than {EARLY} bytes before their turn")
         session.early[cmdSN] = bytes(chunk[offset : offset + 48]), bytes(ahs), bytes(data)
 
 
 def catchUp(connection: Connection) -> None:
-    """The PDUs that came before their turn and whose turn it is now."""
+    """The PDUs that came before their turn, or waited for others, and whose turn it is now."""
     session = connection.session
     assert session is not None
     if session.catchingUp:
@@ -177,8 +187,13 @@ def catchUp(connection: Connection) -> None:
         return
     session.catchingUp = True
     try:
-        while session.expCmdSN in session.early:
-            header, ahs, data = session.early.pop(session.expCmdSN)
+        while True:
+            if session.postponed:
+                resume(connection)
+            if session.expCmdSN not in session.early:
+                break
+            header, ahs, data = came = session.early.pop(session.expCmdSN)
+            session.earlyBytes -= sum(map(len, came))
             try:
                 HANDLERS[header[0] & 0x3F](connection, header, 0, ahs, data)
             except RejectError as error:
@@ -212,6 +227,8 @@ def numbered(handler: Handler) -> Handler:
 
     def inOrder(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
         if _numbered(connection, chunk, offset, ahs, data):
+            if chunk[offset + 16 : offset + 20] == _RESERVED and chunk[offset] & 0x3F != numbers.NOP_OUT:
+                raise RejectError(numbers.REASON_INVALID_FIELD, "the task tag is the reserved one")
             handler(connection, chunk, offset, ahs, data)
             session = connection.session
             if session is not None and session.early:

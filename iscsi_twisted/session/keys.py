@@ -39,6 +39,8 @@ class Key:
     @ivar leading: negotiated on the leading connection of a session only (LO).
     @ivar fullFeature: may also be given in full feature phase (RFC 7143 table in chapter 13).
     @ivar discovery: means something in a discovery session.
+    @ivar forTarget: an initiator has nothing to say here: only a target declares it.
+    @ivar forLogin: may be given during login.
     @ivar section: of RFC 7143.
     """
 
@@ -53,6 +55,8 @@ class Key:
     leading: bool = True
     fullFeature: bool = False
     discovery: bool = True
+    forTarget: bool = False
+    forLogin: bool = True
 
     def parse(self, text: str) -> Value | None:
         """The value that a peer's text stands for, or None if it is out of the key's bounds."""
@@ -99,13 +103,13 @@ KEYS: Final[dict[str, Key]] = {
         Key("HeaderDigest", "list", NONE, "13.1", leading=False),
         Key("DataDigest", "list", NONE, "13.1", leading=False),
         _number("MaxConnections", 1, 1, 65535, "13.2", discovery=False),
-        _declared("SendTargets", "13.3", fullFeature=True),
+        _declared("SendTargets", "13.3", fullFeature=True, forLogin=False),
         _declared("TargetName", "13.4"),
         _declared("InitiatorName", "13.5"),
-        _declared("TargetAlias", "13.6", fullFeature=True),
+        _declared("TargetAlias", "13.6", fullFeature=True, forTarget=True),
         _declared("InitiatorAlias", "13.7", fullFeature=True),
-        _declared("TargetAddress", "13.8", fullFeature=True),
-        _declared("TargetPortalGroupTag", "13.9"),
+        _declared("TargetAddress", "13.8", fullFeature=True, forTarget=True),
+        _declared("TargetPortalGroupTag", "13.9", forTarget=True),
         _boolean("InitialR2T", True, _either, "13.10"),
         _boolean("ImmediateData", True, _both, "13.11"),
         _declared(

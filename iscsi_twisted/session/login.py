@@ -40,12 +40,16 @@ class Login:
         self._connection = connection
         self._negotiation = Negotiation(OURS, CHOICES)
         self._text = b""
+        self._unsent = b""
+        self._offered: dict[str, str] = {}
         self._identified = False
         self._declared = False
         self._requests = 0
         self._latest: tuple[int, ...] | None = None
         self._fixed: tuple[bytes, int, int, int] | None = None
         self._target: Target | None = None
+        self._named = ""
+        self._joined: Session | None = None
         self.stage: int | None = None
         self.initiatorName = ""
         self.kind = "Normal"
@@ -79,24 +83,41 @@ class Login:
         transit, goesOn = flags & numbers.FINAL, flags & numbers.CONTINUE
         self._checkStage(flags)
         self._checkFixed((isid, tsih, itt, cid))  # type: ignore[arg-type]
+        if self._unsent:
+            if data or goesOn:
+                raise LoginError(numbers.INITIATOR_ERROR, "text before the answer was complete")
+        elif not self._take(data, fields) and goesOn:
+            return
+        self._answer(fields, flags & 3 if transit else None)
+
+    def _take(self, data: bytes, fields: tuple[int, ...]) -> bool:
+        """Take the text of one request; whether it is complete."""
+        _, flags, _, _, _, isid, tsih, _, cid, _, _ = fields
         self._text += data
         if len(self._text) > LONGEST_LOGIN:
             raise LoginError(numbers.INITIATOR_ERROR, f"the login text is longer than {LONGEST_LOGIN} bytes")
-        if goesOn:
-            self._respond(fields, [], 0)
-            return
+        if flags & numbers.CONTINUE:
+            self._respond(fields, b"", 0)
+            return False
         pairs, self._text = text.decode(self._text), b""
-        answers = self._answers(pairs, isid, tsih)  # type: ignore[arg-type]
-        following = flags & 3 if transit else None
-        if following is not None:
-            self._leave(following, pairs)
-        answered = numbers.FINAL | following if following is not None else 0
-        if following == numbers.FULL_FEATURE:
-            self._complete(fields, answers, answered)
-            return
-        self._respond(fields, answers, answered)
-        if following is not None:
-            self.stage = following
+        self._offered = dict(pairs)
+        self._unsent = text.encode(self._answers(pairs, isid, tsih, cid))  # type: ignore[arg-type]
+        return True
+
+    def _answer(self, fields: tuple[int, ...], following: int | None) -> None:
+        """Send what the initiator takes at a time, and go on to another stage once that is all."""
+        part, self._unsent = self._unsent[:LOGIN_SEGMENT], self._unsent[LOGIN_SEGMENT:]
+        if self._unsent:
+            self._respond(fields, part, numbers.CONTINUE)
+        elif following is None:
+            self._respond(fields, part, 0)
+        else:
+            self._leave()
+            if following == numbers.FULL_FEATURE:
+                self._complete(fields, part)
+            else:
+                self._respond(fields, part, numbers.FINAL | following)
+                self.stage = following
 
     def _checkStage(self, flags: int) -> None:
         """The stage bits (RFC 7143 11.12.1 to 11.12.3)."""
@@ -107,7 +128,7 @@ class Login:
         if self.stage is None and stage in (numbers.SECURITY, numbers.OPERATIONAL):
             self.stage = stage
         if stage != self.stage:
-            raise LoginError(numbers.INVALID_DURING_LOGIN, f"stage {stage} in stage {self.stage}")
+            raise LoginError(numbers.INITIATOR_ERROR, f"stage {stage} in stage {self.stage}")
         if not flags & numbers.FINAL:
             return
         if flags & numbers.CONTINUE:
@@ -119,16 +140,20 @@ class Login:
         """ISID, TSIH, task tag and CID are those of the first request (RFC 7143 11.12)."""
         if self._fixed is None:
             self._fixed = fixed
+            if fixed[2] == numbers.NO_TAG:
+                raise LoginError(numbers.INITIATOR_ERROR, "the task tag is the reserved one")
         elif fixed != self._fixed:
-            raise LoginError(
-                numbers.INVALID_DURING_LOGIN, "ISID, TSIH, task tag or CID changed during the login"
-            )
+            raise LoginError(numbers.INITIATOR_ERROR, "ISID, TSIH, task tag or CID changed during the login")
 
-    def _answers(self, pairs: list[tuple[str, str]], isid: bytes, tsih: int) -> list[tuple[str, str]]:
+    def _answers(
+        self, pairs: list[tuple[str, str]], isid: bytes, tsih: int, cid: int
+    ) -> list[tuple[str, str]]:
         """Negotiate, after the first request's names have been looked at."""
         answers: list[tuple[str, str]] = []
         if not self._identified:
-            self._identify(dict(pairs), isid, tsih)
+            self._identify(dict(pairs), isid)
+            if tsih:
+                self._join(isid, tsih, cid)
             self._identified = True
             if self._target is not None:
                 answers.append(("TargetPortalGroupTag", str(self._connection.portal.tag)))
@@ -140,12 +165,9 @@ class Login:
         if self.stage == numbers.OPERATIONAL and not self._declared:
             self._declared = True
             answers.append(("MaxRecvDataSegmentLength", str(MAX_RECEIVE)))
-        if len(text.encode(answers)) > LOGIN_SEGMENT:
-            # Hundreds of keys that nobody knows: more than the initiator must take in one PDU.
-            raise LoginError(numbers.INITIATOR_ERROR, f"the answer is longer than {LOGIN_SEGMENT} bytes")
         return answers
 
-    def _identify(self, pairs: dict[str, str], isid: bytes, tsih: int) -> None:
+    def _identify(self, pairs: dict[str, str], isid: bytes) -> None:
         """Who logs in to what (RFC 7143 6.3.1)."""
         initiator = pairs.get("InitiatorName")
         if initiator is None:
@@ -162,67 +184,79 @@ class Login:
             )
         self.kind = kind
         self._negotiation.discovery = kind == "Discovery"
-        if kind == "Normal":
+        if kind == "Discovery":
+            self._named = normalise(pairs.get("TargetName", ""))
+        else:
             if "TargetName" not in pairs:
                 raise LoginError(numbers.MISSING_PARAMETER, "there is no TargetName in a normal session")
             self._target = self._connection.node.find(pairs["TargetName"], self._connection.peer)
-        if tsih:
-            self._checkSession(isid, tsih)
 
-    def _checkSession(self, isid: bytes, tsih: int) -> None:
-        """A TSIH that is not 0 names a session to which a connection is added (RFC 7143 6.3.1)."""
-        sessions = self._target.sessions.values() if self._target is not None else ()
+    def _join(self, isid: bytes, tsih: int, cid: int) -> None:
+        """A TSIH that is not 0 names a session; its connection may be reinstated (RFC 7143 6.3.1)."""
+        sessions = self._target.sessions if self._target is not None else self._connection.node.discoveries
         named = self.initiatorName, isid, tsih
-        if not any((session.initiatorName, session.isid, session.tsih) == named for session in sessions):
+        found = (s for s in sessions.values() if (s.initiatorName, s.isid, s.tsih) == named)
+        session = next(found, None)
+        old = session.connection if session is not None else None
+        if old is None:
             raise LoginError(numbers.SESSION_DOES_NOT_EXIST, f"there is no session with TSIH {tsih}")
-        raise LoginError(numbers.TOO_MANY_CONNECTIONS, "a session has one connection (MaxConnections=1)")
+        if old.portal.tag != self._connection.portal.tag:
+            raise LoginError(numbers.CANT_INCLUDE_IN_SESSION, "the session belongs to another portal group")
+        if old.cid != cid:
+            raise LoginError(numbers.TOO_MANY_CONNECTIONS, "a session has one connection (MaxConnections=1)")
+        self._joined = session
+        self._negotiation.leading = False
 
-    def _leave(self, following: int, pairs: list[tuple[str, str]]) -> None:
+    def _leave(self) -> None:
         """May this stage be left?"""
         if self.stage != numbers.SECURITY:
             return
-        offered = dict(pairs).get("AuthMethod")
+        offered = self._offered.get("AuthMethod")
         if offered is not None and "None" not in offered.split(","):
             raise LoginError(
                 numbers.AUTHENTICATION_FAILURE, "it offers no AuthMethod that is known here (None)"
             )
 
-    def _complete(self, fields: tuple[int, ...], answers: list[tuple[str, str]], flags: int) -> None:
-        """The last response, and the session that it begins."""
-        session = self._session(fields)
-        session.begin(self._connection)
-        self._connection.cid = fields[8]
-        self._respond(fields, answers, flags, session.tsih)
+    def _complete(self, fields: tuple[int, ...], part: bytes) -> None:
+        """The last response, and the session that it begins or goes on with."""
+        connection, session = self._connection, self._joined
+        if session is None:
+            session = self._session(fields)
+            session.begin(connection)
+        elif session.connection is None:
+            raise LoginError(numbers.SESSION_DOES_NOT_EXIST, "the session has ended meanwhile")
+        else:
+            session.rejoin(connection, session.parameters.rejoined(self._negotiation))
+        connection.cid = fields[8]
+        self._respond(fields, part, numbers.FINAL | numbers.FULL_FEATURE, session.tsih)
         if self._declared:
-            self._connection.framer.maxSegment = MAX_RECEIVE
-        self._connection.loggedIn(session)
+            connection.framer.maxSegment = MAX_RECEIVE
+        connection.loggedIn(session)
 
     def _session(self, fields: tuple[int, ...]) -> Session:
         connection, node, target = self._connection, self._connection.node, self._target
         isid: bytes = fields[5]  # type: ignore[assignment]
         parameters = Parameters.agreed(self._negotiation)
         if target is None:
-            self._checkRoom()
-            return Session(node, self.initiatorName, isid, 1, fields[9], parameters)
+            key = self.initiatorName, isid, connection.portal.tag, self._named
+            self._reinstate(node.discoveries.get(key))
+            return Session(node, self.initiatorName, isid, node.nextTSIH(), fields[9], parameters, key=key)
         nexus = Nexus(self.initiatorName, isid, target.name, connection.portal.tag, target.readOnly)
-        old = target.sessions.get(nexus.key)
-        if old is not None and old.connection is not None:
-            # The same nexus again: the old session ends first (RFC 7143 6.3.5).
-            old.connection.abandon("the initiator logged in anew")
-        self._checkRoom()
+        self._reinstate(target.sessions.get(nexus.key))
         return Session(
             node, self.initiatorName, isid, target.nextTSIH(), fields[9], parameters, target, nexus
         )  # fmt: skip
 
-    def _checkRoom(self) -> None:
+    def _reinstate(self, old: Session | None) -> None:
+        """The same initiator port again: the old session ends first (RFC 7143 6.3.5)."""
+        if old is not None and old.connection is not None:
+            old.connection.abandon("the initiator logged in anew")
         node = self._connection.node
         if node.maxSessions and len(node.sessions) >= node.maxSessions:
             raise LoginError(numbers.OUT_OF_RESOURCES, f"there are {node.maxSessions} sessions already")
 
-    def _respond(
-        self, fields: tuple[int, ...], answers: list[tuple[str, str]], flags: int, tsih: int | None = None
-    ) -> None:
-        self._send(fields, (self.stage or 0) << 2 | flags, numbers.SUCCESS, text.encode(answers), tsih)
+    def _respond(self, fields: tuple[int, ...], part: bytes, flags: int, tsih: int | None = None) -> None:
+        self._send(fields, (self.stage or 0) << 2 | flags, numbers.SUCCESS, part, tsih)
 
     def _refuse(self, fields: tuple[int, ...], status: int, reason: str) -> None:
         connection = self._connection
@@ -235,6 +269,8 @@ class Login:
         connection = self._connection
         cmdSN = fields[9]
         window = cmdSN + connection.node.depth - 1
+        if self._joined is not None:
+            cmdSN, window = self._joined.expCmdSN, self._joined.maxCmdSN
         header = layout.LOGIN_RESPONSE.pack(
             numbers.LOGIN_RESPONSE, flags, 0, 0, len(data), fields[5], fields[6] if tsih is None else tsih,
             fields[7], connection.nextStatSN(), cmdSN, window & 0xFFFFFFFF, status,

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from iscsi_twisted.errors import RejectError
 from iscsi_twisted.interfaces import Buffer
-from iscsi_twisted.session.session import Session
+from iscsi_twisted.session.session import IMMEDIATE_TASKS, WAITING, Session
 from iscsi_twisted.wire import layout, numbers
 from iscsi_twisted.wire.serial import MASK, distance
 
@@ -31,18 +32,54 @@ NAMES: Final = {
 
 
 def manage(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
-    """Task Management Function Request."""
+    """
+    Task Management Function Request.
+
+    Functions on a task set cover the commands with lower CmdSN, so one that is immediate waits for those
+    that have not come (RFC 7143 4.2.3.3); for a function on the whole target they count as received.
+    """
+    session = connection.session
+    assert session is not None
+    cmdSN = int.from_bytes(chunk[offset + 24 : offset + 28], "big")
+    if chunk[offset] & numbers.IMMEDIATE and 0 < distance(session.expCmdSN, cmdSN) <= session.depth:
+        function = chunk[offset + 1] & 0x7F
+        if function in _ON_TASK_SET:
+            _postpone(session, cmdSN, bytes(chunk[offset : offset + 48]))
+            return
+        if function in _ON_TARGET:
+            _skipUpTo(session, cmdSN)
+    _carryOut(connection, chunk, offset)
+
+
+def _postpone(session: Session, cmdSN: int, header: bytes) -> None:
+    if len(session.postponed) >= IMMEDIATE_TASKS:
+        raise RejectError(numbers.REASON_IMMEDIATE, "too many immediate task management requests")
+    session.postponed.append((cmdSN, header))
+    session.early[WAITING] = b"", b"", b""
+
+
+def resume(connection: Connection) -> None:
+    """Carry out the functions that waited for commands all of which have come now."""
+    session = connection.session
+    assert session is not None
+    while session.postponed and distance(session.expCmdSN, session.postponed[0][0]) <= 0:
+        _carryOut(connection, session.postponed.pop(0)[1], 0)
+    if not session.postponed:
+        session.early.pop(WAITING, None)
+
+
+def _carryOut(connection: Connection, chunk: Buffer, offset: int) -> None:
     _, flags, _, lunField, itt, referenced, cmdSN, _, refCmdSN, _ = layout.TASK_MANAGEMENT_REQUEST.unpack(
         chunk, offset
     )
     session = connection.session
-    assert session is not None and session.target is not None
+    assert session is not None
     function = flags & 0x7F
     if function == numbers.ABORT_TASK:
         response = _abortTask(session, lunField, referenced, cmdSN, refCmdSN)
     elif function in _ON_UNIT:
         response = _onUnit(session, function, lunField)
-    elif function in (numbers.TARGET_WARM_RESET, numbers.TARGET_COLD_RESET):
+    elif function in _ON_TARGET:
         response = _onTarget(session, function)
     elif function == numbers.TASK_REASSIGN:
         response = numbers.REASSIGN_NOT_SUPPORTED
@@ -82,7 +119,22 @@ def _skip(session: Session, cmdSN: int) -> None:
     header = layout.NOP_OUT.pack(
         numbers.NOP_OUT, numbers.FINAL, 0, bytes(8), numbers.NO_TAG, numbers.NO_TAG, cmdSN, 0
     )
+    _forget(session, cmdSN)
     session.early[cmdSN] = header, b"", b""
+    session.earlyBytes += len(header)
+
+
+def _forget(session: Session, cmdSN: int) -> None:
+    """Drop what came before its turn with this number."""
+    session.earlyBytes -= sum(map(len, session.early.pop(cmdSN, ())))
+
+
+def _skipUpTo(session: Session, cmdSN: int) -> None:
+    """Commands before this number that have not been carried out count as received and aborted."""
+    while session.expCmdSN != cmdSN:
+        _forget(session, session.expCmdSN)
+        session.expCmdSN = (session.expCmdSN + 1) & MASK
+        session.release()
 
 
 def _onUnit(session: Session, function: int, lunField: bytes) -> int:
@@ -101,8 +153,9 @@ def _onUnit(session: Session, function: int, lunField: bytes) -> int:
     others = [other for other in target.sessions.values() if other is not session]
     _abort([session], lun)
     if function == numbers.CLEAR_TASK_SET:
+        tell = unit.tellsAborted
         for other in others:
-            if _abort([other], lun) and other.nexus is not None:
+            if _abort([other], lun, tell) and other.nexus is not None and not tell:
                 unit.attention(COMMANDS_CLEARED, nexus=other.nexus)
     else:
         _abort(others, lun)
@@ -111,16 +164,16 @@ def _onUnit(session: Session, function: int, lunField: bytes) -> int:
     return numbers.FUNCTION_COMPLETE
 
 
-_ON_UNIT: Final = frozenset(
-    (numbers.ABORT_TASK_SET, numbers.CLEAR_ACA, numbers.CLEAR_TASK_SET, numbers.LOGICAL_UNIT_RESET)
-)
+_ON_TASK_SET: Final = frozenset((numbers.ABORT_TASK_SET, numbers.CLEAR_TASK_SET, numbers.LOGICAL_UNIT_RESET))
+_ON_UNIT: Final = _ON_TASK_SET | {numbers.CLEAR_ACA}
+_ON_TARGET: Final = frozenset((numbers.TARGET_WARM_RESET, numbers.TARGET_COLD_RESET))
 
 
-def _abort(sessions: Iterable[Session], lun: int) -> int:
+def _abort(sessions: Iterable[Session], lun: int, tell: bool = False) -> int:
     """Abort the tasks of these sessions on one unit; how many there were."""
     tasks = [task for session in sessions for task in session.tasks.values() if task.lun == lun]
     for task in tasks:
-        task.abort()
+        task.abort(tell)
     return len(tasks)
 
 

@@ -18,6 +18,8 @@ class Negotiation:
 
     @ivar results: the outcome by key; keys that nobody negotiated have their default.
     @ivar declared: what the peer declared, by key.
+    @ivar discovery: for a discovery session.
+    @ivar leading: on the first connection of a session.
     """
 
     def __init__(self, ours: Mapping[str, Value], choices: Mapping[str, tuple[str, ...]]) -> None:
@@ -31,6 +33,7 @@ class Negotiation:
         self.results: dict[str, Value] = {key.name: key.default for key in KEYS.values()}
         self.declared: dict[str, Value] = {}
         self.discovery = False
+        self.leading = True
 
     def answer(self, pairs: Iterable[Pair]) -> list[Pair]:
         """
@@ -57,10 +60,12 @@ class Negotiation:
             return name, NOT_UNDERSTOOD
         if key.kind == "obsolete":
             return name, str(key.default)
+        if key.forTarget or not key.forLogin:
+            return name, REJECT
         if key.kind == "declared":
             self._declare(key, text)
             return None
-        if self.discovery and not key.discovery:
+        if (self.discovery and not key.discovery) or (key.leading and not self.leading):
             return name, IRRELEVANT
         if key.kind == "list":
             return name, self._choose(key, text)

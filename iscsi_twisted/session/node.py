@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 LUNS_CACHED: Final = 256
 """Forms of LUN fields that a session remembers; any more are decoded each time."""
+
+UNFINISHED: Final = 1000
+"""Connections whose login is not complete: a flood of them costs as many descriptors and some megabytes."""
 
 SOLICITED: Final = 512 << 20
 """Bytes solicited by all sessions: enough for 16 that each write with all they are allowed."""
@@ -140,13 +143,19 @@ class Target:
 
         @raise LoginError: if all are taken.
         """
-        taken = {session.tsih for session in self.sessions.values()}
-        if len(taken) >= 0xFFFF:
-            raise LoginError(numbers.OUT_OF_RESOURCES, "all session handles of the target are in use")
-        while True:
-            self._lastTSIH = self._lastTSIH % 0xFFFF + 1
-            if self._lastTSIH not in taken:
-                return self._lastTSIH
+        self._lastTSIH = _freeHandle(self.sessions.values(), self._lastTSIH)
+        return self._lastTSIH
+
+
+def _freeHandle(sessions: Iterable[Session], last: int) -> int:
+    """The next session handle after the last one that none of these sessions has."""
+    taken = {session.tsih for session in sessions}
+    if len(taken) >= 0xFFFF:
+        raise LoginError(numbers.OUT_OF_RESOURCES, "all session handles are in use")
+    while True:
+        last = last % 0xFFFF + 1
+        if last not in taken:
+            return last
 
 
 class Budget:
@@ -219,15 +228,54 @@ class Node:
     @ivar depth: commands that one session may have outstanding (its CmdSN window).
     @ivar solicited: bounds what all sessions together have solicited.
     @ivar sessions: all sessions, discovery too.
+    @ivar discoveries: discovery sessions by initiator name, ISID, portal group tag and, if one was named,
+        target.
+    @ivar unfinished: connections whose login is not complete, oldest first.
+    @ivar maxUnfinished: how many of them there may be; one more takes the place of the oldest.
+    @ivar pingInterval: seconds of silence after which an initiator is asked whether it is there; 0 for never.
+    @ivar pingTimeout: seconds that it then has to send anything at all.
+    @ivar dataTimeout: seconds in which some of the data that a session was asked for must come.
     """
 
-    def __init__(self, events: Events, *, maxSessions: int = 0, depth: int = 128) -> None:
+    def __init__(
+        self,
+        events: Events,
+        *,
+        maxSessions: int = 0,
+        depth: int = 128,
+        maxUnfinished: int = UNFINISHED,
+        pingInterval: float = 30.0,
+        pingTimeout: float = 30.0,
+        dataTimeout: float = 60.0,
+    ) -> None:
         self.targets: dict[str, Target] = {}
         self.events = events
         self.maxSessions = maxSessions
         self.depth = depth
         self.solicited = Budget(SOLICITED)
         self.sessions: set[Session] = set()
+        self.discoveries: dict[tuple[str, bytes, int, str], Session] = {}
+        self.unfinished: dict[Connection, None] = {}
+        self.maxUnfinished = maxUnfinished
+        self.pingInterval = pingInterval
+        self.pingTimeout = pingTimeout
+        self.dataTimeout = dataTimeout
+        self._lastTSIH = 0
+
+    def came(self, connection: Connection) -> None:
+        """A connection began."""
+        if len(self.unfinished) >= self.maxUnfinished:
+            next(iter(self.unfinished)).abandon("too many logins are not complete, and this is the oldest")
+        self.unfinished[connection] = None
+
+    def nextTSIH(self) -> int:
+        """
+        A session handle for a discovery session.
+
+        @raise LoginError: if all are taken.
+        """
+        self._lastTSIH = _freeHandle(self.discoveries.values(), self._lastTSIH)
+        return self._lastTSIH
 
     def add(self, target: Target) -> None:
         """Serve one target more."""

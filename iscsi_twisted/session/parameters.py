@@ -31,7 +31,8 @@ CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "AuthMethod": ("None",),
     "HeaderDigest": ("CRC32C", "None"),
     "DataDigest": ("CRC32C", "None"),
-    "TaskReporting": ("RFC3720",),
+    # With one connection in a session every response stands behind those before it: a fence at no cost.
+    "TaskReporting": ("ResponseFence", "RFC3720"),
 }
 
 
@@ -58,6 +59,13 @@ class Parameters:
     maxOutstandingR2T: int = 1
     headerDigest: bool = False
     dataDigest: bool = False
+
+    def rejoined(self, negotiation: Negotiation) -> Parameters:
+        """The same for a further connection of the session: only what belongs to a connection is new."""
+        fresh = Parameters.agreed(negotiation)
+        return attrs.evolve(
+            self, maxSegment=fresh.maxSegment, headerDigest=fresh.headerDigest, dataDigest=fresh.dataDigest
+        )
 
     @classmethod
     def agreed(cls, negotiation: Negotiation) -> Parameters:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from iscsi_twisted.interfaces import ILogicalUnit
 from iscsi_twisted.session.node import LUNS_CACHED, Budget, Nexus, Node, Target
@@ -20,6 +20,18 @@ IMMEDIATE_TASKS: Final = 32
 
 SOLICITED: Final = 32 << 20
 """Bytes that one session may be asked for at one time: two of the largest writes."""
+
+EARLY: Final = 4 << 20
+"""
+Bytes of PDUs that one session may send before their turn.  On one connection none comes so but behind one
+that was lost to its digest.
+"""
+
+WAITING: Final = -1
+"""In C{Session.early}, in the place of a CmdSN: task management functions wait for commands."""
+
+COMMANDS_CLEARED: Final = 0x477F
+"""Unit attention: some commands cleared by iSCSI protocol event (RFC 7143 11.14.5)."""
 
 Early = tuple[bytes, bytes, bytes]
 
@@ -38,6 +50,8 @@ class Session:
     @ivar tasks: those that may still answer, by initiator task tag.
     @ivar waiting: those that may not begin yet: the connection has enough to send.
     @ivar early: PDUs that came before their turn, by CmdSN.
+    @ivar earlyBytes: how long these are.
+    @ivar postponed: immediate task management requests that wait for commands, each with its CmdSN.
     @ivar immediateLimit: bytes that may come with a command.
     @ivar immediates: immediate commands that have not ended; those too that were aborted while a device
         still works for them.
@@ -45,10 +59,13 @@ class Session:
     """
 
     __slots__ = (
+        "_home",
+        "_key",
         "catchingUp",
         "connection",
         "depth",
         "early",
+        "earlyBytes",
         "expCmdSN",
         "immediateLimit",
         "immediates",
@@ -58,6 +75,7 @@ class Session:
         "nexus",
         "node",
         "parameters",
+        "postponed",
         "solicited",
         "target",
         "tasks",
@@ -76,8 +94,14 @@ class Session:
         parameters: Parameters,
         target: Target | None = None,
         nexus: Nexus | None = None,
+        key: tuple[str, bytes, int, str] = ("", b"", 0, ""),
     ) -> None:
+        """
+        @param key: of a discovery session; see L{Node.discoveries}.
+        """
         self.node = node
+        self._home: dict[Any, Session] = target.sessions if target is not None else node.discoveries
+        self._key: Any = nexus.key if nexus is not None else key
         self.initiatorName = initiatorName
         self.isid = isid
         self.tsih = tsih
@@ -91,6 +115,8 @@ class Session:
         self.tasks: dict[int, Task] = {}
         self.waiting: deque[Task] = deque()
         self.early: dict[int, Early] = {}
+        self.earlyBytes = 0
+        self.postponed: list[tuple[int, bytes]] = []
         self.immediates = 0
         self.catchingUp = False
         self.immediateLimit = parameters.firstBurst if parameters.immediateData else 0
@@ -106,8 +132,8 @@ class Session:
         """The login is complete."""
         self.connection = connection
         self.node.sessions.add(self)
+        self._home[self._key] = self
         if self.target is not None and self.nexus is not None:
-            self.target.sessions[self.nexus.key] = self
             for unit in self.target.units.values():
                 unit.nexusFound(self.nexus)
 
@@ -115,13 +141,28 @@ class Session:
         """Nothing of this session is left, but what its aborted tasks still do to their devices."""
         self.abortAll()
         self.connection = None
-        self.early.clear()
+        self.forgetEarly()
         self.node.sessions.discard(self)
+        if self._home.get(self._key) is self:
+            del self._home[self._key]
         if self.target is not None and self.nexus is not None:
-            if self.target.sessions.get(self.nexus.key) is self:
-                del self.target.sessions[self.nexus.key]
             for unit in self.target.units.values():
                 unit.nexusLost(self.nexus)
+
+    def rejoin(self, connection: Connection, parameters: Parameters) -> None:
+        """
+        Another connection takes the place of the one there is (RFC 7143 6.3.4): that one is logged out,
+        and its tasks end.
+        """
+        old, self.connection = self.connection, connection
+        assert old is not None
+        self.parameters = parameters
+        units = {task.unit for task in self.tasks.values()}
+        self.abortAll()
+        self.forgetEarly()
+        for unit in units:
+            unit.attention(COMMANDS_CLEARED, nexus=self.nexus)
+        old.abandon("the initiator reinstated the connection")
 
     def addressed(self, field: bytes) -> tuple[int, ILogicalUnit]:
         """The number and the unit that a LUN field names; the data path looks into C{units} first."""
@@ -142,6 +183,12 @@ class Session:
     def release(self) -> None:
         """A numbered command has ended."""
         self.maxCmdSN = (self.maxCmdSN + 1) & MASK
+
+    def forgetEarly(self) -> None:
+        """Whatever came before its turn never gets it."""
+        self.early.clear()
+        self.postponed.clear()
+        self.earlyBytes = 0
 
     def abortAll(self) -> None:
         """Abort all tasks of this session."""

@@ -27,6 +27,8 @@ _GOOD_AND_FINAL = numbers.FINAL | numbers.STATUS
 _NO_TAG = numbers.NO_TAG
 _READ = numbers.READ
 _DIRECTION = numbers.READ | numbers.WRITE
+_TASK_ABORTED = 0x40
+"""SCSI status; SAM-5 5.3.1."""
 
 
 @implementer(ITask)
@@ -179,22 +181,28 @@ class Task:
         """End with another status, and sense data for CHECK CONDITION."""
         self._end(status, b"", sense)
 
-    def receive(self, length: int, then: Callable[..., None], *arguments: Any) -> None:
+    def receive(self, length: int, then: Callable[..., None], *arguments: Any) -> bool:
         """Fetch the Data-Out; see L{ITask.receive}."""
         dataOut = self.dataOut
         if dataOut is None:
             if length == self.expected == len(self.data):
                 self.wanted = length
                 then(self, self.data, *arguments)
-                return
+                return False
             dataOut = self.dataOut = DataOut(self, self.data)
-        dataOut.want(length, then, arguments)
+        return dataOut.want(length, then, arguments)
 
     def _end(self, status: int, data: Buffer, sense: bytes) -> None:
         """Every way to end but the ordinary read."""
         if self.done:
             return
         self.done = True
+        dataOut = self.dataOut
+        if dataOut is None or self.aborted or not dataOut.drain(status, data, sense):
+            self.conclude(status, data, sense)
+
+    def conclude(self, status: int, data: Buffer, sense: bytes) -> None:
+        """Answer, and leave the session."""
         dataOut = self.dataOut
         if not self.immediate:
             self.session.release()
@@ -208,19 +216,29 @@ class Task:
         if not self.connection.corked:
             self.connection.answered()
 
-    def abort(self) -> None:
+    def abort(self, tell: bool = False) -> None:
         """
         Send nothing more for this task.
 
         If its device is still at work, its place in the window is given back when that ends.
+
+        @param tell: but one thing: that it was aborted.
         """
-        if self.aborted or self.done:
+        draining = self.dataOut is not None and self.dataOut.draining
+        if self.aborted or (self.done and not draining):
             return
+        if tell:
+            datain.respond(self, _TASK_ABORTED, b"", b"")
         self.aborted = True
         session = self.session
         session.tasks.pop(self.itt, None)
         if self in session.waiting:
             session.waiting.remove(self)
+        if draining:
+            self.conclude(0, b"", b"")
+            return
         self.unit.abort(self)
         if self.operation is None:
             self._end(0, b"", b"")
+        elif tell and not self.connection.corked:
+            self.connection.answered()

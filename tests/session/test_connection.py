@@ -516,6 +516,26 @@ class EndTests(ConnectionTests):
         line.core.requestLogout(3)
         self.assertEqual(line.sent, [])
 
+    def test_reportEvent(self) -> None:
+        """An initiator is told of a SCSI event of a unit, with its sense data, at once or with the batch."""
+        sense = bytes.fromhex("700006000000000a00000000290000000000")
+        statSN = self.core.statSN
+        self.core.reportEvent(b"\0\3" + bytes(6), sense)
+        (message,) = self.line.take()
+        self.assertEqual((message["opcode"], message["event"], message["parameter3"]), (0x32, 0, 0))
+        self.assertEqual((message["lun"], message["itt"]), (b"\0\3" + bytes(6), numbers.NO_TAG))
+        self.assertEqual((message["statSN"], self.core.statSN), (statSN, statSN + 1))
+        self.assertEqual(message["data"], b"\0\x12" + sense)
+        self.core.corked = True
+        self.core.reportEvent(bytes(8), sense)
+        self.assertEqual(self.line.sent, [])
+        self.core.corked = False
+        self.core.flush()
+        self.assertEqual(len(self.line.take()), 1)
+        line = Line(self.node)
+        line.core.reportEvent(bytes(8), sense)
+        self.assertEqual(line.sent, [])
+
     def test_tick(self) -> None:
         """Time does nothing to a session, nor to a connection that is closed already."""
         self.core.tick(1e9)

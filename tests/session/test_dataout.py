@@ -122,23 +122,58 @@ class SequenceTests(SynchronousTestCase):
         self.untouched()
 
     def test_tagAfterRefusal(self) -> None:
-        """The tag of a write that was refused before its data came serves a new write at once."""
+        """A write that is refused before its data came is answered behind the last; its tag is free then."""
         line = loggedIn(self.device, InitialR2T="No")
-        (answer,) = line.command(write10(99999, 16), write=8192, final=False)
-        self.assertEqual(answer["status"], 2)
+        self.assertEqual(line.command(write10(99999, 16), write=8192, final=False), [])
         self.assertEqual(self.dataOut(line, 0, 4096, numbers.NO_TAG, final=False), [])
-        self.assertEqual(self.dataOut(line, 4096, 8192, numbers.NO_TAG, 1), [])
+        (answer,) = self.dataOut(line, 4096, 8192, numbers.NO_TAG, 1)
+        self.assertEqual(sense(answer), (2, "2100"))
+        self.assertEqual((answer["flags"], answer["residual"]), (0x80 | numbers.UNDERFLOW, 8192))
         self.assertEqual(line.command(write10(0, 16), write=8192, itt=line.itt, final=False), [])
         (answer,) = self.dataOut(line, 0, 8192, numbers.NO_TAG)
         self.assertEqual((answer["status"], self.device.read(0, 8192)), (0, self.data))
 
-    def test_tagAfterRefusalWithoutData(self) -> None:
-        """The same if the initiator left out the data of the refused write."""
-        line = loggedIn(self.device, InitialR2T="No", FirstBurstLength="512")
-        line.command(write10(99999, 16), write=8192, final=False)
-        (r2t,) = line.command(write10(0, 16), write=8192, itt=line.itt)
-        (answer,) = self.dataOut(line, 0, 8192, r2t["ttt"])
-        self.assertEqual((answer["status"], self.device.read(0, 8192)), (0, self.data))
+    def refused(self, **options: Any) -> Line:
+        """A session with a refused write whose answer waits for data."""
+        line = loggedIn(self.device, InitialR2T="No", **options)
+        self.assertEqual(line.command(write10(99999, 16), write=8192, final=False), [])
+        return line
+
+    def test_refusalWithoutData(self) -> None:
+        """If the data of a refused write do not come, the answer does not wait for ever."""
+        line = self.refused()
+        answers = line.wait(70, lambda: line.core.receive(pdus.nopOut(itt=numbers.NO_TAG)))
+        self.assertEqual([sense(answer) for answer in answers], [(2, "2100")])
+        self.assertEqual(sessionOf(line).tasks, {})
+
+    def test_refusalAborted(self) -> None:
+        """A refused write whose answer waits can be aborted, and gives its place back."""
+        line = self.refused()
+        room = sessionOf(line).maxCmdSN
+        (answer,) = line.say(pdus.taskManagement(numbers.ABORT_TASK, referenced=line.itt))
+        self.assertEqual(answer["response"], numbers.FUNCTION_COMPLETE)
+        self.assertEqual((sessionOf(line).tasks, sessionOf(line).maxCmdSN), ({}, room + 1))
+        self.assertEqual(self.dataOut(line, 0, 8192, numbers.NO_TAG), [])
+
+    def test_immediateTooMuchBefore(self) -> None:
+        """Too much immediate data are answered behind the unsolicited data that were announced as well."""
+        line = loggedIn(self.device, InitialR2T="No", FirstBurstLength="1024")
+        for held in (False, True):
+            if held:
+                line.core.pause()
+            self.assertEqual(line.command(write10(0, 16), write=8192, data=self.data[:2048], final=False), [])
+            (answer,) = self.dataOut(line, 2048, 2048, numbers.NO_TAG)
+            self.assertEqual(sense(answer), (2, "0c0d"))
+        line.core.resume()
+        self.assertEqual(line.take(), [])
+        self.untouched()
+
+    def test_endsWithoutData(self) -> None:
+        """A command that takes no data, though some were announced, is answered behind them too."""
+        line = loggedIn(self.device, InitialR2T="No")
+        self.assertEqual(line.command(TEST_UNIT_READY, write=8192, final=False), [])
+        (answer,) = self.dataOut(line, 0, 8192, numbers.NO_TAG)
+        self.assertEqual((answer["status"], answer["residual"]), (0, 8192))
 
     def test_wrongTag(self) -> None:
         """Data with a tag that no R2T of this task has are dropped, and the task goes on."""

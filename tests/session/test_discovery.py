@@ -10,13 +10,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.session.connection import BATCH, TURN
 from iscsi_twisted.session.fullfeature import LONGEST_ANSWER, LONGEST_TEXT
+from iscsi_twisted.session.keys import KEYS
 from iscsi_twisted.session.node import Peer, Portal, Target
 from iscsi_twisted.session.parameters import MAX_RECEIVE
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers, text
 from iscsi_twisted.wire.digest import digest
+from iscsi_twisted.wire.framer import LOGIN_SEGMENT
 from tests.support import pdus
-from tests.support.wire import TARGET, TEST_UNIT_READY, Anybody, Line, Nobody, makeNode, makeTarget
+from tests.support.wire import INITIATOR, TARGET, TEST_UNIT_READY, Anybody, Line, Nobody, makeNode, makeTarget
 
 HERE = "198.51.100.1:3260,1"
 ALL = {"SendTargets": "All"}
@@ -321,6 +323,23 @@ class KeyTests(TextTests):
     def test_declared(self) -> None:
         """An alias is taken without an answer."""
         self.assertEqual(self.ask({"InitiatorAlias": "host"}), [])
+
+    def test_everyKey(self) -> None:
+        """Of all keys an initiator may give SendTargets, its alias and its segment length, and no other."""
+        line = self.normal()
+        taken = {name for name in KEYS if self.ask({name: "1024"}, line) != [(name, "Reject")]}
+        self.assertEqual(taken, {"SendTargets", "InitiatorAlias", "MaxRecvDataSegmentLength"})
+
+    def test_segmentOfOurs(self) -> None:
+        """After a login that declared nothing we tell our segment length here, and take as much then."""
+        line = Line(self.node)
+        (response,) = line.say(
+            pdus.loginRequest({"InitiatorName": INITIATOR, "TargetName": TARGET}, stage=0, following=3)
+        )
+        self.assertEqual((response["status"], line.core.framer.maxSegment), (0, LOGIN_SEGMENT))
+        self.ask({"MaxRecvDataSegmentLength": "4096"}, line)
+        (pong,) = line.say(pdus.nopOut(bytes(MAX_RECEIVE)))
+        self.assertEqual(len(pong["data"]), 4096)
 
     def test_segment(self) -> None:
         """The initiator may declare anew how much it takes, for reads of one PDU and of several."""

@@ -181,11 +181,11 @@ class WriteTests(SynchronousTestCase):
         self.assertEqual(line.command(TEST_UNIT_READY)[0]["status"], 0)
 
     def test_refusedWhileUnsolicited(self) -> None:
-        """A write that is refused before its unsolicited data came lets them pass by."""
+        """A write that is refused before its unsolicited data came is answered when they have passed by."""
         line = loggedIn(self.device, InitialR2T="No")
-        (answer,) = line.command(write10(99999, 16), write=8192, final=False)
+        self.assertEqual(line.command(write10(99999, 16), write=8192, final=False), [])
+        (answer,) = line.say(pdus.dataOut(self.data, itt=line.itt))
         self.assertEqual(answer["status"], 2)
-        self.assertEqual(line.say(pdus.dataOut(self.data, itt=line.itt)), [])
         self.assertEqual(line.command(TEST_UNIT_READY)[0]["status"], 0)
 
     def test_residuals(self) -> None:
@@ -381,6 +381,35 @@ class SundryTests(SynchronousTestCase):
         """An additional header segment that is not understood is rejected."""
         (reject,) = loggedIn().command(TEST_UNIT_READY, ahs=b"\0\5\x2a\0\0\0\0\0")
         self.assertEqual(reject["reason"], numbers.REASON_INVALID_FIELD)
+
+    def test_bidirectional(self) -> None:
+        """A command with a bidirectional read length is not supported, and costs its number alone."""
+        line = loggedIn()
+        before = line.core.session.maxCmdSN  # type: ignore[union-attr]
+        for ahs in (b"\0\5\2\0\0\0\2\0", b"\0\x11\1\0" + bytes(16) + b"\0\5\2\0\0\0\2\0"):
+            (reject,) = line.command(read10(0, 1), read=512, ahs=ahs)
+            self.assertEqual(
+                (reject["opcode"], reject["reason"]), (numbers.REJECT, numbers.REASON_NOT_SUPPORTED)
+            )
+        self.assertEqual(line.core.session.maxCmdSN, before + 2)  # type: ignore[union-attr]
+        self.assertEqual(line.command(TEST_UNIT_READY)[0]["status"], 0)
+
+    def test_reservedTag(self) -> None:
+        """Requests with the reserved task tag are rejected, each with its header; their numbers are taken."""
+        line = loggedIn()
+        for stream in (
+            line.build(read10(0, 1), read=512, itt=numbers.NO_TAG),
+            line.build(read10(0, 1), read=512, itt=numbers.NO_TAG, immediate=True),
+            pdus.textRequest({"SendTargets": ""}, itt=numbers.NO_TAG),
+            pdus.logoutRequest(itt=numbers.NO_TAG),
+        ):
+            (reject,) = line.say(stream)
+            self.assertEqual(
+                (reject["opcode"], reject["reason"]), (numbers.REJECT, numbers.REASON_INVALID_FIELD)
+            )
+            self.assertEqual(reject["data"], stream[:48])
+        self.assertEqual(line.core.session.tasks, {})  # type: ignore[union-attr]
+        self.assertEqual(line.command(TEST_UNIT_READY)[0]["status"], 0)
 
     def test_splitConversation(self) -> None:
         """A conversation gives the same answers wherever it is cut."""

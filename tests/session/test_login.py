@@ -132,12 +132,12 @@ class StageTests(LoginTests):
                     self.assertTrue(line.closed)
 
     def test_secondStages(self) -> None:
-        """In the middle of a login only its current stage is taken."""
+        """In the middle of a login only its current stage is taken; another is an initiator error."""
         for stage in range(4):
             line = Line(self.node)
             self.ask(NAMES, line, stage=0, following=1)
             response = self.ask({}, line, stage=stage, following=None)
-            self.assertEqual(response["status"], 0 if stage == 1 else 0x020B, stage)
+            self.assertEqual(response["status"], 0 if stage == 1 else 0x0200, stage)
 
     def test_loginLater(self) -> None:
         """In full feature phase a Login Request is rejected, and the session goes on."""
@@ -195,10 +195,36 @@ class ContinueTests(LoginTests):
             self.assertEqual(self.ask({}, following=None)["status"], 0)
         self.assertRefused(0x0200, {}, following=None)
 
-    def test_longAnswer(self) -> None:
-        """So many unknown keys that the answer would be longer than an initiator takes are refused."""
+    def longAnswer(self, **fields: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        """Send so many unknown keys that their answer takes two PDUs; the keys and the first response."""
         keys = {f"X-{number}": "" for number in range(LOGIN_SEGMENT // 18)}
-        self.assertRefused(0x0200, NAMES | keys)
+        return keys, self.ask(text.encode((NAMES | keys).items())[:-1], **fields)
+
+    def test_longAnswer(self) -> None:
+        """An answer longer than an initiator takes goes on, with the C bit, when it asks with no text."""
+        keys, first = self.longAnswer()
+        self.assertEqual((first["status"], first["flags"], len(first["data"])), (0, 0x44, LOGIN_SEGMENT))
+        self.assertIsNone(self.line.core.session)
+        (second,) = self.line.say(pdus.loginRequest(b""))
+        self.assertEqual((second["status"], second["flags"]), (0, 0x87))
+        answers = dict(text.decode(first["data"] + second["data"]))
+        self.assertEqual({name for name, value in answers.items() if value == "NotUnderstood"}, set(keys))
+        self.assertIsNotNone(self.line.core.session)
+
+    def test_longAnswerWithoutTransit(self) -> None:
+        """If the last of these requests does not transit, the login goes on in its stage."""
+        self.longAnswer()
+        (second,) = self.line.say(pdus.loginRequest(b"", following=None))
+        self.assertEqual((second["status"], second["flags"]), (0, 0x04))
+        self.assertEqual(self.ask(b"")["flags"], 0x87)
+
+    def test_longAnswerInterrupted(self) -> None:
+        """Text before such an answer is complete is an initiator error, whole or in part."""
+        self.longAnswer()
+        self.assertRefused(0x0200, {"HeaderDigest": "None"})
+        self.line = Line(self.node)
+        self.longAnswer()
+        self.assertRefused(0x0200, b"", following=None, more=True)
 
     def test_time(self) -> None:
         """A login that takes too long ends without a word; one that is complete has all the time."""
@@ -329,6 +355,20 @@ class KeyTests(LoginTests):
         twice = text.encode([*NAMES.items(), ("InitiatorName", INITIATOR)])
         self.assertRefused(0x0200, twice)
 
+    def test_notOurs(self) -> None:
+        """Keys that an initiator has not to give, or not here, are rejected."""
+        keys = {
+            "SendTargets": "All", "TargetAlias": "x", "TargetAddress": "x", "TargetPortalGroupTag": "1",
+        }  # fmt: skip
+        answers = self.ask(text.encode((NAMES | keys).items()))["data"]
+        for name in keys:
+            self.assertIn((name, "Reject"), text.decode(answers))
+
+    def test_otherSuffix(self) -> None:
+        """Vendors' keys in both forms are not understood."""
+        for name in ("X-com.example.key", "X#key"):
+            self.assertEqual(self.ask({name: "1"} | NAMES, Line(self.node))["keys"][name], "NotUnderstood")
+
     def test_bursts(self) -> None:
         """FirstBurstLength is not answered above MaxBurstLength."""
         keys = self.ask(NAMES | {"FirstBurstLength": "65536", "MaxBurstLength": "32768"})["keys"]
@@ -385,7 +425,11 @@ class HeaderTests(LoginTests):
         for change in changes:
             line = Line(self.node)
             self.ask(NAMES, line, following=None)
-            self.assertRefused(0x020B, {}, line, **change)
+            self.assertRefused(0x0200, {}, line, **change)
+
+    def test_reservedTag(self) -> None:
+        """The reserved task tag is no task tag."""
+        self.assertRefused(0x0200, NAMES, itt=numbers.NO_TAG)
 
     def test_otherPDUFirst(self) -> None:
         """A connection that begins with another PDU is closed without a word."""
@@ -498,7 +542,7 @@ class SessionTests(LoginTests):
         self.login()
         self.assertEqual(self.ask(DISCOVERY, Line(self.node))["status"], 0)
         self.assertRefused(0x0302, NAMES, Line(self.node), isid=b"\x80\0\0\0\0\2")
-        self.assertRefused(0x0302, DISCOVERY, Line(self.node))
+        self.assertRefused(0x0302, DISCOVERY, Line(self.node), isid=b"\x80\0\0\0\0\2")
         self.line.core.lost("")
         self.login(Line(self.node), isid=b"\x80\0\0\0\0\2")
 

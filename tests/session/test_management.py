@@ -6,10 +6,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.session.session import IMMEDIATE_TASKS
 from iscsi_twisted.wire import numbers
 from tests.support import pdus
 from tests.support.devices import FakeDevice
-from tests.support.wire import TEST_UNIT_READY, Line, makeNode, makeTarget, read10
+from tests.support.wire import TEST_UNIT_READY, Line, makeNode, makeTarget, read10, write10
 
 LUN1 = b"\0\1" + bytes(6)
 LUN5 = b"\0\5" + bytes(6)
@@ -159,6 +160,85 @@ class ManagementTests(SynchronousTestCase):
         self.assertEqual(self.mine.say(later), [])
         self.mine.command(read10(0, 1), read=512)
         self.assertEqual(self.left(), {("mine", 1), ("other", 0), ("other", 1)})
+
+    def test_lowerCommands(self) -> None:
+        """An immediate function waits for the commands before it, and covers them (RFC 7143 4.2.3.3)."""
+        cmdSN = self.mine.cmdSN
+        for function in (numbers.ABORT_TASK_SET, numbers.CLEAR_TASK_SET, numbers.LOGICAL_UNIT_RESET):
+            cmdSN = self.mine.cmdSN
+            request = pdus.taskManagement(function, cmdSN=cmdSN + 2, itt=function)
+            self.assertEqual(self.mine.say(request), [])
+            self.assertEqual(self.mine.command(read10(0, 1), read=512, cmdSN=cmdSN), [])
+            (answer,) = self.mine.command(read10(0, 1), read=512, cmdSN=cmdSN + 1)
+            self.assertEqual((answer["itt"], answer["response"]), (function, numbers.FUNCTION_COMPLETE))
+            assert self.mine.core.session is not None
+            self.assertNotIn(0, [task.lun for task in self.mine.core.session.tasks.values()])
+            self.assertEqual(self.mine.core.session.early, {})
+            self.mine.cmdSN = cmdSN + 2
+            self.attention(self.mine)
+
+    def test_earlyCommand(self) -> None:
+        """A command that came early, but before the function, is covered as well; one behind it is not."""
+        cmdSN = self.mine.cmdSN
+        self.mine.command(read10(0, 1), read=512, cmdSN=cmdSN + 1, itt=0x771)
+        self.mine.say(pdus.taskManagement(numbers.ABORT_TASK_SET, cmdSN=cmdSN + 2, itt=0x55))
+        self.mine.command(read10(0, 1), read=512, cmdSN=cmdSN + 2, itt=0x772)
+        (answer,) = self.mine.command(read10(0, 1), read=512, cmdSN=cmdSN, itt=0x770)
+        self.assertEqual((answer["itt"], answer["response"]), (0x55, numbers.FUNCTION_COMPLETE))
+        self.devices[0].fire()
+        self.assertEqual([answer["itt"] for answer in self.mine.take()], [0x772])
+
+    def test_severalWait(self) -> None:
+        """Several functions may wait, are served in order, and have a bound."""
+        cmdSN = self.mine.cmdSN
+        requests = [
+            pdus.taskManagement(numbers.ABORT_TASK_SET, cmdSN=cmdSN + 1, itt=number)
+            for number in range(IMMEDIATE_TASKS + 2)
+        ]
+        rejects = self.mine.say(b"".join(requests))
+        self.assertEqual([reject["reason"] for reject in rejects], [numbers.REASON_IMMEDIATE] * 2)
+        answers = self.mine.command(TEST_UNIT_READY, cmdSN=cmdSN)
+        kinds = [answer["opcode"] for answer in answers]
+        self.assertEqual(kinds, [0x21] + [numbers.TASK_MANAGEMENT_RESPONSE] * IMMEDIATE_TASKS)
+        self.assertEqual([answer["itt"] for answer in answers[1:]], list(range(IMMEDIATE_TASKS)))
+
+    def test_beyondWindow(self) -> None:
+        """A number beyond the window is not waited for."""
+        (answer,) = self.mine.say(
+            pdus.taskManagement(numbers.LOGICAL_UNIT_RESET, cmdSN=self.mine.cmdSN + 0x10000)
+        )
+        self.assertEqual(answer["response"], numbers.FUNCTION_COMPLETE)
+
+    def test_targetCovers(self) -> None:
+        """For a reset of the target the commands before it count as received; they are not carried out."""
+        assert self.mine.core.session is not None
+        session, cmdSN = self.mine.core.session, self.mine.cmdSN
+        room = session.maxCmdSN
+        self.mine.command(read10(0, 1), read=512, cmdSN=cmdSN + 1)
+        self.mine.command(read10(0, 1), read=512, cmdSN=cmdSN + 4, itt=0x774)
+        (answer,) = self.mine.say(pdus.taskManagement(numbers.TARGET_WARM_RESET, cmdSN=cmdSN + 3))
+        self.assertEqual((answer["response"], answer["expCmdSN"]), (0, cmdSN + 3))
+        self.assertEqual((session.maxCmdSN, list(session.early)), (room + 3, [cmdSN + 4]))
+        self.assertEqual(self.mine.command(read10(0, 1), read=512, cmdSN=cmdSN + 1), [])
+        self.assertEqual(self.left(), set())
+
+    def test_abortEarly(self) -> None:
+        """ABORT TASK for a command that came before its turn drops it, data and all; others go on."""
+        assert self.mine.core.session is not None
+        session, cmdSN = self.mine.core.session, self.mine.cmdSN
+        self.mine.command(write10(0, 8), write=4096, data=bytes(4096), cmdSN=cmdSN + 1, itt=0x771)
+        self.assertEqual(session.earlyBytes, 48 + 4096)
+        answer = self.manage(numbers.ABORT_TASK, referenced=0x771, cmdSN=cmdSN + 2, refCmdSN=cmdSN + 1)
+        self.assertEqual((answer, session.earlyBytes), (numbers.FUNCTION_COMPLETE, 48))
+        answers = self.mine.command(TEST_UNIT_READY, cmdSN=cmdSN)
+        self.assertEqual([each["opcode"] for each in answers], [0x21])
+        self.assertEqual((session.earlyBytes, session.expCmdSN), (0, cmdSN + 2))
+
+    def test_reservedTag(self) -> None:
+        """A request with the reserved task tag is rejected."""
+        (reject,) = self.mine.say(pdus.taskManagement(numbers.TARGET_COLD_RESET, itt=numbers.NO_TAG))
+        self.assertEqual((reject["opcode"], reject["reason"]), (numbers.REJECT, numbers.REASON_INVALID_FIELD))
+        self.assertFalse(self.mine.closed)
 
     def test_idempotent(self) -> None:
         """Resets over and over leave one unit attention, not many."""

@@ -22,6 +22,8 @@ OFFERS = (
     ("AuthMethod", "CHAP", REJECT, "None"),
     ("TaskReporting", "FastAbort,RFC3720", "RFC3720", "RFC3720"),
     ("TaskReporting", "FastAbort", REJECT, "RFC3720"),
+    ("TaskReporting", "FastAbort,ResponseFence,RFC3720", "ResponseFence", "ResponseFence"),
+    ("TaskReporting", "RFC3720,ResponseFence", "RFC3720", "RFC3720"),
     ("MaxConnections", "1", "1", 1),
     ("MaxConnections", "65535", "1", 1),
     ("MaxConnections", "0", REJECT, 1),
@@ -114,13 +116,28 @@ class OfferTests(SynchronousTestCase):
             error = self.assertRaises(LoginError, negotiation().offer, "MaxRecvDataSegmentLength", text)
             self.assertEqual(error.status, 0x0200)
 
+    def test_notLeading(self) -> None:
+        """On a further connection of a session what concerns the session is answered Irrelevant."""
+        for name, key in KEYS.items():
+            further = negotiation()
+            further.leading = False
+            answer = further.offer(name, "1024")
+            ofSession = key.leading and key.kind in ("numerical", "boolean", "list")
+            self.assertEqual(answer == (name, IRRELEVANT), ofSession, name)
+
+    def test_forTarget(self) -> None:
+        """What only targets declare, or what belongs behind the login, is rejected."""
+        for name in ("TargetAlias", "TargetAddress", "TargetPortalGroupTag", "SendTargets"):
+            self.assertEqual(negotiation().offer(name, "1"), (name, REJECT))
+
     def test_discovery(self) -> None:
         """In a discovery session every key that means nothing there is answered Irrelevant."""
         for name, key in KEYS.items():
             discovery = negotiation()
             discovery.discovery = True
             answer = discovery.offer(name, "1024")
-            self.assertEqual(answer == (name, IRRELEVANT), not key.discovery, name)
+            irrelevant = not key.discovery and key.forLogin and not key.forTarget
+            self.assertEqual(answer == (name, IRRELEVANT), irrelevant, name)
             if not key.discovery:
                 self.assertEqual(discovery.results[name], key.default)
 
@@ -162,7 +179,8 @@ class AnswerTests(SynchronousTestCase):
             answers = any_.answer(pairs)
         except LoginError:
             return
-        declared = sum(KEYS[name].kind == "declared" for name, _ in pairs if name in KEYS)
+        keys = [KEYS[name] for name, _ in pairs if name in KEYS]
+        declared = sum(key.kind == "declared" and key.forLogin and not key.forTarget for key in keys)
         self.assertEqual(len(answers), len(pairs) - declared)
         for name, key in KEYS.items():
             if key.kind == "numerical":

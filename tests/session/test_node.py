@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from iscsi_twisted.errors import LoginError
 from iscsi_twisted.session.node import Budget, Nexus, Peer
 from iscsi_twisted.storage import MemoryDevice
+from tests.support import pdus
 from tests.support.wire import TARGET, Line, Nobody, makeNode, makeTarget
 
 HERE = Peer("192.0.2.7", "192.0.2.7", None)
@@ -90,6 +91,48 @@ class TargetTests(SynchronousTestCase):
         """Initiator name, ISID and portal group tag make a nexus of a target."""
         nexus = Nexus("iqn.2001-04.com.example:host", b"\x80\0\0\0\0\1", TARGET, 3, True)
         self.assertEqual(nexus.key, ("iqn.2001-04.com.example:host", b"\x80\0\0\0\0\1", 3))
+
+
+class UnfinishedTests(SynchronousTestCase):
+    """Connections whose login is not complete."""
+
+    def test_bound(self) -> None:
+        """One more than there may be takes the place of the oldest, and is served."""
+        node, diary = makeNode(makeTarget(MemoryDevice(512)), maxUnfinished=3)
+        lines = [Line(node) for _ in range(5)]
+        self.assertEqual([line.closed for line in lines], [True, True, False, False, False])
+        reason = "too many logins are not complete, and this is the oldest"
+        self.assertEqual(diary.entries, [("lost", reason)] * 2)
+        for line in lines[2:]:
+            line.login(InitiatorName=f"iqn.2001-04.com.example:host{lines.index(line)}")
+        self.assertEqual((len(node.sessions), node.unfinished), (3, {}))
+
+    def test_others(self) -> None:
+        """Sessions are not counted, nor what has been refused, lost or logged out."""
+        node, _ = makeNode(makeTarget(MemoryDevice(512)), maxUnfinished=1)
+        session = Line(node)
+        session.login()
+        refused = Line(node)
+        refused.say(pdus.loginRequest({}))
+        lost = Line(node)
+        lost.core.lost("gone")
+        for number in range(10):
+            line = Line(node)
+            line.login(InitiatorName=f"iqn.2001-04.com.example:host{number}")
+            line.say(pdus.logoutRequest())
+        self.assertEqual((node.unfinished, session.closed), ({}, False))
+
+    def test_flood(self) -> None:
+        """While thousands begin a login and leave it, a right one succeeds, and a session notices nothing."""
+        node, _ = makeNode(makeTarget(MemoryDevice(512)))
+        session = Line(node)
+        session.login()
+        for _ in range(3000):
+            Line(node).core.receive(pdus.loginRequest({"InitiatorName": "x"})[:60])
+        self.assertEqual(len(node.unfinished), node.maxUnfinished)
+        late = Line(node)
+        late.login(InitiatorName="iqn.2001-04.com.example:late")
+        self.assertEqual([line.command(bytes(6))[0]["status"] for line in (session, late)], [0, 0])
 
 
 class BudgetTests(SynchronousTestCase):

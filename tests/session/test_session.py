@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.session.node import LUNS_CACHED
-from iscsi_twisted.session.session import IMMEDIATE_TASKS, Session
+from iscsi_twisted.session.session import EARLY, IMMEDIATE_TASKS, Session
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers
 from tests.support import pdus
@@ -230,6 +230,25 @@ class EarlyTests(SynchronousTestCase):
         answers = self.line.say(pdus.nopOut(itt=first, cmdSN=first, immediate=False))
         self.assertEqual(answers[1]["data"], b"%d" % (first + 1))
         self.assertEqual((len(answers), self.session.early), (128, {}))
+
+    def test_bytes(self) -> None:
+        """A session that sends megabytes before their turn ends, and its memory is given back."""
+        line = loggedIn(self.device, FirstBurstLength="262144")
+        session, first = sessionOf(line), line.cmdSN
+        for number in range(EARLY // 65584):
+            line.command(write10(0, 128), write=65536, data=bytes(65536), cmdSN=first + 1 + number)
+        self.assertFalse(line.closed)
+        line.command(write10(0, 128), write=65536, data=bytes(65536), cmdSN=first + 120)
+        self.assertEqual((line.closed, session.early, session.earlyBytes), (True, {}, 0))
+
+    def test_bytesAgain(self) -> None:
+        """What has had its turn is not counted any more."""
+        for _ in range(EARLY // 30000):
+            cmdSN = self.line.cmdSN
+            self.line.command(write10(0, 64), write=32768, data=bytes(32768), cmdSN=cmdSN + 1)
+            self.line.command(TEST_UNIT_READY, cmdSN=cmdSN)
+            self.line.cmdSN += 2
+        self.assertEqual((self.line.closed, self.session.earlyBytes), (False, 0))
 
     def test_withData(self) -> None:
         """What came early keeps its immediate data and its additional header segments."""

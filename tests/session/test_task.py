@@ -145,7 +145,7 @@ class EndTests(TaskTests):
 
     def test_attribute(self) -> None:
         """The task attribute is that of the PDU."""
-        for attribute in range(5):
+        for attribute in range(4):
             self.line.command(read10(0, 1), read=512, attribute=attribute)
             self.assertEqual(self.session.tasks[self.line.itt].attribute, attribute)
         self.device.fire()

@@ -109,6 +109,7 @@ class Line:
     @ivar stalled: the target reads no more for now.
     @ivar turns: how often a further turn was asked for and has not been taken.
     @ivar digests: of header and data.
+    @ivar now: seconds since the beginning of the connection.
     """
 
     def __init__(self, node: Node, *, address: str | None = "192.0.2.7", tag: int = 1) -> None:
@@ -120,6 +121,7 @@ class Line:
         self.digests = (False, False)
         self.cmdSN = 1
         self.itt = 0x1000
+        self.now = 0.0
         self.core = Connection(
             node,
             Portal(tag),
@@ -143,6 +145,20 @@ class Line:
         """Take the further turn that was asked for."""
         self.turns -= 1
         self.core.proceed()
+
+    def wait(self, seconds: float, each: Callable[[], object] = lambda: None) -> list[dict[str, Any]]:
+        """
+        Let time pass, with a tick every five seconds.
+
+        @param each: called before each tick.
+        @return: the PDUs that were sent meanwhile.
+        """
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(self.now + 5.0, end)
+            each()
+            self.core.tick(self.now)
+        return self.take()
 
     def take(self) -> list[dict[str, Any]]:
         """The PDUs that have been sent since the last call."""

@@ -1,0 +1,1 @@
+"""Runs that take as long as they are given: C{python -m tests.long --seconds 60}."""

@@ -1,0 +1,44 @@
+"""
+Long runs: half of the time fuzzing cores without sockets, half of it a real service on loopback.
+
+C{python -m tests.long [--seconds N] [--seed N]} prints what it did, and ends with 1 on any surprise, telling
+the seed that shows it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+
+from tests.long.fuzz import fuzz
+from tests.long.soak import soak
+
+
+def main() -> int:
+    """Run both; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.long", description=(__doc__ or "").strip())
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--only", choices=("fuzz", "soak"))
+    options = parser.parse_args()
+    parts = {"fuzz": fuzz, "soak": soak}
+    if options.only:
+        parts = {options.only: parts[options.only]}
+    failed = 0
+    for name, part in parts.items():
+        began = time.monotonic()
+        print(f"{name}: seed {options.seed}, {options.seconds / len(parts):g} s", flush=True)
+        lines, faults = part(options.seconds / len(parts), options.seed)
+        for line in lines:
+            print(f"  {line}")
+        for fault in faults:
+            print(f"  FAULT: {fault}")
+        failed += len(faults)
+        print(f"{name}: {len(faults)} faults in {time.monotonic() - began:.1f} s", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
