@@ -11,7 +11,7 @@ author = "the iscsi_twisted authors"
 copyright = author
 release = version = installed("iscsi-twisted")
 
-extensions = ["conformance"]
+extensions = ["commands", "conformance"]
 exclude_patterns = ["_build", "newsfragments"]
 nitpicky = True
 

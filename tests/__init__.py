@@ -1,0 +1,7 @@
+"""Tests of iscsi_twisted, for trial; those with real clients are in C{tests/interop}."""
+
+from hypothesis import HealthCheck, settings
+
+# Tests of conversations are inherited, to be run again with the stream in other segments.
+settings.register_profile("tests", suppress_health_check=[HealthCheck.differing_executors])
+settings.load_profile("tests")

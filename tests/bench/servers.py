@@ -100,6 +100,12 @@ class Server:
         self.stop()
         raise Unavailable(f"{self.name} does not serve: {' / '.join(tail)}")
 
+    def kill(self) -> None:
+        """End it as if it had crashed."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
     def stop(self) -> None:
         """End the process that was started."""
         if self.process is not None:

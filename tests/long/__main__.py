@@ -1,5 +1,7 @@
 """
-Long runs: half of the time fuzzing cores without sockets, half of it a real service on loopback.
+Long runs, each for its share of the time: fuzzing cores without sockets, the same guided by coverage, the
+conversations of the tests cut otherwise, a real service on loopback among good and bad clients, and a real
+process that is killed again and again.
 
 C{python -m tests.long [--seconds N] [--seed N]} prints what it did, and ends with 1 on any surprise, telling
 the seed that shows it again.
@@ -13,7 +15,12 @@ import sys
 import time
 
 from tests.long.fuzz import fuzz
+from tests.long.guided import guided
+from tests.long.kill import kill
+from tests.long.segments import segments
 from tests.long.soak import soak
+
+PARTS = {"fuzz": fuzz, "guided": guided, "segments": segments, "kill": kill, "soak": soak}
 
 
 def main() -> int:
@@ -21,11 +28,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.long", description=(__doc__ or "").strip())
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    parser.add_argument("--only", choices=("fuzz", "soak"))
+    parser.add_argument("--only", choices=PARTS)
     options = parser.parse_args()
-    parts = {"fuzz": fuzz, "soak": soak}
-    if options.only:
-        parts = {options.only: parts[options.only]}
+    parts = {options.only: PARTS[options.only]} if options.only else PARTS
     failed = 0
     for name, part in parts.items():
         began = time.monotonic()

@@ -58,7 +58,8 @@ class Round:
                     self.act(line)
                 self.bounded(line)
             self.neighbourly()
-        self.legal()
+        for line in self.lines:
+            legal(line)
         self.finish()
 
     def act(self, line: Line) -> None:
@@ -81,9 +82,7 @@ class Round:
 
     def bounded(self, line: Line) -> None:
         """Nothing is kept without a bound, and nothing surprised us."""
-        for entry in self.diary.entries:
-            if entry[0] == "surprise":
-                raise Fault(f"surprise {entry[2]}: {entry[1]!r}") from entry[1]
+        unsurprised(self.diary)
         session = line.core.session
         if session is None:
             return
@@ -102,20 +101,6 @@ class Round:
         if written["status"] or read["data"] != data:
             raise Fault("the session beside was disturbed")
 
-    def legal(self) -> None:
-        """All that was sent is whole PDUs of a target, their StatSN in order."""
-        for line in self.lines:
-            stream = b"".join(bytes(buffer) for batch in line.sent for buffer in batch)
-            expected: int | None = None
-            for fields in _parts(stream):
-                kind = fields["opcode"] & 0x3F
-                silent = kind == numbers.R2T or (kind == numbers.DATA_IN and not fields["flags"] & 1)
-                if silent or (kind == numbers.NOP_IN and fields["itt"] == numbers.NO_TAG):
-                    continue
-                if expected is not None and fields["statSN"] != expected:
-                    raise Fault(f"StatSN {fields['statSN']} where {expected} is due")
-                expected = (fields["statSN"] + 1) & 0xFFFFFFFF
-
     def finish(self) -> None:
         """When all connections are gone everything that was reserved is given back."""
         for line in self.lines:
@@ -123,9 +108,32 @@ class Round:
         self.devices[0].fire()
         if self.node.solicited.used or len(self.node.sessions) != 1 or self.node.unfinished:
             raise Fault("something of a lost connection is still there")
-        for entry in self.diary.entries:
-            if entry[0] == "surprise":
-                raise Fault(f"surprise {entry[2]}: {entry[1]!r}") from entry[1]
+        unsurprised(self.diary)
+
+
+def unsurprised(diary: Diary) -> None:
+    """@raise Fault: if anything was raised that is nobody's answer."""
+    for entry in diary.entries:
+        if entry[0] == "surprise":
+            raise Fault(f"surprise {entry[2]}: {entry[1]!r}") from entry[1]
+
+
+def legal(line: Line) -> None:
+    """
+    All that was sent is whole PDUs of a target, their StatSN in order.
+
+    @raise Fault: if not.
+    """
+    stream = b"".join(bytes(buffer) for batch in line.sent for buffer in batch)
+    expected: int | None = None
+    for fields in _parts(stream):
+        kind = fields["opcode"] & 0x3F
+        silent = kind == numbers.R2T or (kind == numbers.DATA_IN and not fields["flags"] & 1)
+        if silent or (kind == numbers.NOP_IN and fields["itt"] == numbers.NO_TAG):
+            continue
+        if expected is not None and fields["statSN"] != expected:
+            raise Fault(f"StatSN {fields['statSN']} where {expected} is due")
+        expected = (fields["statSN"] + 1) & 0xFFFFFFFF
 
 
 def _parts(stream: bytes) -> list[dict[str, Any]]:

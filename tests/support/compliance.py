@@ -54,8 +54,9 @@ READERS = tuple(
     f"ALL.{suite}"
     for suite in (
         "GetLBAStatus.BeyondEol", "Inquiry", "Mandatory", "ModeSense6", "Prefetch10", "Prefetch16", "Read6",
-        "Read10", "Read12", "Read16", "ReadCapacity10", "ReadCapacity16", "ReadOnly", "ReportSupportedOpcodes",
-        "Reserve6", "TestUnitReady", "Verify10", "Verify12", "Verify16", "iSCSIcmdsn", "iSCSIdatasn",
+        "Read10", "Read12", "Read16", "ReadCapacity10", "ReadCapacity16", "ReadOnly",
+        "ReportSupportedOpcodes", "Reserve6", "TestUnitReady", "Verify10", "Verify12", "Verify16",
+        "iSCSIcmdsn", "iSCSIdatasn",
     )
 )  # fmt: skip
 """The suites that can be run where nothing may be written; the others begin with a WRITE."""

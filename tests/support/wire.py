@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar
 
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.scsi.disk import DiskUnit
@@ -110,7 +110,10 @@ class Line:
     @ivar turns: how often a further turn was asked for and has not been taken.
     @ivar digests: of header and data.
     @ivar now: seconds since the beginning of the connection.
+    @cvar cut: how what is received in one piece is cut into several; None for not at all.
     """
+
+    cut: ClassVar[Callable[[bytes], Iterable[bytes]] | None] = None
 
     def __init__(self, node: Node, *, address: str | None = "192.0.2.7", tag: int = 1) -> None:
         self.node = node
@@ -131,6 +134,18 @@ class Line:
             stall=self._stall,
             later=self._later,
         )
+        if Line.cut is not None:
+            self._whole = self.core.receive
+            self.core.receive = self._inPieces  # type: ignore[method-assign]
+
+    def _inPieces(self, data: bytes) -> None:
+        """Give the core each piece; the rest at once when it wants no more."""
+        assert Line.cut is not None
+        pieces = list(Line.cut(bytes(data)))
+        while pieces:
+            self._whole(pieces.pop(0))
+            if self.stalled and pieces:
+                pieces = [b"".join(pieces)]
 
     def _close(self) -> None:
         self.closed = True
