@@ -93,6 +93,7 @@ def scsiCommand(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer,
     lun, unit = session.units.get(lunField) or session.addressed(lunField)
     task = Task(connection, session, immediate, flags, lunField, itt, expected, cdb, lun, unit)
     session.tasks[itt] = task
+    session.commands += 1
     if immediate:
         session.immediates += 1
     if data or flags & _WRITE:

@@ -53,6 +53,8 @@ class Session:
     @ivar earlyBytes: how long these are.
     @ivar postponed: immediate task management requests that wait for commands, each with its CmdSN.
     @ivar immediateLimit: bytes that may come with a command.
+    @ivar commands: SCSI commands that came; C{errors} of them ended with another status than GOOD, and
+        C{aborts} were aborted.
     @ivar immediates: immediate commands that have not ended; those too that were aborted while a device
         still works for them.
     @ivar catchingUp: PDUs that came early are being handled.
@@ -61,11 +63,14 @@ class Session:
     __slots__ = (
         "_home",
         "_key",
+        "aborts",
         "catchingUp",
+        "commands",
         "connection",
         "depth",
         "early",
         "earlyBytes",
+        "errors",
         "expCmdSN",
         "immediateLimit",
         "immediates",
@@ -118,6 +123,7 @@ class Session:
         self.earlyBytes = 0
         self.postponed: list[tuple[int, bytes]] = []
         self.immediates = 0
+        self.commands = self.errors = self.aborts = 0
         self.catchingUp = False
         self.immediateLimit = parameters.firstBurst if parameters.immediateData else 0
         self.solicited = Budget(SOLICITED, node.solicited)

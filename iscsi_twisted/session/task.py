@@ -210,6 +210,8 @@ class Task:
             self.session.immediates -= 1
         if not self.aborted:
             del self.session.tasks[self.itt]
+            if status:
+                self.session.errors += 1
             datain.respond(self, status, data, sense)
         if dataOut is not None:
             dataOut.give()
@@ -231,6 +233,7 @@ class Task:
             datain.respond(self, _TASK_ABORTED, b"", b"")
         self.aborted = True
         session = self.session
+        session.aborts += 1
         session.tasks.pop(self.itt, None)
         if self in session.waiting:
             session.waiting.remove(self)

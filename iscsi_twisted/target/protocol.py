@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -86,10 +88,19 @@ class TargetProtocol(Protocol):
             receive, filled = trace.receiving(receive, len), trace.receiving(filled, int)
         # The transport calls the core itself.
         self.dataReceived = receive  # type: ignore[method-assign,assignment]
+        if isinstance(transport, ProtocolWrapper):
+            self.dataReceived = partial(self._introduced, receive)  # type: ignore[method-assign]
         self.wanted = core.wanted
         self.filled = filled
         self.factory.protocols.add(self)
         transport.registerProducer(self, True)
+
+    def _introduced(self, receive: Callable[[bytes], None], data: bytes) -> None:
+        """The first bytes through a wrapper, which may know only now who the peer is (the PROXY protocol)."""
+        assert self.core is not None and self.transport is not None
+        self.core.peer = peer(self.transport.getPeer(), self.transport.getHost())
+        self.dataReceived = receive  # type: ignore[method-assign,assignment]
+        receive(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""

@@ -45,6 +45,9 @@ class SessionStatus:
     @ivar isid: hexadecimal.
     @ivar tasks: commands under way.
     @ivar waiting: those of them that have not begun.
+    @ivar commands: SCSI commands that have come since the login.
+    @ivar errors: those of them that ended with another status than GOOD.
+    @ivar aborts: those of them that were aborted.
     """
 
     kind: str
@@ -54,6 +57,9 @@ class SessionStatus:
     tsih: int
     tasks: int
     waiting: int
+    commands: int
+    errors: int
+    aborts: int
     connection: ConnectionStatus
 
 
@@ -174,6 +180,9 @@ def sessionStatus(session: Session, connection: Connection) -> SessionStatus:
         session.tsih,
         len(session.tasks),
         len(session.waiting),
+        session.commands,
+        session.errors,
+        session.aborts,
         connectionStatus(connection),
     )
 

@@ -314,6 +314,8 @@ def portal(reactor: Any, description: str) -> IStreamServerEndpoint:
         why = " ".join(str(error).split()) or type(error).__name__
         if why.startswith("Unknown endpoint type"):
             why = f"no kind of endpoint is called {kind!r}; right would be {_EXAMPLES}"
+        elif kind == "systemd" and isinstance(error, LookupError):
+            why = "systemd has passed no such socket to this process (LISTEN_FDS, LISTEN_FDNAMES)"
         elif isinstance(error, TypeError):
             why = f"these are not the parts of a {kind!r} endpoint ({why})"
         raise ConfigurationError(f"endpoint {description!r}: {why}") from error

@@ -145,7 +145,8 @@ class RawClient:
     def __init__(self, address: tuple[str, int] | socket.socket, timeout: float = 10.0) -> None:
         made = address if isinstance(address, socket.socket) else socket.create_connection(address, timeout)
         made.settimeout(timeout)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if made.family != socket.AF_UNIX:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = made
         self._stream = made.makefile("rb", buffering=1 << 18)
         self.cmdSN = 1

@@ -49,6 +49,11 @@ class PortalTests(SynchronousTestCase):
         """Other kinds are Twisted's own."""
         self.assertIsInstance(portal(MemoryReactorClock(), "unix:/nonexistent/socket"), UNIXServerEndpoint)
 
+    def test_noSystemd(self) -> None:
+        """A socket that systemd has not passed is said to be missing."""
+        self.assertFault("systemd:domain=INET:index=7", "systemd has passed no such socket")
+        self.assertFault("systemd:domain=INET:name=iscsi", "systemd has passed no such socket")
+
     def test_badTCP(self) -> None:
         """A bad TCP description says what it should look like."""
         for description in ("tcp", "tcp:", "tcp:http", "tcp:1:speed=2", "tcp6:1:interface=::1", "tcp:1\\"):

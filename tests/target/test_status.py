@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import attrs
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -18,6 +19,7 @@ from iscsi_twisted.target import TargetFactory
 from iscsi_twisted.target.service import TICK
 from iscsi_twisted.target.status import DeviceCounters, connectionStatus, sessionStatus, targetStatus, where
 from tests.support import pdus
+from tests.support.devices import FakeDevice
 from tests.support.served import MemoryLine, MemoryService
 from tests.support.threads import StepPool, StepReactor
 from tests.support.wire import INITIATOR, TARGET, makeNode, makeTarget, read10, write10
@@ -81,6 +83,21 @@ class SnapshotTests(SynchronousTestCase):
             ("Normal", INITIATOR, "800000000001", TARGET, 0, 0),
         )
         self.assertEqual(status.tsih, self.core.session.tsih)
+
+    def test_commands(self) -> None:
+        """A session counts its commands, those that ended badly, and those that were aborted."""
+        self.line.login()
+        session = self.core.session
+        assert session is not None
+        device = FakeDevice(1 << 20)
+        unit: Any = self.target.units[0]
+        unit.device = device
+        for itt, cdb in enumerate((bytes(6), bytes(6), b"\xff" + bytes(5), read10(0, 1)), 1):
+            self.line.say(pdus.scsiCommand(cdb, itt=itt, cmdSN=itt, read=512 if cdb[0] == 0x28 else None))
+        self.line.say(pdus.taskManagement(1, referenced=4, itt=9, cmdSN=5, refCmdSN=4))
+        status = sessionStatus(session, self.core)
+        # The first ends with the unit attention of a new nexus, the third is unknown.
+        self.assertEqual((status.commands, status.errors, status.aborts), (4, 2, 1))
 
     def test_discovery(self) -> None:
         """A discovery session has no target."""

@@ -1,0 +1,135 @@
+"""Portals whose peers come through something else: a proxy, a UNIX socket, a socket of systemd's."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from iscsi_twisted.config.netmasks import Netmask
+from iscsi_twisted.storage import MemoryDevice
+from iscsi_twisted.target import TargetService
+from tests.support.processes import Python, portIn
+from tests.support.rawclient import RawClient
+from tests.support.wire import TARGET
+from tests.target.test_loopback import LoopbackTestCase, loggedIn
+
+T = TypeVar("T")
+
+BASE = "iqn.1994-04.org.netbsd.iscsi-target:target0"
+REFUSED = b"\x02\x02"
+"""Login status: authorization failure (RFC 7143 11.13.5)."""
+
+
+class ProxyTests(LoopbackTestCase):
+    """Tests of the PROXY protocol, as C{haproxy:} portals speak it."""
+
+    def masked(self) -> TargetService:
+        """A service for one network only, which is not the proxy's."""
+        service = self.serve(listen="haproxy:tcp:0:interface=127.0.0.1")
+        service.addTarget(TARGET, [MemoryDevice(512)], policy=Netmask("192.0.2.0/24"))
+        service.startService()
+        return service
+
+    def status(self, service: TargetService, words: bytes) -> Deferred[bytes]:
+        """Status class and detail of a login through a proxy."""
+
+        def run(client: RawClient) -> bytes:
+            client.send(words)
+            return bytes(client.login(TARGET).header[36:38])
+
+        return self.talk(service, run)
+
+    async def test_netmask(self) -> None:
+        """Netmasks look at the address that the proxy tells, not at the proxy's own."""
+        service = self.masked()
+        for words, status in (
+            (b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 3260\r\n", b"\0\0"),
+            (b"PROXY TCP4 203.0.113.7 198.51.100.1 40000 3260\r\n", REFUSED),
+            (b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 3260\r\n", REFUSED),
+            (b"PROXY UNKNOWN 192.0.2.7 198.51.100.1 40000 3260\r\n", REFUSED),
+        ):
+            self.assertEqual(await self.status(service, words), status, words)
+
+    async def test_discovery(self) -> None:
+        """The address that discovery tells is the one that the client connected to."""
+        service = self.masked()
+
+        def discover(client: RawClient) -> bytes:
+            client.send(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 3260\r\n")
+            client.login(None)
+            return client.text(SendTargets="All").data
+
+        self.assertIn(b"TargetAddress=198.51.100.1:3260,1\0", await self.talk(service, discover))
+
+    async def test_noProxy(self) -> None:
+        """Who does not say where it comes from is cut off."""
+        service = self.masked()
+
+        def run(client: RawClient) -> bytes:
+            client.send(b"\x43\x87" + bytes(46))
+            return client.socket.recv(1)
+
+        self.assertEqual(await self.talk(service, run), b"")
+
+
+class UNIXTests(LoopbackTestCase):
+    """Tests of C{unix:} portals."""
+
+    def dial(self, path: str, conversation: Callable[[RawClient], T]) -> Deferred[T]:
+        """A client in a thread."""
+
+        def run() -> T:
+            made = socket.socket(socket.AF_UNIX)
+            with RawClient(made) as client:
+                made.connect(path)
+                return conversation(client)
+
+        return deferToThread(run)
+
+    async def test_policies(self) -> None:
+        """A peer without an address is let in where anybody is, and nowhere else."""
+        path = os.path.relpath(self.mktemp())
+        service = self.serve(listen=f"unix:{path}")
+        service.addTarget(TARGET, [MemoryDevice(512)], policy=Netmask("any"))
+        service.addTarget(f"{TARGET}2", [MemoryDevice(512)], policy=Netmask("127.0.0.0/8"))
+        service.startService()
+        self.assertEqual(await self.dial(path, lambda client: client.login(TARGET).header[36:38]), b"\0\0")
+        refused = await self.dial(path, lambda client: client.login(f"{TARGET}2").header[36:38])
+        self.assertEqual(refused, REFUSED)
+
+
+INHERITING = """
+import os, socket
+listening = socket.create_server(("127.0.0.1", 0))
+os.dup2(listening.fileno(), 4)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2", LISTEN_FDNAMES="one:two")
+from twisted.scripts.twistd import run
+run()
+"""
+"""A process that finds a socket at its second inherited descriptor, which is number 4."""
+
+
+class SystemdTests(TestCase):
+    """Tests of C{systemd:} portals."""
+
+    async def test_inherited(self) -> None:
+        """A socket that was opened before is served."""
+        directory = self.mktemp()
+        os.mkdir(directory)
+        arguments = ["-n", "--pidfile=", "iscsi", "--disk", "d:1MB", "--state", "state"]
+        arguments += ["-l", "systemd:domain=INET:index=1"]
+        process = Python("-c", INHERITING, *arguments, directory=directory)
+        self.addCleanup(process.stop)
+        port = portIn(await process.line("listening on"))
+
+        def run() -> int:
+            with RawClient(("127.0.0.1", port)) as client:
+                return loggedIn(client, BASE).command(bytes(6)).status
+
+        self.assertEqual(await deferToThread(run), 0)
