@@ -17,7 +17,7 @@ _PURE = {"wire", "session", "scsi", "auth", "config"}
 """Rooms without Twisted."""
 
 _SEAMS = {"errors", "interfaces"}
-_BELOW = {"wire", "session", "scsi", "storage", "auth", "config"} | _SEAMS
+_BELOW = {"wire", "session", "scsi", "storage", "auth", "config", "transport"} | _SEAMS
 
 LAW: dict[str, set[str]] = {
     "interfaces": set(),
@@ -28,6 +28,7 @@ LAW: dict[str, set[str]] = {
     "storage": _SEAMS,
     "auth": _SEAMS,
     "config": {"errors"},
+    "transport": _SEAMS,
     "target": _BELOW,
     "initiator": _BELOW,
     "web": _BELOW | {"target", "initiator"},

@@ -19,6 +19,7 @@ from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.names import printable
 from iscsi_twisted.session.node import Node, Peer, Portal
 from iscsi_twisted.target.trace import Trace
+from iscsi_twisted.transport import Vectored, writeBytes
 
 LINGER: Final = 5.0
 """Seconds that a peer has to take what was sent before a closed connection is cut."""
@@ -75,7 +76,7 @@ class TargetProtocol(Protocol):
             self.factory.node,
             self.factory.portal,
             peer(transport.getPeer(), transport.getHost()),
-            send=transport.writeSequence,
+            send=transport.writeSequence if isinstance(transport, Vectored) else partial(writeBytes, self),
             close=self._close,
             stall=self._stall,
             later=self._later,

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from iscsi_twisted.target.transport import VectorServer
+from iscsi_twisted.transport import VectorServer
 
 
 class Recorder(Protocol):

@@ -15,7 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from iscsi_twisted.errors import ConfigurationError
 from iscsi_twisted.target import transport
-from iscsi_twisted.target.transport import BACKLOG, VectorEndpoint, VectorPort, VectorServer, portal
+from iscsi_twisted.target.transport import BACKLOG, VectorEndpoint, VectorPort, portal
+from iscsi_twisted.transport import VectorServer
 from tests.support.lines import Chunks, Filler, Recorder
 
 

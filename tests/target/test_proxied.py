@@ -16,7 +16,7 @@ from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target import TargetService
 from tests.support.processes import Python, portIn
 from tests.support.rawclient import RawClient
-from tests.support.wire import TARGET
+from tests.support.wire import TARGET, read10, write10
 from tests.target.test_loopback import LoopbackTestCase, loggedIn
 
 T = TypeVar("T")
@@ -80,6 +80,20 @@ class ProxyTests(LoopbackTestCase):
 
 class UNIXTests(LoopbackTestCase):
     """Tests of C{unix:} portals."""
+
+    async def test_large(self) -> None:
+        """Large reads in several PDUs, which are no bytes of their own, go over any transport."""
+        path = os.path.relpath(self.mktemp())
+        service = self.serve(MemoryDevice(4 << 20), listen=f"unix:{path}")
+        service.startService()
+        data = os.urandom(1 << 20)
+
+        def run(client: RawClient) -> bytes:
+            loggedIn(client, MaxRecvDataSegmentLength="65536", DataDigest="CRC32C")
+            client.command(write10(0, 2048), write=data)
+            return client.command(read10(0, 2048), read=len(data)).data
+
+        self.assertEqual(await self.dial(path, run), data)
 
     def dial(self, path: str, conversation: Callable[[RawClient], T]) -> Deferred[T]:
         """A client in a thread."""

@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from iscsi_twisted.target import transport
-from iscsi_twisted.target.transport import VectorServer
+from iscsi_twisted import transport
+from iscsi_twisted.transport import VectorServer
 from tests.support.lines import Filler, HalfCloser, Line, Producer, Recorder, resetPair
 
 

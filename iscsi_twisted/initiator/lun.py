@@ -1,0 +1,441 @@
+# -*- test-case-name: tests.initiator.test_lun -*-
+"""A logical unit of a target, with a method for what is asked of disks; it is a block device too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+
+from iscsi_twisted.errors import (
+    CheckCondition,
+    DeviceError,
+    ISCSIError,
+    LocalError,
+    NotReady,
+    OutOfSpace,
+    ReadError,
+    RemoteError,
+    WriteError,
+    WriteProtected,
+)
+from iscsi_twisted.initiator.session import Session
+from iscsi_twisted.interfaces import Buffer, Capabilities
+from iscsi_twisted.scsi import cdb, codes
+from iscsi_twisted.scsi.client import (
+    Capacity,
+    Inquiry,
+    Miscompare,
+    UnitAttention,
+    failure,
+    parseStatus,
+    unmapList,
+)
+from iscsi_twisted.scsi.lun import encodeLUN
+from iscsi_twisted.session.command import SIMPLE, Outcome
+from iscsi_twisted.storage.device import BlockDevice, checkRange
+from iscsi_twisted.wire import numbers
+
+LARGEST: Final = 1 << 20
+"""Bytes of one READ or WRITE, if the unit does not want fewer: larger ones gain nothing."""
+
+ATTENTIONS: Final = 8
+"""Unit attentions in a row after which a command fails: a unit that tells of more never stops."""
+
+ALLOCATION: Final = 0xFFFF
+_SHORT: Final = 0xFFFF
+"""Blocks that a ten-byte CDB can name."""
+
+
+class Residual(ISCSIError):
+    """
+    A command ended well, but did not transfer what it should.
+
+    @ivar outcome: all that is known.
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(f"the transfer was {outcome.residual} bytes short of what was expected")
+        self.outcome = outcome
+
+
+class LUN(BlockDevice):
+    """
+    A logical unit, as the initiator sees it.
+
+    All that C{scsi...} methods and the others return may be awaited, and cancelled, which aborts the task.
+    Unit attentions are taken, told to C{attention}, and the command is sent again.
+
+    Offsets and lengths are bytes, multiples of C{blockSize}.
+
+    @ivar number: the logical unit number.
+    @ivar size: bytes; known once it was opened.
+    @ivar inquiry: its standard INQUIRY data; known once it was opened.
+    @ivar capacityData: its L{Capacity}; known once it was opened.
+    @ivar attention: called with each L{UnitAttention}; may be replaced.
+    @ivar timeout: seconds after which a command is aborted; None for never.
+    """
+
+    inquiry: Inquiry
+    capacityData: Capacity
+
+    def __init__(self, session: Session, number: int = 0, *, timeout: float | None = None) -> None:
+        """@raise LocalError: if there can be no such number."""
+        self.session = session
+        self.number = number
+        self.timeout = timeout
+        self.attention: Callable[[UnitAttention], Any] = lambda condition: None
+        self._field = encodeLUN(number)
+        self._changed: Callable[[], None] = lambda: None
+        self._step = LARGEST
+        self._unmapBlocks = 0
+        self._cached = self._readOnly = False
+
+    def __str__(self) -> str:
+        return f"LUN {self.number} of {self.session.wish.targetName}"
+
+    # Commands as they are
+
+    def execute(
+        self,
+        cdbBytes: bytes,
+        *,
+        expected: int = 0,
+        data: Buffer = b"",
+        into: bytearray | memoryview | None = None,
+        attribute: int = SIMPLE,
+        replay: bool = False,
+    ) -> Deferred[Outcome]:
+        """
+        Execute any command.
+
+        @param cdbBytes: 6 to 16 bytes.
+        @param expected: bytes of Data-In that there is room for.
+        @param replay: whether it may be sent again when the connection is lost before it was answered.
+        @return: fires if the status is GOOD or CONDITION MET; else fails with what
+            L{iscsi_twisted.scsi.client.failure} makes of it.
+        """
+        return self._execute(cdbBytes, expected, data, into, attribute, replay, ATTENTIONS)
+
+    def _execute(
+        self,
+        cdbBytes: bytes,
+        expected: int,
+        data: Buffer,
+        into: bytearray | memoryview | None,
+        attribute: int,
+        replay: bool,
+        attentions: int,
+    ) -> Deferred[Outcome]:
+        def check(outcome: Outcome) -> Any:
+            if outcome.status in (codes.GOOD, codes.CONDITION_MET):
+                return outcome
+            error = failure(outcome.status, outcome.sense)
+            if isinstance(error, UnitAttention) and attentions:
+                self.attention(error)
+                if error.code in (codes.CAPACITY_CHANGED, codes.MODE_PARAMETERS_CHANGED):
+                    self._changed()
+                return self._execute(cdbBytes, expected, data, into, attribute, replay, attentions - 1)
+            raise error
+
+        sent = self.session.execute(
+            self._field, cdbBytes, expected=expected, data=data, into=into, attribute=attribute,
+            replay=replay, timeout=self.timeout,
+        )  # fmt: skip
+        return sent.addCallback(check)
+
+    async def _ask(self, command: cdb.Command, expected: int, **fields: int) -> bytes:
+        outcome = await self.execute(_cdb(command, **fields), expected=expected, replay=True)
+        return bytes(outcome.data)
+
+    async def _tell(
+        self, command: cdb.Command, data: Buffer = b"", replay: bool = True, **fields: int
+    ) -> None:
+        await self.execute(_cdb(command, **fields), data=data, replay=replay)
+
+    # Looking at it
+
+    async def ready(self) -> None:
+        """
+        TEST UNIT READY.
+
+        @raise UnitNotReady: if it is not.
+        """
+        await self._tell(cdb.TEST_UNIT_READY)
+
+    async def identify(self) -> Inquiry:
+        """Standard INQUIRY data."""
+        return Inquiry.parse(await self._ask(cdb.INQUIRY, 96, allocation=96))
+
+    async def page(self, code: int) -> bytes:
+        """
+        A page of vital product data (SPC-4 7.8), with its head.
+
+        @raise IllegalRequest: if the unit does not have it.
+        """
+        return await self._ask(cdb.INQUIRY, ALLOCATION, flags=1, page=code, allocation=ALLOCATION)
+
+    async def capacity(self) -> Capacity:
+        """READ CAPACITY (16), or (10) from a unit that has no other."""
+        try:
+            return Capacity.parse(await self._ask(cdb.READ_CAPACITY_16, 32, allocation=32))
+        except CheckCondition as error:
+            if error.key != codes.ILLEGAL_REQUEST:
+                raise
+        data = await self._ask(cdb.READ_CAPACITY_10, 8)
+        return Capacity.parse(bytes(4) + data)
+
+    # The medium
+
+    def read(self, offset: int, length: int) -> Deferred[Buffer]:
+        """Read bytes; long ranges are read by several commands at once."""
+        checkRange(self.size, offset, length)
+        if length <= self._step:
+            return self._read(offset, length, None).addCallback(_data)
+        whole = bytearray(length)
+        return self.readInto(offset, whole).addCallback(lambda _: whole)
+
+    def readInto(self, offset: int, buffer: bytearray | memoryview) -> Deferred[None]:
+        """Read as many bytes as there is room for, into a buffer of the caller's."""
+        view = memoryview(buffer).cast("B")
+        length = len(view)
+        checkRange(self.size, offset, length)
+        parts = [
+            self._read(offset + place, min(self._step, length - place), view[place : place + self._step])
+            for place in range(0, length, self._step)
+        ]
+        return _all(parts)
+
+    def _read(self, offset: int, length: int, into: memoryview | None) -> Deferred[Outcome]:
+        if not length:
+            return succeed(Outcome(codes.GOOD, b"", b"", 0, 0))
+        lba, blocks = self._blocks(offset, length)
+        command = cdb.READ_10 if blocks <= _SHORT and lba >> 32 == 0 else cdb.READ_16
+        sent = self.execute(_cdb(command, lba=lba, length=blocks), expected=length, into=into, replay=True)
+        return sent.addCallbacks(_whole, self._translate, callbackArgs=(length,), errbackArgs=(ReadError,))
+
+    def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
+        """
+        Write bytes, which must not change until this fires.
+
+        @param fua: whether they are durable then (FUA), without a flush.
+        """
+        view = memoryview(data).cast("B") if len(data) > self._step else data
+        checkRange(self.size, offset, len(data))
+        parts = [
+            self._write(offset + place, view[place : place + self._step] if view is not data else data, fua)
+            for place in range(0, len(data), self._step)
+        ]
+        return _all(parts)
+
+    def _write(self, offset: int, data: Buffer, fua: bool) -> Deferred[Outcome]:
+        lba, blocks = self._blocks(offset, len(data))
+        command = cdb.WRITE_10 if blocks <= _SHORT and lba >> 32 == 0 else cdb.WRITE_16
+        flags = codes.FUA if fua else 0
+        sent = self.execute(_cdb(command, lba=lba, length=blocks, flags=flags), data=data, replay=True)
+        return sent.addErrback(self._translate, WriteError)
+
+    def flush(self) -> Deferred[None]:
+        """SYNCHRONIZE CACHE: all that was written before is durable when this fires."""
+        sent = self.execute(_cdb(cdb.SYNCHRONIZE_CACHE_10), replay=True)
+        return sent.addCallbacks(lambda _: None, self._translate, errbackArgs=(WriteError,))
+
+    def discard(self, offset: int, length: int) -> Deferred[None]:
+        """UNMAP: nobody needs these bytes any more."""
+        checkRange(self.size, offset, length)
+        if not self._unmapBlocks or not length:
+            return succeed(None)
+        step = self._unmapBlocks * self.blockSize
+        return _all(
+            self._unmap([self._blocks(offset + place, min(step, length - place))])
+            for place in range(0, length, step)
+        )
+
+    def _unmap(self, ranges: list[tuple[int, int]]) -> Deferred[Outcome]:
+        data = unmapList(ranges)
+        sent = self.execute(_cdb(cdb.UNMAP, length=len(data)), data=data, replay=True)
+        return sent.addErrback(self._translate, WriteError)
+
+    def zero(self, offset: int, length: int, unmap: bool = False) -> Deferred[None]:
+        """
+        Make bytes read as zeros: WRITE SAME of a block of zeros.
+
+        @param unmap: whether their storage may be given back.
+        """
+        checkRange(self.size, offset, length)
+        block = bytes(self.blockSize)
+        flags = 0x08 if unmap and self._unmapBlocks else 0
+        parts = []
+        for place in range(0, length, self._step):
+            lba, blocks = self._blocks(offset + place, min(self._step, length - place))
+            command = _cdb(cdb.WRITE_SAME_16, lba=lba, length=blocks, flags=flags)
+            parts.append(
+                self.execute(command, data=block, replay=True).addErrback(self._translate, WriteError)
+            )
+        return _all(parts)
+
+    def allocated(self, offset: int, length: int) -> Deferred[list[tuple[int, bool]]]:
+        """GET LBA STATUS: runs of C{(length in bytes, has storage)}."""
+        checkRange(self.size, offset, length)
+        return Deferred.fromCoroutine(self._allocated(offset, length))
+
+    async def _allocated(self, offset: int, length: int) -> list[tuple[int, bool]]:
+        runs: list[tuple[int, bool]] = []
+        place, end = offset, offset + length
+        while place < end:
+            data = await self._ask(
+                cdb.GET_LBA_STATUS, ALLOCATION, lba=place // self.blockSize, allocation=ALLOCATION
+            )
+            before = place
+            for first, count, mapped in parseStatus(data):
+                if first * self.blockSize != place or not count:
+                    raise RemoteError(
+                        f"GET LBA STATUS tells of block {first}, where {place // self.blockSize} is due"
+                    )
+                reached = min(end, place + count * self.blockSize)
+                if reached > place:
+                    runs.append((reached - place, mapped))
+                place = reached
+            if place == before:
+                raise RemoteError("GET LBA STATUS tells of no blocks")
+        return runs
+
+    async def compareAndWrite(self, offset: int, old: Buffer, new: Buffer) -> None:
+        """
+        COMPARE AND WRITE: write bytes if others are there, as one operation (SBC-3 5.2).
+
+        It is never sent twice: after a lost connection nobody knows whether it was carried out.
+
+        @raise Miscompare: if they are not there; its C{information} is the first byte that differs.
+        @raise LocalError: for lengths that differ.
+        """
+        if len(old) != len(new):
+            raise LocalError(f"{len(old)} bytes to compare, and {len(new)} to write")
+        lba, blocks = self._blocks(offset, len(old))
+        data = bytes(old) + bytes(new)
+        await self._tell(cdb.COMPARE_AND_WRITE, data, replay=False, lba=lba, length=blocks)
+
+    # Others' access
+
+    async def reserve(self) -> None:
+        """
+        RESERVE (6): for this session alone, until it releases it or ends.
+
+        @raise ReservationConflict: if another has it.
+        """
+        await self._tell(cdb.RESERVE_6, replay=False)
+
+    async def release(self) -> None:
+        """RELEASE (6)."""
+        await self._tell(cdb.RELEASE_6, replay=False)
+
+    async def reset(self) -> None:
+        """
+        LOGICAL UNIT RESET: all commands of all initiators are aborted.
+
+        @raise RemoteError: if the target does not do it.
+        """
+        response = await self.session.manage(numbers.LOGICAL_UNIT_RESET, self._field)
+        if response != numbers.FUNCTION_COMPLETE:
+            raise RemoteError(f"the unit was not reset: response {response}")
+
+    # The block device
+
+    def open(self, changed: Callable[[], None] = lambda: None) -> Deferred[None]:
+        """
+        Learn what it is and what it can do.
+
+        @raise DeviceError: if it is no disk, or not ready.
+        """
+        self._changed = changed
+        return Deferred.fromCoroutine(self._learn()).addErrback(self._translate, NotReady)
+
+    async def _learn(self) -> None:
+        self.inquiry = await self.identify()
+        if not self.inquiry.present or self.inquiry.kind != 0:
+            raise NotReady(f"{self} is no disk (peripheral device type {self.inquiry.kind})")
+        await self.ready()
+        capacity = self.capacityData = await self.capacity()
+        if capacity.blockSize < 1:
+            raise NotReady(f"{self} has blocks of {capacity.blockSize} bytes")
+        self.blockSize = capacity.blockSize
+        self.size = capacity.blocks * capacity.blockSize
+        self._step = max(1, LARGEST // self.blockSize) * self.blockSize
+        await self._limits()
+        mode = await self._ask(cdb.MODE_SENSE_6, 255, page=0x08, allocation=255)
+        self._readOnly = len(mode) > 2 and bool(mode[2] & 0x80)
+        body = mode[4 + mode[3] :] if len(mode) > 3 else b""
+        self._cached = len(body) > 2 and body[0] & 0x3F == 0x08 and bool(body[2] & 0x04)
+
+    async def _limits(self) -> None:
+        """What VPD page B0h says (SBC-3 6.6.4); an old target has none."""
+        try:
+            page = (await self.page(0xB0)).ljust(36, b"\0")
+        except CheckCondition:
+            return
+        longest = int.from_bytes(page[8:12], "big")
+        if longest:
+            self._step = min(self._step, longest * self.blockSize)
+        if self.capacityData.thin:
+            self._unmapBlocks = min(int.from_bytes(page[20:24], "big"), 0x7FFFFFFF)
+
+    def capabilities(self) -> Capabilities:
+        """As the unit has told."""
+        thin = self._unmapBlocks > 0
+        return Capabilities(
+            readOnly=self._readOnly, volatileCache=self._cached, discard=thin, zero=True, allocated=thin,
+            discardZeroes=thin and self.capacityData.unmappedZeroes,
+        )  # fmt: skip
+
+    def close(self) -> Deferred[None]:
+        """Make all durable; the session stays."""
+        return self.flush() if self._cached and not self._readOnly else succeed(None)
+
+    def _blocks(self, offset: int, length: int) -> tuple[int, int]:
+        """@raise LocalError: for what does not begin and end with a block."""
+        size = self.blockSize
+        if offset % size or length % size:
+            raise LocalError(f"bytes {offset} to {offset + length} are not whole blocks of {size} bytes")
+        return offset // size, length // size
+
+    def _translate(self, why: Any, otherwise: type[DeviceError]) -> Any:
+        """A check condition as what a block device fails with."""
+        error = why.value
+        if not isinstance(error, CheckCondition) or isinstance(error, Miscompare):
+            return why
+        kinds: dict[int, type[DeviceError]] = {
+            codes.NOT_READY: NotReady,
+            codes.DATA_PROTECT: OutOfSpace if error.code == codes.SPACE_ALLOCATION_FAILED else WriteProtected,
+        }
+        place = None if error.information is None else error.information * self.blockSize
+        raise kinds.get(error.key, otherwise)(f"{self}: {error}", place) from error
+
+
+def _cdb(command: cdb.Command, **fields: int) -> bytes:
+    return command.encode(**fields)[: command.layout.size]
+
+
+def _data(outcome: Outcome) -> Buffer:
+    return outcome.data
+
+
+def _whole(outcome: Outcome, length: int) -> Outcome:
+    if outcome.received != length:
+        raise Residual(outcome)
+    return outcome
+
+
+def _all(parts: Iterable[Deferred[Outcome]]) -> Deferred[None]:
+    """When all have ended well; when one fails the others are cancelled."""
+    waiting = list(parts)
+    if len(waiting) == 1:
+        return waiting[0].addCallback(lambda _: None)
+    gathered = gatherResults(waiting, consumeErrors=True)
+
+    def failed(why: Any) -> Any:
+        for part in waiting:
+            part.cancel()
+        return why.value.subFailure
+
+    return gathered.addCallbacks(lambda _: None, failed)

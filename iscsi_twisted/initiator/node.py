@@ -1,0 +1,201 @@
+# -*- test-case-name: tests.initiator.test_node -*-
+"""An initiator: discovery, logins, and the units that it may use."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import attrs
+from twisted.internet.endpoints import HostnameEndpoint, clientFromString
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from iscsi_twisted.errors import LocalError, RemoteError
+from iscsi_twisted.initiator.lun import LUN
+from iscsi_twisted.initiator.session import Session
+from iscsi_twisted.scsi import cdb
+from iscsi_twisted.scsi.client import parseLUNs
+from iscsi_twisted.scsi.lun import decodeLUN
+from iscsi_twisted.session.answers import Redirected
+from iscsi_twisted.session.keys import Value
+from iscsi_twisted.session.names import complaint
+from iscsi_twisted.session.request import Authentication, Wish
+from iscsi_twisted.transport import vectoring
+
+BASE: Final = "iqn.1994-04.org.netbsd.iscsi-initiator"
+
+REDIRECTS: Final = 4
+"""Login redirections that are followed."""
+
+LUNS: Final = 1 << 16
+"""Bytes of REPORT LUNS data that are asked for: 8,191 units."""
+
+Endpoint = str | IStreamClientEndpoint
+
+
+@attrs.frozen
+class Found:
+    """
+    A target that discovery has found.
+
+    @ivar name: its iSCSI name.
+    @ivar addresses: its portals, as C{host:port,tag}.
+    """
+
+    name: str
+    addresses: tuple[str, ...]
+
+
+class Initiator:
+    """
+    An initiator node.
+
+    @ivar name: its iSCSI name.
+    @ivar reactor: in which it runs.
+    """
+
+    def __init__(self, reactor: Any, name: str = "", *, isid: bytes | None = None) -> None:
+        """
+        @param name: an iSCSI name; one made of this machine's name if there is none.
+        @param isid: the six bytes that tell its ports from one another (RFC 7143 11.12.5); random ones if
+            None, so that two initiators of one name do not take each other's sessions.
+        @raise LocalError: for a name that is none.
+        """
+        self.reactor = reactor
+        self.name = name or f"{BASE}:{_hostName()}"
+        why = complaint(self.name)
+        if why is not None:
+            raise LocalError(f"{self.name!r}: {why}")
+        self._isid = isid if isid is not None else b"\x80" + os.urandom(3) + b"\0\0"
+        self._qualifier = int.from_bytes(self._isid[4:], "big")
+
+    def nextISID(self) -> bytes:
+        """An ISID for one session more."""
+        self._qualifier = self._qualifier + 1 & 0xFFFF
+        return self._isid[:4] + self._qualifier.to_bytes(2, "big")
+
+    async def discover(
+        self, endpoint: Endpoint, *, authenticate: Callable[[], Authentication | None] = lambda: None
+    ) -> list[Found]:
+        """
+        Ask a portal for its targets (RFC 7143 appendix C).
+
+        @param endpoint: C{host}, C{host:port}, a Twisted client endpoint description, or an endpoint.
+        """
+        session = await self._login(endpoint, None, authenticate, {}, {})
+        try:
+            pairs = await session.text([("SendTargets", "All")])
+        finally:
+            await session.logout()
+        return collect(pairs)
+
+    async def login(
+        self,
+        endpoint: Endpoint,
+        target: str,
+        *,
+        authenticate: Callable[[], Authentication | None] = lambda: None,
+        headerDigest: str = "prefer no",
+        dataDigest: str = "prefer no",
+        keys: Mapping[str, Value] | None = None,
+        lasting: bool = False,
+        patience: float = 120.0,
+        ping: float = 30.0,
+    ) -> Session:
+        """
+        Log in to a target; a redirection is followed.
+
+        @param endpoint: as for C{discover}.
+        @param authenticate: gives what speaks for the initiator in one login; None for no authentication.
+        @param headerDigest: 'no', 'prefer no', 'prefer' or 'yes'; C{dataDigest} likewise.
+        @param keys: operational keys to ask for (RFC 7143 chapter 13), as C{{"InitialR2T": True}}.
+        @param lasting: whether the session connects again when its connection is lost.
+        @param patience: seconds without a connection after which it gives up.
+        @param ping: seconds of silence after which the target is asked whether it lives; 0 for never.
+        @raise iscsi_twisted.session.answers.LoginRefused: by the target.
+        """
+        options = {"headerDigest": headerDigest, "dataDigest": dataDigest, "keys": keys or {}}
+        lasts = {"lasting": lasting, "patience": patience, "ping": ping}
+        return await self._login(endpoint, target, authenticate, options, lasts)
+
+    async def _login(
+        self,
+        endpoint: Endpoint,
+        target: str | None,
+        authenticate: Callable[[], Authentication | None],
+        options: dict[str, Any],
+        lasts: dict[str, Any],
+    ) -> Session:
+        wish = Wish(self.name, target, self.nextISID(), **options)
+        for _ in range(REDIRECTS):
+            session = Session(self.reactor, self.endpoint(endpoint), wish, authenticate, **lasts)
+            try:
+                await session.connect()
+            except Redirected as error:
+                endpoint = error.address.partition(",")[0]
+            else:
+                return session
+        raise RemoteError(f"{target} was moved {REDIRECTS} times")
+
+    async def units(self, session: Session) -> list[LUN]:
+        """The units that a target lists (REPORT LUNS; SPC-4 6.33), in order."""
+        command = cdb.REPORT_LUNS.encode(allocation=LUNS)[: cdb.REPORT_LUNS.layout.size]
+        outcome = await LUN(session, 0).execute(command, expected=LUNS, replay=True)
+        return [LUN(session, decodeLUN(field)) for field in sorted(parseLUNs(outcome.data))]
+
+    def endpoint(self, endpoint: Endpoint) -> IStreamClientEndpoint:
+        """
+        The endpoint for a text.
+
+        @raise LocalError: if it cannot be understood.
+        """
+        if not isinstance(endpoint, str):
+            return endpoint
+        host, port = _hostAndPort(endpoint)
+        if host:
+            return HostnameEndpoint(vectoring(self.reactor), host, port)
+        try:
+            made: IStreamClientEndpoint = clientFromString(vectoring(self.reactor), endpoint)
+        except Exception as error:  # a plugin may raise anything
+            raise LocalError(f"{endpoint!r} is neither HOST:PORT nor a client endpoint: {error}") from error
+        return made
+
+
+def collect(pairs: list[tuple[str, str]]) -> list[Found]:
+    """
+    The targets in the answer to SendTargets.
+
+    @raise RemoteError: for an address that belongs to no target.
+    """
+    found: dict[str, list[str]] = {}
+    name = ""
+    for key, value in pairs:
+        if key == "TargetName":
+            name = value
+            found.setdefault(name, [])
+        elif key == "TargetAddress":
+            if not name:
+                raise RemoteError("an address without a target in the answer to SendTargets")
+            found[name].append(value)
+    return [Found(name, tuple(addresses)) for name, addresses in found.items()]
+
+
+def _hostAndPort(text: str) -> tuple[str, int]:
+    """C{host}, C{host:port} or C{[address]:port}; an empty host for anything else."""
+    host, colon, port = text.rpartition(":")
+    if text.startswith("["):
+        address, bracket, rest = text[1:].partition("]")
+        if bracket and (not rest or rest[1:].isdigit()):
+            return address, int(rest[1:] or 3260)
+    elif not colon:
+        return text, 3260
+    elif ":" not in host and port.isdigit():
+        return host, int(port)
+    return "", 0
+
+
+def _hostName() -> str:
+    name = socket.gethostname().lower()
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-.") else "-" for c in name) or "localhost"

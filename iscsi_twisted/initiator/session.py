@@ -1,0 +1,375 @@
+# -*- test-case-name: tests.initiator.test_session -*-
+"""A session with a target: commands as Deferreds, over one connection after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, maybeDeferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from iscsi_twisted.errors import ISCSIError, LocalError
+from iscsi_twisted.initiator.protocol import InitiatorFactory
+from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session.answers import ConnectionEnded, Event
+from iscsi_twisted.session.client import ClientConnection
+from iscsi_twisted.session.command import SIMPLE, Command, Outcome
+from iscsi_twisted.session.request import Authentication, Wish
+from iscsi_twisted.wire import numbers
+
+FIRST_DELAY: Final = 0.1
+LAST_DELAY: Final = 30.0
+"""Seconds between attempts to connect again: doubled after each, up to the last."""
+
+LOGIN_TIME: Final = 15.0
+"""Seconds in which a connection has to be made, and a login to be complete."""
+
+ABORT_TIME: Final = 10.0
+"""Seconds in which a target has to answer that it has aborted a task; else the connection is given up."""
+
+_log = Logger()
+
+
+class Request:
+    """
+    A command that somebody waits for, over all connections that it may need.
+
+    @ivar replay: whether it may be sent again if the connection is lost before it was answered.
+    """
+
+    __slots__ = ("command", "deferred", "made", "replay")
+
+    def __init__(self, made: Callable[..., Command], replay: bool) -> None:
+        self.made = made
+        self.replay = replay
+        self.command: Command | None = None
+        self.deferred: Deferred[Outcome] | None = None
+
+
+class Session:
+    """
+    A session with one target.
+
+    While it is connected, commands go to the connection at once.  When the connection is lost, and the
+    session was made to last, it logs in again, and sends again what may be sent again; other commands
+    fail with L{ConnectionEnded}.
+
+    @ivar connection: the current one, or None between two.
+    @ivar told: called with each L{Event} that the target sends; may be replaced.
+    @ivar logins: how often it has logged in.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        endpoint: IStreamClientEndpoint,
+        wish: Wish,
+        authenticate: Callable[[], Authentication | None],
+        *,
+        lasting: bool = False,
+        patience: float = 120.0,
+        ping: float = 30.0,
+    ) -> None:
+        """
+        @param authenticate: gives what speaks for the initiator in one login.
+        @param lasting: whether to connect again when the connection is lost.
+        @param patience: seconds without a connection after which everything that waits fails.
+        @param ping: seconds of silence after which the target is asked for a sign of life, and the same again
+            for its answer; 0 for never.
+        """
+        self.reactor = reactor
+        self.wish = wish
+        self.connection: ClientConnection | None = None
+        self.logins = 0
+        self._endpoint, self._authenticate = endpoint, authenticate
+        self._lasting, self._patience, self._ping = lasting, patience, ping
+        self._requests: dict[Request, None] = {}
+        self._delay = FIRST_DELAY
+        self._deadline = 0.0
+        self._closing = False
+        self._ready: list[Deferred[None]] = []
+        self._retry: Any = None
+        self._watch: Any = None
+        self._bytesIn = 0
+        self._pinged = False
+        self.error: BaseException | None = None
+        self.told: Callable[[Event], Any] = self._log
+
+    # Connecting
+
+    def connect(self) -> Deferred[None]:
+        """
+        Log in.
+
+        @return: fires when the session is there; fails with
+            L{LoginRefused<iscsi_twisted.session.answers.LoginRefused>}, with what the endpoint fails with, or
+            with C{TimeoutError}.
+        """
+        waiting: Deferred[None] = Deferred(lambda _: self.abandon())
+        self._ready.append(waiting)
+        self._dial()
+        return waiting
+
+    def _dial(self) -> None:
+        self._retry = None
+        dialing = maybeDeferred(self._endpoint.connect, InitiatorFactory(self._make))
+        dialing.addTimeout(LOGIN_TIME, self.reactor)
+        dialing.addCallbacks(self._dialled, self._failed)
+
+    def _make(self, send: Callable[[list[Buffer]], None], close: Callable[[], None]) -> ClientConnection:
+        return ClientConnection(Link(self), self.wish, self._authenticate(), send=send, close=close)
+
+    def _dialled(self, protocol: Any) -> None:
+        core: ClientConnection = protocol.core
+        if not core.full and core.error is None:
+            late = ConnectionEnded(f"the login was not complete within {LOGIN_TIME:g} seconds")
+            self._watch = self.reactor.callLater(LOGIN_TIME, core.end, late)
+
+    def _failed(self, failure: Failure) -> None:
+        self.lost(failure.value or ConnectionEnded("no connection"))
+
+    def loggedIn(self, connection: ClientConnection) -> None:
+        """The full feature phase has begun."""
+        self.connection = connection
+        self.logins += 1
+        self._delay = FIRST_DELAY
+        self._deadline = 0.0
+        self._unwatch()
+        if self._ping:
+            self._bytesIn, self._pinged = -1, False
+            self._listen()
+        for request in list(self._requests):
+            self._send(request)
+        ready, self._ready = self._ready, []
+        for waiting in ready:
+            waiting.callback(None)
+
+    def lost(self, error: BaseException) -> None:
+        """The connection is over, or there was none: try again, or tell everybody."""
+        self.connection = None
+        self._unwatch()
+        now = self.reactor.seconds()
+        self._deadline = self._deadline or now + self._patience
+        if self._closing or not self._lasting or not self.logins or now + self._delay > self._deadline:
+            self._giveUp(error)
+            return
+        _log.info(
+            "connection to {target} lost: {error}; trying again in {delay:.1f} s",
+            target=self.wish.targetName, error=error, delay=self._delay,
+        )  # fmt: skip
+        self._retry = self.reactor.callLater(self._delay, self._dial)
+        self._delay = min(2 * self._delay, LAST_DELAY)
+
+    def _giveUp(self, error: BaseException) -> None:
+        self.error = error
+        ready, self._ready = self._ready, []
+        requests, self._requests = list(self._requests), {}
+        for waiting in ready:
+            if not waiting.called:
+                waiting.errback(error)
+        for request in requests:
+            if request.deferred is not None:
+                request.deferred.errback(error)
+
+    def _log(self, event: Event) -> None:
+        _log.info("{target} tells of event {code}", target=self.wish.targetName, code=event.code)
+
+    # Signs of life
+
+    def _listen(self) -> None:
+        self._watch = self.reactor.callLater(self._ping, self._listened)
+
+    def _listened(self) -> None:
+        connection = self.connection
+        assert connection is not None
+        if connection.bytesIn != self._bytesIn:
+            self._pinged = False
+        elif self._pinged:
+            connection.end(ConnectionEnded(f"no answer to a ping within {self._ping:g} seconds"))
+            return
+        else:
+            self._pinged = True
+            connection.ping(lambda result: None)
+        self._bytesIn = connection.bytesIn
+        self._listen()
+
+    def _unwatch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None and watch.active():
+            watch.cancel()
+
+    # Commands
+
+    def execute(
+        self,
+        lunField: bytes,
+        cdb: bytes,
+        *,
+        expected: int = 0,
+        data: Buffer = b"",
+        into: bytearray | memoryview | None = None,
+        attribute: int = SIMPLE,
+        replay: bool = False,
+        timeout: float | None = None,
+    ) -> Deferred[Outcome]:
+        """
+        Send a command.
+
+        @param lunField: the logical unit number as eight bytes (L{iscsi_twisted.scsi.lun.encodeLUN}).
+        @param expected: bytes of Data-In that there is room for.
+        @param data: Data-Out; they must not change until this fires.
+        @param into: where the Data-In go.
+        @param replay: whether it may be sent again if the connection is lost before it was answered.
+        @param timeout: seconds after which it is aborted, and this fails with C{TimeoutError}.
+        @return: its outcome, whatever its status; cancelling this aborts the task.
+        @raise LocalError: as L{Command} does.
+        """
+        if self.error is not None or self._closing:
+            return fail(ConnectionEnded(f"the session is over: {self.error or 'logged out'}"))
+        made = partial(Command, lunField, cdb, expected=expected, data=data, into=into, attribute=attribute)
+        request = Request(made, replay)
+        deferred = request.deferred = Deferred(partial(self._cancelled, request))
+        self._requests[request] = None
+        if self.connection is not None:
+            self._send(request)
+        elif not self._lasting:
+            del self._requests[request]
+            return fail(LocalError("the session is not connected"))
+        if timeout is not None:
+            deferred.addTimeout(timeout, self.reactor)
+        return deferred
+
+    def _send(self, request: Request) -> None:
+        assert self.connection is not None
+        request.command = request.made(done=partial(self._done, request))
+        self.connection.execute(request.command)
+
+    def _done(self, request: Request, result: Outcome | ISCSIError) -> None:
+        if isinstance(result, ConnectionEnded | OSError) and self._mayReplay(request):
+            request.command = None
+            return
+        if self._requests.pop(request, self) is self or request.deferred is None:
+            return
+        if isinstance(result, Outcome):
+            request.deferred.callback(result)
+        else:
+            request.deferred.errback(result)
+
+    def _mayReplay(self, request: Request) -> bool:
+        return request.replay and self._lasting and not self._closing and request in self._requests
+
+    def _cancelled(self, request: Request, _: Any) -> None:
+        """Abort the task; the Deferred fails by itself."""
+        self._requests.pop(request, None)
+        request.deferred = None
+        connection, command = self.connection, request.command
+        if connection is None or command is None or connection.forget(command):
+            return
+        answer: Deferred[int] = Deferred()
+        connection.manage(numbers.ABORT_TASK, command.lunField, command, _fire(answer))
+        answer.addTimeout(ABORT_TIME, self.reactor)
+        answer.addCallbacks(
+            lambda response: self._aborted(connection, command, response),
+            lambda why: self._deaf(connection, why),
+        )
+
+    def _aborted(self, connection: ClientConnection, command: Command, response: int) -> None:
+        if response == numbers.FUNCTION_COMPLETE:
+            connection.drop(command)
+
+    def _deaf(self, connection: ClientConnection, why: Failure) -> None:
+        if why.check(TimeoutError, CancelledError):
+            connection.end(ConnectionEnded(f"an abort was not answered within {ABORT_TIME:g} seconds"))
+
+    # Other requests
+
+    def manage(self, function: int, lunField: bytes = bytes(8)) -> Deferred[int]:
+        """
+        Run a task management function other than ABORT TASK, for which a command's Deferred is cancelled.
+
+        @param function: as in RFC 7143 11.5.1.
+        @return: the response code (RFC 7143 11.6.1).
+        """
+        return self._ask(lambda connection, done: connection.manage(function, lunField, None, done))
+
+    def ping(self, data: bytes = b"") -> Deferred[bytes]:
+        """Ask for a sign of life; fires with the same data."""
+        return self._ask(lambda connection, done: connection.ping(done, data))
+
+    def text(self, pairs: list[tuple[str, str]]) -> Deferred[list[tuple[str, str]]]:
+        """A Text Request; fires with the pairs of its answer."""
+        return self._ask(lambda connection, done: connection.ask(pairs, done))
+
+    def _ask(self, request: Callable[[ClientConnection, Callable[[Any], Any]], None]) -> Deferred[Any]:
+        if self.connection is None:
+            return fail(LocalError("the session is not connected"))
+        answer: Deferred[Any] = Deferred()
+        request(self.connection, _fire(answer))
+        return answer
+
+    def logout(self) -> Deferred[None]:
+        """Close the session; fires when it is closed, by the target or for want of an answer."""
+        if self.connection is None:
+            self.abandon()
+            closed: Deferred[None] = Deferred()
+            closed.callback(None)
+            return closed
+        self._closing = True
+        connection = self.connection
+        answer: Deferred[Any] = Deferred()
+        connection.logout(_fire(answer))
+        answer.addTimeout(ABORT_TIME, self.reactor)
+        return answer.addBoth(lambda _: connection.end(ConnectionEnded("logged out")))
+
+    def abandon(self) -> None:
+        """End the session without a word; whatever waits fails."""
+        self._closing = True
+        error = ConnectionEnded("the session was abandoned")
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self.connection is not None:
+            self.connection.end(error)
+        elif self.error is None:
+            self._giveUp(error)
+
+
+class Link:
+    """Tells a session what happens to one of its connections."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.connection: ClientConnection | None = None
+
+    def loggedIn(self, connection: ClientConnection) -> None:
+        """The full feature phase has begun."""
+        self._session.loggedIn(connection)
+
+    def told(self, event: Event) -> None:
+        """An asynchronous message came; a request to log out is obeyed (RFC 7143 11.9.1)."""
+        session = self._session
+        session.told(event)
+        connection = session.connection
+        if event.code == numbers.EVENT_LOGOUT_REQUEST and connection is not None:
+            connection.logout(lambda result: None)
+
+    def ended(self, error: ISCSIError) -> None:
+        """The connection is over."""
+        self._session.lost(error)
+
+
+def _fire(deferred: Deferred[Any]) -> Callable[[Any], None]:
+    """What gives a result, or an exception, to a Deferred that may have been given up."""
+
+    def fire(result: Any) -> None:
+        if not deferred.called:
+            if isinstance(result, BaseException):
+                deferred.errback(result)
+            else:
+                deferred.callback(result)
+
+    return fire

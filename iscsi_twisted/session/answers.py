@@ -1,0 +1,104 @@
+# -*- test-case-name: tests.session.test_client -*-
+"""What a target tells an initiator beside the outcome of a command: refusals, rejects, failures, events."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from iscsi_twisted.errors import ISCSIError
+from iscsi_twisted.wire import numbers
+
+
+class LoginRefused(ISCSIError):
+    """
+    The target has refused the login.
+
+    @ivar status: status class and detail as one 16-bit number (RFC 7143 11.13.5).
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the login was refused: {STATUSES.get(status, 'status')} ({status:04x}h)")
+        self.status = status
+
+
+class Redirected(LoginRefused):
+    """
+    The target is elsewhere (RFC 7143 11.13.5).
+
+    @ivar address: C{host:port} or C{host:port,tag}, as the target gave it.
+    @ivar forever: whether it has moved for good.
+    """
+
+    def __init__(self, status: int, address: str) -> None:
+        super().__init__(status)
+        self.address = address
+        self.forever = status == numbers.TARGET_MOVED_PERMANENTLY
+
+
+STATUSES: Final = {
+    numbers.TARGET_MOVED_TEMPORARILY: "the target has moved for now",
+    numbers.TARGET_MOVED_PERMANENTLY: "the target has moved for good",
+    numbers.INITIATOR_ERROR: "initiator error",
+    numbers.AUTHENTICATION_FAILURE: "authentication failure",
+    numbers.AUTHORIZATION_FAILURE: "authorization failure: this initiator may not use this target",
+    numbers.NOT_FOUND: "no such target",
+    numbers.TARGET_REMOVED: "the target was removed",
+    numbers.UNSUPPORTED_VERSION: "unsupported version",
+    numbers.TOO_MANY_CONNECTIONS: "too many connections",
+    numbers.MISSING_PARAMETER: "missing parameter",
+    numbers.CANT_INCLUDE_IN_SESSION: "the connection cannot be included in the session",
+    numbers.SESSION_TYPE_NOT_SUPPORTED: "session type not supported",
+    numbers.SESSION_DOES_NOT_EXIST: "the session does not exist",
+    numbers.INVALID_DURING_LOGIN: "invalid request during login",
+    numbers.TARGET_ERROR: "target error",
+    numbers.SERVICE_UNAVAILABLE: "service unavailable",
+    numbers.OUT_OF_RESOURCES: "out of resources",
+}
+
+
+class Rejected(ISCSIError):
+    """
+    The target has rejected a PDU (RFC 7143 11.17).
+
+    @ivar reason: the reason code.
+    """
+
+    def __init__(self, reason: int) -> None:
+        super().__init__(f"the target has rejected a PDU, reason {reason:02x}h")
+        self.reason = reason
+
+
+class ConnectionEnded(ISCSIError):
+    """The connection is gone; whether the command was carried out is not known."""
+
+
+@attrs.frozen
+class Event:
+    """
+    An asynchronous message (RFC 7143 11.9).
+
+    @ivar code: 0 for a SCSI event, 1 for a request to log out, 2 and 3 for dropped connections, 4 for a
+        request to negotiate, 255 for a vendor's own.
+    @ivar lunField: which unit, for a SCSI event.
+    @ivar sense: its sense data.
+    @ivar parameters: the three numbers that come with it.
+    """
+
+    code: int
+    lunField: bytes
+    sense: bytes
+    parameters: tuple[int, int, int]
+
+
+class TargetFailure(ISCSIError):
+    """
+    A command was not carried out: the target has failed (RFC 7143 11.4.3).
+
+    @ivar response: the iSCSI service response.
+    """
+
+    def __init__(self, response: int) -> None:
+        super().__init__(f"the target has failed, response {response:02x}h")
+        self.response = response

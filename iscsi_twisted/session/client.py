@@ -1,0 +1,409 @@
+# -*- test-case-name: tests.session.test_client -*-
+"""
+One iSCSI connection, the initiator's side: bytes in, bytes out, no I/O (RFC 7143).
+
+Like the target's L{iscsi_twisted.session.connection}, it is fed, and calls back; what a target does wrong
+ends the connection with an error that says what that was, and every command with it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Protocol
+
+from iscsi_twisted.errors import HeaderDigestError, ISCSIError, LocalError, RemoteError, TextError
+from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session import responses
+from iscsi_twisted.session.answers import ConnectionEnded, Event
+from iscsi_twisted.session.command import Command
+from iscsi_twisted.session.parameters import Parameters
+from iscsi_twisted.session.request import MAX_RECEIVE, OPEN, Authentication, Negotiator, Pairs, Wish
+from iscsi_twisted.wire import layout, numbers, text
+from iscsi_twisted.wire.digest import digest
+from iscsi_twisted.wire.framer import Framer
+from iscsi_twisted.wire.serial import MASK, distance
+
+SEND: Final = 1 << 20
+"""Bytes that are queued before they are sent, though more may come in the same turn."""
+
+_PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
+_NO_LUN: Final = bytes(8)
+_NO_TAG: Final = numbers.NO_TAG
+
+Pair = tuple[str, str]
+Callback = Callable[[Any], Any]
+
+
+class Owner(Protocol):
+    """Whom a connection tells."""
+
+    def loggedIn(self, connection: ClientConnection) -> None:
+        """The full feature phase has begun."""
+
+    def told(self, event: Event) -> None:
+        """An asynchronous message came."""
+
+    def ended(self, error: ISCSIError) -> None:
+        """The connection is over; all commands have been told before."""
+
+
+class Text:
+    """A text request that waits for its answer, or for more of it."""
+
+    def __init__(self, done: Callback) -> None:
+        self.done = done
+        self.parts = bytearray()
+
+
+class ClientConnection:
+    """
+    The initiator's end of one connection, which is its session too.
+
+    @ivar parameters: what was agreed upon; C{maxSegment} is the longest data segment that the target takes.
+    @ivar declared: what the target declared in the login, as C{TargetAlias}.
+    @ivar tsih: the session's handle.
+    @ivar commands: those that were sent and have not ended, by initiator task tag.
+    @ivar waiting: those that the window has no room for yet.
+    @ivar bytesIn: bytes received; C{bytesOut} sent.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        wish: Wish,
+        authentication: Authentication | None = None,
+        *,
+        send: Callable[[list[Buffer]], None],
+        close: Callable[[], None],
+    ) -> None:
+        """
+        @param send: called with the buffers of whole PDUs.
+        @param close: ends the transport, when all is sent.
+        """
+        self.owner, self.wish, self._send, self._close = owner, wish, send, close
+        self.negotiator: Negotiator | None = Negotiator(
+            wish, OPEN if authentication is None else authentication
+        )
+        self.framer = Framer(self._deliver, self._spoilt)
+        self.framer.maxSegment = MAX_RECEIVE
+        self.parameters = Parameters()
+        self.declared: dict[str, str] = {}
+        self.tsih = 0
+        self.commands: dict[int, Command] = {}
+        self.waiting: deque[Command] = deque()
+        self.bytesIn = self.bytesOut = 0
+        self.error: ISCSIError | None = None
+        self.full = False
+        self.callbacks: dict[int, Callback] = {}
+        self.texts: dict[int, Text] = {}
+        self._out: list[Buffer] = []
+        self._queued = 0
+        self._corked = False
+        self._cmdSN = 1
+        self._maxCmdSN = 1
+        self._expCmdSN = 1
+        self.expStatSN = 0
+        self._tag = 0
+        self.headerDigest = self.dataDigest = False
+        self.loginText = bytearray()
+        self.loginTag = 0
+
+    # From the glue
+
+    def start(self) -> None:
+        """The transport is there: begin the login."""
+        assert self.negotiator is not None
+        self.loginTag = self._nextTag()
+        self.sendLogin(self.negotiator.first())
+        self.flush()
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the target.  Never raises."""
+        self.bytesIn += len(data)
+        self._work(self.framer.feed, data)
+
+    def wanted(self) -> memoryview | None:
+        """Where to receive the next bytes instead, or None."""
+        return self.framer.wanted()
+
+    def filled(self, count: int) -> None:
+        """So many bytes are in what L{wanted} returned.  Never raises."""
+        self.bytesIn += count
+        self._work(self.framer.filled, count)
+
+    def lost(self, reason: str) -> None:
+        """The transport is gone."""
+        self.end(ConnectionEnded(f"the connection was lost: {reason}"))
+
+    def end(self, error: ISCSIError) -> None:
+        """Nothing more happens here: every command is told why, then the owner."""
+        if self.error is not None:
+            return
+        self.error = error
+        self.framer.stopped = True
+        self._out.clear()
+        self._close()
+        for command in (*self.commands.values(), *self.waiting):
+            command.done(error)
+        self.commands.clear()
+        self.waiting.clear()
+        callbacks = [*self.callbacks.values(), *(each.done for each in self.texts.values())]
+        self.callbacks.clear()
+        self.texts.clear()
+        for done in callbacks:
+            done(error)
+        self.owner.ended(error)
+
+    # Requests
+
+    def execute(self, command: Command) -> None:
+        """
+        Send a command as soon as the window has room for it (RFC 7143 4.2.2.1).
+
+        @raise LocalError: if there is no session, or no more.
+        """
+        self._usable()
+        if self.waiting or distance(self._cmdSN, self._maxCmdSN) < 0:
+            self.waiting.append(command)
+            return
+        self._issue(command)
+        if not self._corked:
+            self.flush()
+
+    def manage(self, function: int, lunField: bytes, command: Command | None, done: Callback) -> None:
+        """
+        Send a task management function (RFC 7143 11.5), as an immediate request.
+
+        @param command: which to abort, for ABORT TASK.
+        @param done: called with the response code (RFC 7143 11.6.1), or with an error.
+        """
+        self._usable()
+        tag = self._nextTag()
+        self.callbacks[tag] = done
+        referenced, refCmdSN = (_NO_TAG, 0) if command is None else (command.itt, command.cmdSN)
+        self.put(
+            layout.TASK_MANAGEMENT_REQUEST.pack(
+                numbers.TASK_MANAGEMENT_REQUEST | numbers.IMMEDIATE, numbers.FINAL | function, 0, lunField,
+                tag, referenced, self._cmdSN, self.expStatSN, refCmdSN, 0,
+            )
+        )  # fmt: skip
+        self._pushed()
+
+    def forget(self, command: Command) -> bool:
+        """
+        Take back a command that has not been sent.
+
+        @return: whether it was so; else it is to be aborted.
+        """
+        if command not in self.waiting:
+            return False
+        self.waiting.remove(command)
+        return True
+
+    def drop(self, command: Command) -> None:
+        """The target has aborted a command: nothing more comes for it."""
+        self.commands.pop(command.itt, None)
+
+    def ask(self, pairs: Iterable[Pair], done: Callback) -> None:
+        """
+        Send a Text Request (RFC 7143 11.10).
+
+        @param done: called with the pairs of the whole answer, or with an error.
+        """
+        self._usable()
+        tag = self._nextTag()
+        self.texts[tag] = Text(done)
+        self.sendText(tag, _NO_TAG, text.encode(pairs))
+
+    def ping(self, done: Callback, data: bytes = b"") -> None:
+        """
+        Send a NOP-Out that wants an answer (RFC 7143 11.18).
+
+        @param done: called with the data that came back, or with an error.
+        """
+        self._usable()
+        tag = self._nextTag()
+        self.callbacks[tag] = done
+        self.nopOut(tag, _NO_TAG, _NO_LUN, data)
+        self._pushed()
+
+    def logout(self, done: Callback) -> None:
+        """
+        Close the session (RFC 7143 11.14).
+
+        @param done: called with the response code, or with an error; then the connection ends.
+        """
+        self._usable()
+        tag = self._nextTag()
+        self.callbacks[tag] = done
+        self.put(
+            layout.LOGOUT_REQUEST.pack(
+                numbers.LOGOUT_REQUEST | numbers.IMMEDIATE, numbers.FINAL | numbers.CLOSE_SESSION, 0, tag, 0,
+                self._cmdSN, self.expStatSN,
+            )
+        )  # fmt: skip
+        self._pushed()
+
+    # Sending
+
+    def flush(self) -> None:
+        """Send what is queued."""
+        if self._out:
+            out, self._out = self._out, []
+            self.bytesOut += self._queued
+            self._queued = 0
+            self._send(out)
+
+    def _pushed(self) -> None:
+        if not self._corked:
+            self.flush()
+
+    def put(self, header: bytes, data: Buffer = b"") -> None:
+        """Queue one PDU; the length of the data segment is filled in."""
+        out, length = self._out, len(data)
+        if length:
+            header = header[:4] + length.to_bytes(4, "big") + header[8:]
+        out.append(header + digest(header) if self.headerDigest else header)
+        if length:
+            padding = _PADDING[length & 3]
+            out.append(data)
+            if self.dataDigest:
+                out.append(padding + digest(data, padding))
+            elif padding:
+                out.append(padding)
+        self._queued += length + 48
+        if self._queued >= SEND:
+            self.flush()
+
+    def _issue(self, command: Command) -> None:
+        """Send a command, and what of its data need not be asked for (RFC 7143 4.2.5.2)."""
+        parameters, data = self.parameters, command.data
+        command.itt = tag = self._nextTag()
+        command.cmdSN = cmdSN = self._cmdSN
+        self._cmdSN = (cmdSN + 1) & MASK
+        self.commands[tag] = command
+        length = len(data)
+        immediate = unsolicited = 0
+        flags = numbers.FINAL | command.flags
+        if length:
+            first = min(length, parameters.firstBurst)
+            if parameters.immediateData:
+                immediate = min(first, parameters.maxSegment)
+            if not parameters.initialR2T and immediate < first:
+                unsolicited = first
+                flags &= ~numbers.FINAL
+        header = layout.SCSI_COMMAND.pack(
+            numbers.SCSI_COMMAND, flags, 0, command.lunField, tag, command.expected or length, cmdSN,
+            self.expStatSN, command.cdb,
+        )  # fmt: skip
+        view = memoryview(data) if immediate < length else data
+        self.put(header, view[:immediate] if immediate < length else data)
+        if unsolicited:
+            self.dataOut(command, _NO_TAG, immediate, unsolicited)
+
+    def dataOut(self, command: Command, ttt: int, offset: int, end: int) -> None:
+        """A sequence of Data-Out PDUs (RFC 7143 11.7)."""
+        view = memoryview(command.data)
+        step = self.parameters.maxSegment
+        for number, place in enumerate(range(offset, end, step)):
+            behind = min(place + step, end)
+            header = layout.DATA_OUT.pack(
+                numbers.DATA_OUT, numbers.FINAL if behind == end else 0, 0, command.lunField, command.itt,
+                ttt, self.expStatSN, number, place,
+            )  # fmt: skip
+            self.put(header, view[place:behind])
+
+    def nopOut(self, tag: int, ttt: int, lunField: bytes, data: Buffer) -> None:
+        header = layout.NOP_OUT.pack(
+            numbers.NOP_OUT | numbers.IMMEDIATE,
+            numbers.FINAL,
+            0,
+            lunField,
+            tag,
+            ttt,
+            self._cmdSN,
+            self.expStatSN,
+        )
+        self.put(header, data)
+
+    def sendText(self, tag: int, ttt: int, data: bytes) -> None:
+        """All that is asked here fits one PDU; the request for more of an answer is empty."""
+        header = layout.TEXT_REQUEST.pack(
+            numbers.TEXT_REQUEST | numbers.IMMEDIATE, numbers.FINAL, 0, _NO_LUN, tag, ttt, self._cmdSN,
+            self.expStatSN,
+        )  # fmt: skip
+        self.put(header, data)
+        self._pushed()
+
+    def sendLogin(self, pairs: Pairs) -> None:
+        negotiator = self.negotiator
+        assert negotiator is not None
+        flags = negotiator.stage << 2
+        if negotiator.next is not None:
+            flags |= numbers.FINAL | negotiator.next
+        header = layout.LOGIN_REQUEST.pack(
+            numbers.LOGIN_REQUEST | numbers.IMMEDIATE, flags, 0, 0, 0, self.wish.isid, self.tsih,
+            self.loginTag, 0, self._cmdSN, self.expStatSN,
+        )  # fmt: skip
+        self.put(header, text.encode(pairs))
+
+    # Receiving
+
+    def _work(self, function: Callable[[Any], None], argument: Any) -> None:
+        if self.error is not None:
+            return
+        self._corked = True
+        try:
+            function(argument)
+        except (RemoteError, TextError, HeaderDigestError) as error:
+            self.end(error)
+        finally:
+            self._corked = False
+        if self.error is None:
+            self.flush()
+
+    def _deliver(self, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
+        if self.error is not None:
+            return
+        opcode = chunk[offset] & numbers.OPCODE_MASK
+        handler = (responses.FULL if self.full else responses.LOGIN).get(opcode)
+        if handler is None:
+            raise RemoteError(f"a PDU with opcode {opcode:02x}h, which has no place here")
+        handler(self, chunk, offset, data)
+
+    def _spoilt(self, chunk: Buffer, offset: int) -> None:
+        """At recovery level 0 nothing can be asked for again (RFC 7143 7.8)."""
+        raise RemoteError("a data segment does not match its digest")
+
+    def numbered(self, statSN: int, expCmdSN: int, maxCmdSN: int, counts: bool = True) -> None:
+        """
+        Take the numbers of a PDU (RFC 7143 4.2.2).
+
+        @param counts: whether it has a StatSN of its own.
+        """
+        if statSN != self.expStatSN:
+            raise RemoteError(f"StatSN {statSN} where {self.expStatSN} is due")
+        if counts:
+            self.expStatSN = (statSN + 1) & MASK
+        self.window(expCmdSN, maxCmdSN)
+
+    def window(self, expCmdSN: int, maxCmdSN: int) -> None:
+        if distance(expCmdSN - 1 & MASK, maxCmdSN) < 0:
+            return
+        if distance(self._expCmdSN, expCmdSN) > 0:
+            self._expCmdSN = expCmdSN
+        if distance(self._maxCmdSN, maxCmdSN) > 0:
+            self._maxCmdSN = maxCmdSN
+            while self.waiting and distance(self._cmdSN, maxCmdSN) >= 0:
+                self._issue(self.waiting.popleft())
+
+    def _usable(self) -> None:
+        if self.error is not None or not self.full:
+            raise LocalError(f"there is no session: {self.error or 'the login is not complete'}")
+
+    def _nextTag(self) -> int:
+        self._tag = tag = self._tag + 1 & 0x7FFFFFFF
+        while tag in self.commands:
+            self._tag = tag = self._tag + 1 & 0x7FFFFFFF
+        return tag

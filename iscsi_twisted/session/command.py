@@ -1,0 +1,137 @@
+# -*- test-case-name: tests.session.test_client -*-
+"""A SCSI command as the initiator sees it, from its CDB to its outcome (RFC 7143 4.2, 11.3 to 11.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from iscsi_twisted.errors import ISCSIError, LocalError, RemoteError
+from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.wire import numbers
+
+SIMPLE: Final = 1
+"""Task attribute; RFC 7143 11.3.1."""
+
+
+class Outcome(NamedTuple):
+    """
+    How a command ended.
+
+    @ivar status: SCSI status (SAM-5 5.3.1).
+    @ivar sense: sense data; empty if there are none.
+    @ivar data: the Data-In that came; empty where the caller gave a buffer for them.
+    @ivar received: bytes of Data-In.
+    @ivar residual: bytes by which the transfer was shorter than the initiator expected (RFC 7143 11.4.5);
+        negative for what did not fit into that.
+    """
+
+    status: int
+    sense: Buffer
+    data: Buffer
+    received: int
+    residual: int
+
+
+Done = Callable[[Outcome | ISCSIError], Any]
+
+
+class Command:
+    """
+    One command.
+
+    @ivar cdb: 6 to 16 bytes.
+    @ivar lunField: the logical unit number, as eight bytes.
+    @ivar expected: bytes of Data-In that there is room for.
+    @ivar data: the Data-Out; they must not change until the command has ended.
+    @ivar into: where the Data-In go; if None, memory is made for them.
+    @ivar done: called once, with the outcome, or with the error that kept the command from one.
+    @ivar itt: its initiator task tag, once it was sent.
+    """
+
+    __slots__ = (
+        "_dataSN",
+        "_whole",
+        "attribute",
+        "cdb",
+        "cmdSN",
+        "data",
+        "done",
+        "expected",
+        "into",
+        "itt",
+        "lunField",
+        "r2tSN",
+        "received",
+    )
+
+    def __init__(
+        self,
+        lunField: bytes,
+        cdb: bytes,
+        done: Done,
+        *,
+        expected: int = 0,
+        data: Buffer = b"",
+        into: bytearray | memoryview | None = None,
+        attribute: int = SIMPLE,
+    ) -> None:
+        """
+        @raise LocalError: for a CDB of another length, data in both directions, or too small a buffer.
+        """
+        if not 6 <= len(cdb) <= 16:
+            raise LocalError(f"a CDB of {len(cdb)} bytes: 6 to 16 are supported")
+        if expected and len(data):
+            raise LocalError("a command has Data-In or Data-Out, not both")
+        if into is not None and len(into) < expected:
+            raise LocalError(f"a buffer of {len(into)} bytes for {expected} bytes of Data-In")
+        self.lunField = lunField
+        self.cdb = cdb
+        self.done = done
+        self.expected = expected
+        self.data = data
+        self.into = None if into is None else memoryview(into).cast("B")
+        self.attribute = attribute
+        self.itt = self.cmdSN = -1
+        self.received = 0
+        self.r2tSN = 0
+        self._dataSN = 0
+        self._whole: Buffer | None = None
+
+    @property
+    def flags(self) -> int:
+        """Direction and attribute, as in the second byte of the PDU."""
+        if self.expected:
+            return numbers.READ | self.attribute
+        return numbers.WRITE | self.attribute if len(self.data) else self.attribute
+
+    def dataIn(self, dataSN: int, offset: int, data: Buffer) -> None:
+        """
+        Data-In came (RFC 7143 11.7).
+
+        @raise RemoteError: if they are out of order, or more than was asked for.
+        """
+        length = len(data)
+        if dataSN != self._dataSN:
+            raise RemoteError(f"Data-In with DataSN {dataSN} where {self._dataSN} is due")
+        if offset != self.received or offset + length > self.expected:
+            raise RemoteError(
+                f"{length} bytes of Data-In at offset {offset}: {self.received} of {self.expected} have come"
+            )
+        self._dataSN = dataSN + 1
+        if length == self.expected and self.into is None:
+            # All at once: nobody copies.
+            self._whole = data
+        elif length:
+            if self.into is None:
+                self.into = memoryview(bytearray(self.expected))
+                self._whole = self.into
+            self.into[offset : offset + length] = data
+        self.received += length
+
+    def end(self, status: int, sense: Buffer, residual: int) -> None:
+        """The command has ended."""
+        data: Buffer = b""
+        if self._whole is not None:
+            data = self._whole if self.received == len(self._whole) else self._whole[: self.received]
+        self.done(Outcome(status, sense, data, self.received, residual))

@@ -1,0 +1,242 @@
+# -*- test-case-name: tests.session.test_client -*-
+"""
+What an initiator does with each PDU of a target (RFC 7143 chapter 11).
+
+Every handler is called with the connection, the buffer and the offset of the header in it, and the data
+segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from iscsi_twisted.errors import ISCSIError, RemoteError
+from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session.answers import (
+    ConnectionEnded,
+    Event,
+    LoginRefused,
+    Redirected,
+    Rejected,
+    TargetFailure,
+)
+from iscsi_twisted.session.command import Command
+from iscsi_twisted.session.request import LONGEST
+from iscsi_twisted.wire import layout, numbers, text
+
+if TYPE_CHECKING:
+    from iscsi_twisted.session.client import ClientConnection
+
+LONGEST_TEXT: Final = 16 << 20
+"""Bytes of a text answer in several PDUs: 100,000 targets."""
+
+_NO_TAG: Final = numbers.NO_TAG
+
+
+def loginResponse(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
+    """Login Response, RFC 7143 11.13."""
+    (_, flags, _, _, _, isid, tsih, itt, statSN, expCmdSN, maxCmdSN, status) = layout.LOGIN_RESPONSE.unpack(
+        chunk, offset
+    )
+    if itt != connection.loginTag or isid != connection.wish.isid:
+        raise RemoteError("a Login Response to another request")
+    if status:
+        raise _refusal(connection, status, data)
+    if not connection.loginText and not connection.expStatSN and not connection.tsih:
+        connection.expStatSN = statSN
+    connection.numbered(statSN, expCmdSN, maxCmdSN)
+    connection.loginText += data
+    if len(connection.loginText) > LONGEST:
+        raise RemoteError(f"a login answer of more than {LONGEST} bytes")
+    negotiator = connection.negotiator
+    assert negotiator is not None
+    if flags & numbers.CONTINUE:
+        if flags & numbers.FINAL:
+            raise RemoteError("a Login Response with both the T and the C bit")
+        connection.sendLogin([])
+        return
+    pairs = text.decode(bytes(connection.loginText))
+    connection.loginText.clear()
+    reply = negotiator.answer(pairs, flags & 3 if flags & numbers.FINAL else None)
+    if reply is None:
+        _begin(connection, tsih)
+    else:
+        connection.sendLogin(reply)
+
+
+def _refusal(connection: ClientConnection, status: int, data: Buffer) -> ISCSIError:
+    """End the connection for a login that did not succeed."""
+    address = dict(text.decode(bytes(data))).get("TargetAddress", "")
+    error = Redirected(status, address) if status >> 8 == 1 and address else LoginRefused(status)
+    connection.end(error)
+    return RemoteError(str(error))
+
+
+def _begin(connection: ClientConnection, tsih: int) -> None:
+    """The full feature phase."""
+    negotiator, connection.negotiator = connection.negotiator, None
+    assert negotiator is not None
+    connection.parameters = negotiator.parameters()
+    connection.declared = negotiator.declared
+    connection.tsih = tsih
+    if not tsih:
+        raise RemoteError("the target gave the session no handle (TSIH)")
+    connection.headerDigest = connection.framer.headerDigest = connection.parameters.headerDigest
+    connection.dataDigest = connection.framer.dataDigest = connection.parameters.dataDigest
+    connection.full = True
+    connection.owner.loggedIn(connection)
+
+
+def dataIn(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
+    """Data-In, RFC 7143 11.7."""
+    (_, flags, status, _, _, itt, _, statSN, expCmdSN, maxCmdSN, dataSN, place, residual) = (
+        layout.DATA_IN.unpack(chunk, offset)
+    )
+    command = _command(connection, itt, "Data-In")
+    command.dataIn(dataSN, place, data)
+    if flags & numbers.STATUS:
+        del connection.commands[itt]
+        connection.numbered(statSN, expCmdSN, maxCmdSN)
+        command.end(status, b"", _residual(flags, residual))
+    else:
+        connection.window(expCmdSN, maxCmdSN)
+
+
+def scsiResponse(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
+    """SCSI Response, RFC 7143 11.4."""
+    (_, flags, response, status, _, itt, _, statSN, expCmdSN, maxCmdSN, _, _, residual) = (
+        layout.SCSI_RESPONSE.unpack(chunk, offset)
+    )
+    command = _command(connection, itt, "a SCSI Response")
+    del connection.commands[itt]
+    connection.numbered(statSN, expCmdSN, maxCmdSN)
+    if response:
+        command.done(TargetFailure(response))
+        return
+    length = int.from_bytes(data[:2], "big")
+    if length > max(0, len(data) - 2):
+        raise RemoteError(f"sense data of {length} bytes in a data segment of {len(data)}")
+    command.end(status, bytes(data[2 : 2 + length]), _residual(flags, residual))
+
+
+def r2t(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
+    """Ready To Transfer, RFC 7143 11.8."""
+    (_, _, _, _, itt, ttt, _, expCmdSN, maxCmdSN, r2tSN, place, wanted) = layout.R2T.unpack(chunk, offset)
+    command = _command(connection, itt, "an R2T")
+    connection.window(expCmdSN, maxCmdSN)
+    end = place + wanted
+    if not wanted or end > len(command.data) or wanted > connection.parameters.maxBurst or ttt == _NO_TAG:
+        raise RemoteError(f"an R2T for {wanted} bytes at offset {place} of {len(command.data)}")
+    if r2tSN != command.r2tSN:
+        raise RemoteError(f"an R2T with R2TSN {r2tSN} where {command.r2tSN} is due")
+    command.r2tSN += 1
+    connection.dataOut(command, ttt, place, end)
+
+
+def _command(connection: ClientConnection, itt: int, what: str) -> Command:
+    command = connection.commands.get(itt)
+    if command is None:
+        raise RemoteError(f"{what} for task {itt:08x}h, which there is not")
+    return command
+
+
+def managed(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
+    """Task Management Function Response, RFC 7143 11.6."""
+    _, _, response, _, itt, statSN, expCmdSN, maxCmdSN = layout.TASK_MANAGEMENT_RESPONSE.unpack(chunk, offset)
+    connection.numbered(statSN, expCmdSN, maxCmdSN)
+    _answered(connection, itt, "a Task Management Function Response", response)
+
+
+def loggedOut(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
+    """Logout Response, RFC 7143 11.15."""
+    (_, _, response, _, itt, statSN, expCmdSN, maxCmdSN, _, _) = layout.LOGOUT_RESPONSE.unpack(chunk, offset)
+    connection.numbered(statSN, expCmdSN, maxCmdSN)
+    _answered(connection, itt, "a Logout Response", response)
+    connection.end(ConnectionEnded("logged out"))
+
+
+def _answered(connection: ClientConnection, itt: int, what: str, result: Any) -> None:
+    done = connection.callbacks.pop(itt, None)
+    if done is None:
+        raise RemoteError(f"{what} that nobody waits for")
+    done(result)
+
+
+def textResponse(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
+    """Text Response, RFC 7143 11.11."""
+    (_, flags, _, _, itt, ttt, statSN, expCmdSN, maxCmdSN) = layout.TEXT_RESPONSE.unpack(chunk, offset)
+    connection.numbered(statSN, expCmdSN, maxCmdSN)
+    waiting = connection.texts.get(itt)
+    if waiting is None:
+        raise RemoteError("a Text Response that nobody waits for")
+    waiting.parts += data
+    if len(waiting.parts) > LONGEST_TEXT:
+        raise RemoteError(f"a text answer of more than {LONGEST_TEXT} bytes")
+    if flags & numbers.FINAL:
+        del connection.texts[itt]
+        waiting.done(text.decode(bytes(waiting.parts)))
+    elif ttt == _NO_TAG:
+        raise RemoteError("a Text Response that is not the last, without a Target Transfer Tag")
+    else:
+        connection.sendText(itt, ttt, b"")
+
+
+def nopIn(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
+    """NOP-In, RFC 7143 11.19."""
+    (_, _, _, lunField, itt, ttt, statSN, expCmdSN, maxCmdSN) = layout.NOP_IN.unpack(chunk, offset)
+    connection.numbered(statSN, expCmdSN, maxCmdSN, counts=itt != _NO_TAG)
+    if itt != _NO_TAG:
+        _answered(connection, itt, "a NOP-In", bytes(data))
+    elif ttt != _NO_TAG:
+        connection.nopOut(_NO_TAG, ttt, lunField, b"")
+
+
+def asynchronous(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
+    """Asynchronous Message, RFC 7143 11.9."""
+    (_, _, _, lunField, _, statSN, expCmdSN, maxCmdSN, code, _, one, two, three) = (
+        layout.ASYNC_MESSAGE.unpack(chunk, offset)
+    )
+    connection.numbered(statSN, expCmdSN, maxCmdSN)
+    length = int.from_bytes(data[:2], "big") if code == numbers.EVENT_SCSI else 0
+    connection.owner.told(Event(code, lunField, bytes(data[2 : 2 + length]), (one, two, three)))
+    if code in (numbers.EVENT_CONNECTION_DROP, numbers.EVENT_SESSION_DROP):
+        connection.end(ConnectionEnded("the target has announced that it drops the connection"))
+
+
+def rejected(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
+    """Reject, RFC 7143 11.17."""
+    (_, _, reason, _, _, statSN, expCmdSN, maxCmdSN, _) = layout.REJECT.unpack(chunk, offset)
+    connection.numbered(statSN, expCmdSN, maxCmdSN)
+    error = Rejected(reason)
+    tag = int.from_bytes(data[16:20], "big") if len(data) >= 20 else _NO_TAG
+    command = connection.commands.pop(tag, None)
+    if command is not None:
+        command.done(error)
+        return
+    done = connection.callbacks.pop(tag, None)
+    waiting = connection.texts.pop(tag, None)
+    if done is not None or waiting is not None:
+        (done or waiting.done)(error)  # type: ignore[union-attr]
+
+
+def _residual(flags: int, count: int) -> int:
+    if flags & numbers.UNDERFLOW:
+        return count
+    return -count if flags & numbers.OVERFLOW else 0
+
+
+Handler = Callable[["ClientConnection", Buffer, int, Buffer], None]
+
+LOGIN: Final[dict[int, Handler]] = {numbers.LOGIN_RESPONSE: loginResponse}
+FULL: Final[dict[int, Handler]] = {
+    numbers.SCSI_RESPONSE: scsiResponse,
+    numbers.DATA_IN: dataIn,
+    numbers.R2T: r2t,
+    numbers.TASK_MANAGEMENT_RESPONSE: managed,
+    numbers.TEXT_RESPONSE: textResponse,
+    numbers.LOGOUT_RESPONSE: loggedOut,
+    numbers.NOP_IN: nopIn,
+    numbers.ASYNC_MESSAGE: asynchronous,
+    numbers.REJECT: rejected,
+}

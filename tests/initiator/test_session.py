@@ -1,0 +1,268 @@
+"""Sessions with a target in memory: logins, commands, aborts, lost connections, pings."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.error import ConnectionRefusedError
+
+from iscsi_twisted.errors import LocalError
+from iscsi_twisted.initiator import LUN, Session
+from iscsi_twisted.initiator.session import ABORT_TIME, FIRST_DELAY
+from iscsi_twisted.session.answers import ConnectionEnded, Event, LoginRefused
+from iscsi_twisted.wire import numbers
+from tests.support.devices import FakeDevice
+from tests.support.initiator import SIZE, InitiatorTests
+
+BLOCK = 512
+
+
+class LoginTests(InitiatorTests):
+    """Logins and logouts."""
+
+    def test_discover(self) -> None:
+        """Discovery finds the targets and their addresses, and logs out."""
+        (found,) = self.now(self.initiator.discover(self.endpoint))
+        self.assertEqual((found.name, found.addresses), (self.target.name, ("127.0.0.1:3260,1",)))
+        self.assertEqual(self.node.sessions, set())
+
+    def test_login(self) -> None:
+        """A session has what was agreed upon, and ends with a logout."""
+        session = self.session(keys={"MaxBurstLength": 65536, "InitialR2T": True})
+        assert session.connection is not None
+        parameters = session.connection.parameters
+        self.assertEqual((parameters.maxBurst, parameters.initialR2T, session.logins), (65536, True, 1))
+        self.assertEqual(session.connection.declared["TargetPortalGroupTag"], "1")
+        self.now(session.logout())
+        self.assertEqual((self.node.sessions, session.connection), (set(), None))
+        self.assertIn(("loggedOut",), self.diary.entries)
+
+    def test_refused(self) -> None:
+        """A login that the target refuses says why."""
+        waiting = self.initiator.login(self.endpoint, "iqn.2001-04.com.example:other")
+        error = self.fails(LoginRefused, waiting)
+        self.assertEqual(error.status, numbers.NOT_FOUND)
+        self.assertIn("no such target", str(error))
+
+    def test_unreachable(self) -> None:
+        """A session is not there if nobody listens."""
+        self.endpoint.refuses = True
+        self.fails(ConnectionRefusedError, self.initiator.login(self.endpoint, self.target.name))
+
+    def test_digests(self) -> None:
+        """With digests all is as without."""
+        lun = self.lun(headerDigest="yes", dataDigest="yes")
+        data = os.urandom(64 * BLOCK)
+        self.now(lun.write(0, data))
+        self.assertEqual(bytes(self.now(lun.read(0, len(data)))), data)
+        assert lun.session.connection is not None
+        self.assertTrue(lun.session.connection.parameters.dataDigest)
+
+    def test_over(self) -> None:
+        """After the logout nothing can be asked for any more."""
+        session = self.session()
+        self.now(session.logout())
+        self.fails(ConnectionEnded, session.execute(bytes(8), bytes(6)))
+        self.fails(LocalError, session.ping())
+
+    def test_ping(self) -> None:
+        """What is sent with a ping comes back."""
+        self.assertEqual(self.now(self.session().ping(b"hello")), b"hello")
+
+    def test_oneMoreSession(self) -> None:
+        """Each session has an ISID of its own: none takes another's place."""
+        first, second = self.session(), self.session()
+        self.assertEqual(len(self.node.sessions), 2)
+        self.assertNotEqual(first.wish.isid, second.wish.isid)
+
+
+class SlowTestCase(InitiatorTests):
+    """A device that takes its time."""
+
+    def makeDevice(self) -> FakeDevice:
+        """It answers when it is told to."""
+        return FakeDevice(SIZE)
+
+    def reading(self, lun: LUN) -> Any:
+        """A read that has reached the device."""
+        waiting = lun.read(0, BLOCK)
+        self.turn()
+        self.assertEqual(len(self.device.operations), 1)
+        return waiting
+
+
+class SlowTests(SlowTestCase):
+    """Commands that take their time."""
+
+    def test_cancel(self) -> None:
+        """Cancelling aborts the task at the target; what comes late is nobody's."""
+        lun = self.lun()
+        waiting = self.reading(lun)
+        waiting.cancel()
+        self.turn()
+        self.failureResultOf(waiting, CancelledError)
+        (served,) = self.node.sessions
+        self.assertEqual((served.tasks, served.aborts), ({}, 1))
+        assert lun.session.connection is not None
+        self.assertEqual(lun.session.connection.commands, {})
+        self.device.fire()
+        self.turn()
+        other = lun.read(0, BLOCK)
+        self.turn()
+        self.device.fire()
+        self.turn()
+        self.assertEqual(len(self.successResultOf(other)), BLOCK)
+
+    def test_timeout(self) -> None:
+        """A command that takes too long is aborted."""
+        lun = self.lun()
+        lun.timeout = 3.0
+        waiting = self.reading(lun)
+        self.clock.advance(3)
+        self.turn()
+        self.failureResultOf(waiting, TimeoutError)
+        (served,) = self.node.sessions
+        self.assertEqual(served.aborts, 1)
+
+    def test_window(self) -> None:
+        """What the window has no room for waits, and goes when there is room."""
+        lun = self.lun()
+        (served,) = self.node.sessions
+        depth = served.depth
+        waiting = [lun.read(place * BLOCK, BLOCK) for place in range(depth + 5)]
+        self.turn()
+        assert lun.session.connection is not None
+        self.assertEqual(len(lun.session.connection.waiting), 5)
+        waiting[-1].cancel()
+        self.failureResultOf(waiting[-1], CancelledError)
+        self.device.fire()
+        self.turn()
+        self.device.fire()
+        self.turn()
+        self.assertEqual([len(self.successResultOf(one)) for one in waiting[:-1]], [BLOCK] * (depth + 4))
+
+
+class LostTests(SlowTestCase):
+    """Connections that are lost."""
+
+    def cut(self) -> None:
+        """Cut the connection."""
+        self.endpoint.transports[-1].abortConnection()
+
+    def test_lost(self) -> None:
+        """A session that is not to last fails what waits, and ends."""
+        lun = self.lun()
+        waiting = self.reading(lun)
+        self.cut()
+        self.failureResultOf(waiting, ConnectionEnded)
+        self.fails(ConnectionEnded, lun.session.execute(bytes(8), bytes(6)))
+
+    def test_replay(self) -> None:
+        """One that lasts logs in again and sends the same again; unit attentions are taken."""
+        lun = self.lun(lasting=True)
+        waiting = self.reading(lun)
+        self.cut()
+        self.assertNoResult(waiting)
+        self.clock.advance(FIRST_DELAY)
+        self.turn()
+        self.device.fire()
+        self.turn()
+        self.assertEqual(len(self.successResultOf(waiting)), BLOCK)
+        self.assertEqual(lun.session.logins, 2)
+
+    def test_meanwhile(self) -> None:
+        """Between two connections commands wait."""
+        lun = self.lun(lasting=True)
+        self.cut()
+        waiting = lun.read(0, BLOCK)
+        self.clock.advance(FIRST_DELAY)
+        self.turn()
+        self.device.fire()
+        self.turn()
+        self.assertEqual(len(self.successResultOf(waiting)), BLOCK)
+
+    def test_once(self) -> None:
+        """What may not be done twice is not sent again: it fails, and nobody knows whether it was done."""
+        lun = self.lun(lasting=True)
+        waiting = self.startCompare(lun)
+        self.cut()
+        self.failureResultOf(waiting, ConnectionEnded)
+
+    def startCompare(self, lun: LUN) -> Any:
+        """A COMPARE AND WRITE that has reached the device."""
+        waiting = Deferred.fromCoroutine(lun.compareAndWrite(0, bytes(BLOCK), bytes(BLOCK)))
+        self.turn()
+        self.assertEqual(len(self.device.operations), 1)
+        return waiting
+
+    def test_backOff(self) -> None:
+        """Attempts are made less and less often, until the patience is over."""
+        lun = self.lun(lasting=True, patience=10.0, ping=0)
+        waiting = self.reading(lun)
+        self.endpoint.refuses = True
+        self.cut()
+        times = []
+        while not waiting.called:
+            (call,) = (one for one in self.clock.getDelayedCalls() if one.func == lun.session._dial)
+            times.append(call.getTime() - self.clock.seconds())
+            self.clock.advance(times[-1])
+        self.assertEqual(times, sorted(times))
+        self.assertTrue(5 < sum(times) <= 10, times)
+        self.failureResultOf(waiting, ConnectionRefusedError)
+
+    def test_abandonBetween(self) -> None:
+        """A session that is given up between two connections fails what waits, and tries no more."""
+        lun = self.lun(lasting=True, ping=0)
+        waiting = self.reading(lun)
+        self.cut()
+        lun.session.abandon()
+        self.failureResultOf(waiting, ConnectionEnded)
+        self.clock.advance(100)
+        self.assertEqual(lun.session.logins, 1)
+
+    def test_deafAbort(self) -> None:
+        """A target that does not answer an abort is given up."""
+        lun = self.lun(ping=0)
+        waiting = self.reading(lun)
+        other = lun.read(BLOCK, BLOCK)
+        self.endpoint.transports[-1].other.pauseProducing()
+        waiting.cancel()
+        self.clock.advance(ABORT_TIME)
+        self.failureResultOf(waiting, CancelledError)
+        self.failureResultOf(other, ConnectionEnded)
+
+
+class LifeTests(InitiatorTests):
+    """Signs of life, and events."""
+
+    def test_silence(self) -> None:
+        """A target that says nothing is asked, and dropped if it does not answer."""
+        session = self.session(ping=5.0)
+        self.endpoint.transports[-1].other.pauseProducing()
+        for _ in range(4):
+            self.clock.advance(5)
+        self.assertIsNone(session.connection)
+        self.assertIn("ping", str(session.error))
+
+    def test_alive(self) -> None:
+        """One that answers is kept."""
+        session = self.session(ping=5.0)
+        for _ in range(10):
+            self.clock.advance(5)
+            self.turn()
+        self.assertIsNotNone(session.connection)
+
+    def test_events(self) -> None:
+        """Events are told; a request to log out is obeyed."""
+        session: Session = self.session()
+        events: list[Event] = []
+        session.told = events.append
+        (core,) = self.factory.connections()
+        core.reportEvent(bytes(8), b"sense")
+        core.requestLogout(5)
+        self.turn()
+        self.assertEqual([event.code for event in events], [numbers.EVENT_SCSI, numbers.EVENT_LOGOUT_REQUEST])
+        self.assertEqual(events[0].sense, b"sense")
+        self.assertEqual(self.node.sessions, set())
