@@ -96,8 +96,8 @@ def dataIn(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffe
     command = _command(connection, itt, "Data-In")
     command.dataIn(dataSN, place, data)
     if flags & numbers.STATUS:
-        del connection.commands[itt]
         connection.numbered(statSN, expCmdSN, maxCmdSN)
+        del connection.commands[itt]
         command.end(status, b"", _residual(flags, residual))
     else:
         connection.window(expCmdSN, maxCmdSN)
@@ -109,15 +109,15 @@ def scsiResponse(connection: ClientConnection, chunk: Buffer, offset: int, data:
         layout.SCSI_RESPONSE.unpack(chunk, offset)
     )
     command = _command(connection, itt, "a SCSI Response")
-    del connection.commands[itt]
-    connection.numbered(statSN, expCmdSN, maxCmdSN)
-    if response:
-        command.done(TargetFailure(response))
-        return
     length = int.from_bytes(data[:2], "big")
     if length > max(0, len(data) - 2):
         raise RemoteError(f"sense data of {length} bytes in a data segment of {len(data)}")
-    command.end(status, bytes(data[2 : 2 + length]), _residual(flags, residual))
+    connection.numbered(statSN, expCmdSN, maxCmdSN)
+    del connection.commands[itt]
+    if response:
+        command.done(TargetFailure(response))
+    else:
+        command.end(status, bytes(data[2 : 2 + length]), _residual(flags, residual))
 
 
 def r2t(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
@@ -174,8 +174,9 @@ def textResponse(connection: ClientConnection, chunk: Buffer, offset: int, data:
     if len(waiting.parts) > LONGEST_TEXT:
         raise RemoteError(f"a text answer of more than {LONGEST_TEXT} bytes")
     if flags & numbers.FINAL:
+        pairs = text.decode(bytes(waiting.parts))
         del connection.texts[itt]
-        waiting.done(text.decode(bytes(waiting.parts)))
+        waiting.done(pairs)
     elif ttt == _NO_TAG:
         raise RemoteError("a Text Response that is not the last, without a Target Transfer Tag")
     else:
