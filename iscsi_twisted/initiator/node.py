@@ -5,24 +5,27 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import attrs
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from iscsi_twisted.auth.chap import CHAP, MD5, STRONGEST_FIRST, Credentials
 from iscsi_twisted.errors import LocalError, RemoteError
 from iscsi_twisted.initiator.lun import LUN
 from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.scsi import cdb
 from iscsi_twisted.scsi.client import parseLUNs
 from iscsi_twisted.scsi.lun import decodeLUN
-from iscsi_twisted.session.answers import Redirected
+from iscsi_twisted.session.answers import LoginRefused, Redirected
 from iscsi_twisted.session.keys import Value
 from iscsi_twisted.session.names import complaint
 from iscsi_twisted.session.request import Authentication, Wish
 from iscsi_twisted.transport import vectoring
+from iscsi_twisted.wire import numbers
 
 BASE: Final = "iqn.1994-04.org.netbsd.iscsi-initiator"
 
@@ -31,6 +34,8 @@ REDIRECTS: Final = 4
 
 LUNS: Final = 1 << 16
 """Bytes of REPORT LUNS data that are asked for: 8,191 units."""
+
+ONLY_MD5: Final = (MD5,)
 
 Endpoint = str | IStreamClientEndpoint
 
@@ -77,14 +82,20 @@ class Initiator:
         return self._isid[:4] + self._qualifier.to_bytes(2, "big")
 
     async def discover(
-        self, endpoint: Endpoint, *, authenticate: Callable[[], Authentication | None] = lambda: None
+        self,
+        endpoint: Endpoint,
+        *,
+        credentials: Credentials | None = None,
+        algorithms: tuple[int, ...] = STRONGEST_FIRST,
     ) -> list[Found]:
         """
         Ask a portal for its targets (RFC 7143 appendix C).
 
         @param endpoint: C{host}, C{host:port}, a Twisted client endpoint description, or an endpoint.
+        @param credentials: for CHAP; None for no authentication.
+        @param algorithms: of CHAP, the best first.
         """
-        session = await self._login(endpoint, None, authenticate, {}, {})
+        session = await self._login(endpoint, None, (credentials, algorithms), {}, {})
         try:
             pairs = await session.text([("SendTargets", "All")])
         finally:
@@ -96,7 +107,8 @@ class Initiator:
         endpoint: Endpoint,
         target: str,
         *,
-        authenticate: Callable[[], Authentication | None] = lambda: None,
+        credentials: Credentials | None = None,
+        algorithms: tuple[int, ...] = STRONGEST_FIRST,
         headerDigest: str = "prefer no",
         dataDigest: str = "prefer no",
         keys: Mapping[str, Value] | None = None,
@@ -108,7 +120,8 @@ class Initiator:
         Log in to a target; a redirection is followed.
 
         @param endpoint: as for C{discover}.
-        @param authenticate: gives what speaks for the initiator in one login; None for no authentication.
+        @param credentials: for CHAP; None for no authentication.
+        @param algorithms: of CHAP, the best first.  If the target takes no list of them, MD5 alone is tried.
         @param headerDigest: 'no', 'prefer no', 'prefer' or 'yes'; C{dataDigest} likewise.
         @param keys: operational keys to ask for (RFC 7143 chapter 13), as C{{"InitialR2T": True}}.
         @param lasting: whether the session connects again when its connection is lost.
@@ -118,23 +131,30 @@ class Initiator:
         """
         options = {"headerDigest": headerDigest, "dataDigest": dataDigest, "keys": keys or {}}
         lasts = {"lasting": lasting, "patience": patience, "ping": ping}
-        return await self._login(endpoint, target, authenticate, options, lasts)
+        return await self._login(endpoint, target, (credentials, algorithms), options, lasts)
 
     async def _login(
         self,
         endpoint: Endpoint,
         target: str | None,
-        authenticate: Callable[[], Authentication | None],
+        identity: tuple[Credentials | None, tuple[int, ...]],
         options: dict[str, Any],
         lasts: dict[str, Any],
     ) -> Session:
         wish = Wish(self.name, target, self.nextISID(), **options)
+        credentials, algorithms = identity
         for _ in range(REDIRECTS):
+            authenticate = partial(_authentication, credentials, algorithms)
             session = Session(self.reactor, self.endpoint(endpoint), wish, authenticate, **lasts)
             try:
                 await session.connect()
             except Redirected as error:
                 endpoint = error.address.partition(",")[0]
+            except LoginRefused as error:
+                # Some targets choose an algorithm that they then get wrong; MD5 all of them know.
+                if credentials is None or error.status != numbers.INITIATOR_ERROR or algorithms == ONLY_MD5:
+                    raise
+                algorithms = ONLY_MD5
             else:
                 return session
         raise RemoteError(f"{target} was moved {REDIRECTS} times")
@@ -161,6 +181,10 @@ class Initiator:
         except Exception as error:  # a plugin may raise anything
             raise LocalError(f"{endpoint!r} is neither HOST:PORT nor a client endpoint: {error}") from error
         return made
+
+
+def _authentication(credentials: Credentials | None, algorithms: tuple[int, ...]) -> Authentication | None:
+    return None if credentials is None else CHAP(credentials, os.urandom, algorithms)
 
 
 def collect(pairs: list[tuple[str, str]]) -> list[Found]:

@@ -66,8 +66,11 @@ class Authentication(Protocol):
         @raise RemoteError: if it does not authenticate itself as it should, or breaks the protocol.
         """
 
+    def spoken(self) -> bool:
+        """Whether the initiator has nothing left to say."""
+
     def complete(self) -> bool:
-        """Whether nothing is left to be said, and the target has proved what it had to prove."""
+        """Whether it has not, and the target has proved what it had to prove."""
 
 
 class Open:
@@ -83,9 +86,11 @@ class Open:
         """Nothing."""
         return []
 
-    def complete(self) -> bool:
+    def spoken(self) -> bool:
         """At once."""
         return True
+
+    complete = spoken
 
 
 OPEN: Final = Open()
@@ -209,16 +214,16 @@ class Negotiator:
                     f"the target chose {self._method or 'no'} authentication method,"
                     f" where {','.join(authentication.methods)} was offered"
                 )
-            made = [] if moved is not None else authentication.first(self._method)
+            made = authentication.first(self._method)
         else:
             made = authentication.answer(said)
         if moved is not None:
-            if not authentication.complete() and self._method != "None":
+            if not authentication.complete():
                 raise RemoteError("the target left the security stage before it was authenticated")
             self.stage = numbers.OPERATIONAL
             self.next = numbers.FULL_FEATURE
             return self._operational()
-        self.next = numbers.OPERATIONAL if self._method == "None" or authentication.complete() else None
+        self.next = numbers.OPERATIONAL if self._method == "None" or authentication.spoken() else None
         return made
 
     # Operational negotiation

@@ -39,10 +39,13 @@ def loginResponse(connection: ClientConnection, chunk: Buffer, offset: int, data
     (_, flags, _, _, _, isid, tsih, itt, statSN, expCmdSN, maxCmdSN, status) = layout.LOGIN_RESPONSE.unpack(
         chunk, offset
     )
-    if itt != connection.loginTag or isid != connection.wish.isid:
+    if itt != connection.loginTag:
         raise RemoteError("a Login Response to another request")
     if status:
+        # Whatever else stands in it: old targets leave out their copy of the ISID.
         raise _refusal(connection, status, data)
+    if isid != connection.wish.isid:
+        raise RemoteError("a Login Response to another request")
     if not connection.loginText and not connection.expStatSN and not connection.tsih:
         connection.expStatSN = statSN
     connection.numbered(statSN, expCmdSN, maxCmdSN)

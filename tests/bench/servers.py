@@ -212,8 +212,8 @@ class Tgt(Server):
         self._tell("--op update --mode target --name DataDigest --value CRC32C,None")
         self._tell("--op bind --mode target -I ALL")
 
-    def _tell(self, words: str) -> None:
-        arguments = ["tgtadm", "-C", self.control, "--lld", "iscsi", "--tid", "1", *shlex.split(words)]
+    def _tell(self, words: str, target: str = "--tid 1") -> None:
+        arguments = ["tgtadm", "-C", self.control, "--lld", "iscsi", *shlex.split(f"{target} {words}")]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=PATIENCE)
         if done.returncode:
             raise Unavailable(f"tgtadm {words}: {done.stderr.strip()}")

@@ -1,0 +1,159 @@
+"""Our initiator and targets that others wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred, gatherResults
+
+from iscsi_twisted.auth.chap import Credentials
+from iscsi_twisted.errors import ISCSIError
+from iscsi_twisted.initiator import LUN, Initiator, Session
+from iscsi_twisted.session.answers import LoginRefused
+from iscsi_twisted.wire import numbers
+from tests.bench.servers import Istgt, Ours, Server, Tgt, fill
+
+SIZE = 32 << 20
+SECRET, OTHER = b"initiator-secret", b"target-secret-16"
+
+
+class ClosedTgt(Tgt):
+    """tgt that asks for CHAP, and proves who it is."""
+
+    def configure(self) -> None:
+        super().configure()
+        for user, secret, direction in (("me", SECRET, ""), ("it", OTHER, "--outgoing")):
+            self._tell(f"--op new --mode account --user {user} --password {secret.decode()}", target="")
+            self._tell(f"--op bind --mode account --user {user} {direction}")
+
+
+class ClosedIstgt(Istgt):
+    """istgt that asks for mutual CHAP."""
+
+    def arguments(self) -> list[str]:
+        made = super().arguments()
+        path = self.folder / "istgt.conf"
+        # The last AuthMethod is the unit's.
+        before, _, after = path.read_text().rpartition("  AuthMethod None")
+        path.write_text(f"{before}  AuthMethod CHAP Mutual\n  AuthGroup AuthGroup1{after}")
+        auth = f'[AuthGroup1]\n  Auth "me" "{SECRET.decode()}" "it" "{OTHER.decode()}"\n'
+        (self.folder / "auth").write_text(auth)
+        (self.folder / "auth").chmod(0o600)
+        return made
+
+
+@pytest.fixture(params=[Tgt, Istgt, Ours], ids=lambda kind: kind.name)
+def server(request: Any, tmp_path: Path) -> Iterator[Server]:
+    """A target with a disk."""
+    yield from started(request.param(tmp_path))
+
+
+@pytest.fixture(params=[ClosedTgt, ClosedIstgt], ids=lambda kind: kind.name)
+def closed(request: Any, tmp_path: Path) -> Iterator[Server]:
+    """A target that asks who one is."""
+    yield from started(request.param(tmp_path))
+
+
+def started(server: Server) -> Iterator[Server]:
+    """A target while it runs."""
+    fill(server.disk, SIZE)
+    server.start()
+    yield server
+    server.stop()
+
+
+def initiator() -> Initiator:
+    """An initiator in the reactor of these tests."""
+    from twisted.internet import reactor
+
+    return Initiator(reactor, "iqn.2001-04.com.example:initiator")
+
+
+async def enter(server: Server, **options: Any) -> Session:
+    """Log in."""
+    return await initiator().login(f"127.0.0.1:{server.port}", server.iqn, **options)
+
+
+async def unit(session: Session, server: Server) -> LUN:
+    """The disk."""
+    lun = LUN(session, server.lun)
+    await lun.open()
+    return lun
+
+
+@pytest.mark.parametrize("digest", ["no", "prefer"])
+@pytest.mark.parametrize("initialR2T", [False, True])
+@ensureDeferred
+async def test_disk(server: Server, digest: str, initialR2T: bool) -> None:
+    """Discovery, login, and data by checksum, with digests or without, in commands of all lengths."""
+    found = await initiator().discover(f"127.0.0.1:{server.port}")
+    assert server.iqn in [one.name for one in found]
+    keys = {"InitialR2T": initialR2T, "ImmediateData": not initialR2T}
+    session = await enter(server, headerDigest=digest, dataDigest=digest, keys=keys)
+    lun = await unit(session, server)
+    assert lun.size == SIZE
+    assert server.lun in [one.number for one in await initiator().units(session)]
+    whole = server.disk.read_bytes()
+    read = await lun.read(0, SIZE)
+    assert hashlib.sha256(read).digest() == hashlib.sha256(whole).digest()
+    data = os.urandom(5 << 20)
+    step = 320 * 512
+    await gatherResults([lun.write(place, data[place : place + step]) for place in range(0, 5 << 20, step)])
+    await lun.flush()
+    assert bytes(await lun.read(0, len(data))) == data
+    assert server.disk.read_bytes()[: len(data)] == data
+    assert await session.ping(b"are you there") == b"are you there"
+    assert await session.manage(numbers.ABORT_TASK_SET, lun._field) == numbers.FUNCTION_COMPLETE
+    await session.logout()
+
+
+@ensureDeferred
+async def test_chap(closed: Server) -> None:
+    """CHAP both ways; a wrong secret, a wrong target, and nobody at all are refused."""
+    right = Credentials("me", SECRET, "it", OTHER)
+    session = await enter(closed, credentials=right)
+    lun = await unit(session, closed)
+    assert lun.size == SIZE
+    await session.logout()
+    for credentials in (Credentials("me", b"not-the-secret-1"), Credentials("nobody", SECRET)):
+        with pytest.raises(ISCSIError):
+            await enter(closed, credentials=credentials)
+    wrong = Credentials("me", SECRET, "it", b"not-its-secret-1")
+    with pytest.raises(ISCSIError, match="did not prove who it is"):
+        await enter(closed, credentials=wrong)
+    with pytest.raises((LoginRefused, ISCSIError)):
+        await enter(closed)
+
+
+@ensureDeferred
+async def test_restart(server: Server) -> None:
+    """A target that is killed and started again under I/O: nothing fails, and nothing is lost."""
+    session = await enter(server, lasting=True, patience=60.0)
+    lun = await unit(session, server)
+    written: dict[int, bytes] = {}
+    done = 0
+
+    async def write(lane: int) -> None:
+        nonlocal done
+        for number in range(40):
+            place, data = (lane * 40 + number) * 4096, os.urandom(4096)
+            await lun.write(place, data, fua=True)
+            written[place] = data
+            done += 1
+
+    writing = [Deferred.fromCoroutine(write(lane)) for lane in range(8)]
+    while done < 20:
+        await lun.read(0, 4096)
+    server.kill()
+    server.start()
+    await gatherResults(writing)
+    for place, data in written.items():
+        assert bytes(await lun.read(place, 4096)) == data
+    assert session.logins == 2
+    await session.logout()
