@@ -47,6 +47,11 @@ class ExampleTests(TestCase):
         self.addCleanup(process.stop)
         return process
 
+    async def test_copyLUN(self) -> None:
+        """One disk is copied to another, both in memory."""
+        process = self.example(str(EXAMPLES / "copy_lun.py"))
+        self.assertIn("5242880 bytes copied", await process.line("copied"))
+
     async def port(self, process: Python, factory: str = "TargetFactory") -> int:
         """The port that the log names."""
         line = await process.line(f"{factory} starting on")
@@ -132,7 +137,14 @@ class ExampleTests(TestCase):
         examples = sorted(path for path in EXAMPLES.iterdir() if path.is_file())
         self.assertEqual(
             [path.name for path in examples],
-            ["custom_device.py", "devices.py", "embed_with_web.py", "mirror.py", "ramdisk.tac"],
+            [
+                "copy_lun.py",
+                "custom_device.py",
+                "devices.py",
+                "embed_with_web.py",
+                "mirror.py",
+                "ramdisk.tac",
+            ],
         )
         for path in examples:
             text = path.read_text()

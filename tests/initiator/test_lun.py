@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any
+
+from zope.interface.verify import verifyObject
 
 from iscsi_twisted.errors import LocalError, NotReady, OutOfSpace, ReadError, WriteProtected
 from iscsi_twisted.initiator import LUN
 from iscsi_twisted.initiator.lun import LARGEST
+from iscsi_twisted.interfaces import IBlockDevice
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.client import (
     IllegalRequest,
@@ -15,9 +19,10 @@ from iscsi_twisted.scsi.client import (
     UnitAttention,
     UnitNotReady,
 )
-from iscsi_twisted.storage import MemoryDevice
+from iscsi_twisted.storage import MemoryDevice, Mirror
 from tests.support.devices import FakeDevice
 from tests.support.initiator import SIZE, InitiatorTests
+from tests.support.wire import makeTarget
 
 BLOCK = 512
 LARGE = 4 * LARGEST
@@ -155,3 +160,42 @@ class ErrorTests(InitiatorTests):
             self.device.operations[0].fail(error)
             self.turn()
             self.assertEqual(self.failureResultOf(waiting, kind).value.offset, place)
+
+
+class DeviceTests(InitiatorTests):
+    """A unit as a block device."""
+
+    def test_servedAgain(self) -> None:
+        """It is a member of a mirror, which is served by another target, and read through that."""
+        lun = LUN(self.session())
+        copy = MemoryDevice(SIZE)
+        mirror = Mirror([lun, copy])
+        self.now(mirror.open(lambda: None))  # type: ignore[arg-type]
+        target = makeTarget(copy, name="iqn.2001-04.com.example:again")
+        unit: Any = target.units[0]
+        unit.device = mirror
+        self.node.add(target)
+        again = LUN(self.now(self.initiator.login(self.endpoint, target.name)))
+        self.now(again.open())
+        data = os.urandom(8 * BLOCK)
+        self.now(again.write(BLOCK, data))
+        self.assertEqual(bytes(self.now(again.read(BLOCK, len(data)))), data)
+        for device in (self.device, copy):
+            self.assertEqual(bytes(device.read(BLOCK, len(data))), data)
+
+    def test_interface(self) -> None:
+        """It has all that a block device has."""
+        self.assertTrue(verifyObject(IBlockDevice, self.lun()))
+
+    def test_thin(self) -> None:
+        """Discards, zeros and allocation go through, where the unit can do them."""
+        target = makeTarget(FakeDevice(SIZE, synchronous=True), name="iqn.2001-04.com.example:thin")
+        self.node.add(target)
+        lun = LUN(self.now(self.initiator.login(self.endpoint, target.name)))
+        self.now(lun.open())
+        self.now(lun.write(0, b"x" * 4 * BLOCK))
+        self.now(lun.zero(BLOCK, BLOCK, True))
+        self.assertEqual(bytes(self.now(lun.read(0, 3 * BLOCK))), b"x" * BLOCK + bytes(BLOCK) + b"x" * BLOCK)
+        self.now(lun.discard(0, 4 * BLOCK))
+        runs = self.now(lun.allocated(0, SIZE))
+        self.assertEqual(sum(length for length, _ in runs), SIZE)
