@@ -1,7 +1,7 @@
 # Run it with: python examples/copy_lun.py [iscsi://HOST[:PORT]/TARGET/LUN iscsi://HOST[:PORT]/TARGET/LUN]
 #
-# It copies a disk of one target to a disk of another.  Without arguments both targets are in this process, without
-# sockets.  What you see is how many bytes were copied.
+# It copies a disk of one target to a disk of another.  Without arguments both targets are in this process,
+# without sockets.  What you see is how many bytes were copied.
 """Copy a disk: read a unit of one target, and write it to a unit of another."""
 
 from __future__ import annotations
