@@ -1,0 +1,214 @@
+# -*- test-case-name: tests.cli.test_harness -*-
+"""C{iscsi-harness}: have a target do everything, and say how it did."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.task import react
+
+from iscsi_twisted import __version__
+from iscsi_twisted.cli.exercises import Exercises, Failed
+from iscsi_twisted.config.auths import loadAuths
+from iscsi_twisted.errors import ConfigurationErrors, ISCSIError
+from iscsi_twisted.initiator import LUN, Credentials, Initiator, Session
+from iscsi_twisted.session.answers import LoginRefused
+from iscsi_twisted.wire import numbers
+
+AUTHS: Final = "/etc/iscsi/auths"
+DIGESTS: Final = {
+    "none": ("no", "no"),
+    "header": ("yes", "no"),
+    "data": ("no", "yes"),
+    "both": ("yes", "yes"),
+    "all": ("yes", "yes"),
+}
+TIMEOUT: Final = 30.0
+"""Seconds after which a command that was not answered is a failure."""
+
+BANNER: Final = """
+****************************************************
+* all tests were completed successfully            *
+****************************************************"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="iscsi-harness",
+        add_help=False,
+        description="Have an iSCSI target do everything: log in, answer, write and read.",
+        epilog="Invoke it as: iscsi-harness -n 3 -h localhost.  What it writes it puts back at the end.",
+    )
+    add = made.add_argument
+    add("-h", dest="host", metavar="HOST", default="localhost", help="where the target is")
+    add("-p", dest="port", metavar="PORT", type=int, default=3260, help="its TCP port (3260)")
+    add("-n", dest="iterations", metavar="NUMBER", type=int, default=1, help="how often to do all (1)")
+    add("-t", dest="target", metavar="NAME", default="", help="which target; the first that is found")
+    add("-l", dest="lun", metavar="LUN", type=int, default=0, help="which logical unit (0)")
+    add("-u", dest="user", metavar="USER", default="", help="whom to authenticate as; who runs this")
+    add("-a", dest="method", choices=("chap", "none"), help="authentication; CHAP if the user has a secret")
+    add("-d", dest="digest", choices=tuple(DIGESTS), default="none", help="digests (none)")
+    family = made.add_mutually_exclusive_group()
+    family.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4 only")
+    family.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6 only")
+    add("--auths", metavar="FILE", default=AUTHS, help=f"users and secrets ({AUTHS})")
+    add("--destructive", action="store_true", help="do not put back what was on the disk")
+    add("-V", "--version", action="version", version=f"iscsi-harness {__version__}")
+    add("--help", action="help", help="this text")
+    return made
+
+
+class Harness:
+    """
+    One run.
+
+    @ivar options: of the command line.
+    @ivar say: prints a line.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        options: argparse.Namespace,
+        say: Callable[[str], Any] = print,
+        endpoint: Any = None,
+        repeat: int = 1000,
+    ) -> None:
+        """
+        @param endpoint: where the target is, instead of what the options say.
+        @param repeat: how often a latency is measured.
+        """
+        self.reactor, self.options, self.say, self.repeat = reactor, options, say, repeat
+        self.user = options.user or getpass.getuser()
+        self._endpoint = endpoint if endpoint is not None else self._description()
+        self.initiator = Initiator(reactor, f"iqn.1994-04.org.netbsd.iscsi-initiator:{_nameable(self.user)}")
+
+    def _description(self) -> str:
+        options = self.options
+        host = options.host
+        if options.family is not None:
+            # Only a literal address or a name of that family will do.
+            host = _address(host, options.family)
+        return f"[{host}]:{options.port}" if ":" in host else f"{host}:{options.port}"
+
+    async def run(self) -> None:
+        """
+        All iterations.
+
+        @raise ISCSIError: at the first failure.
+        """
+        credentials = self._credentials()
+        for number in range(1, self.options.iterations + 1):
+            self.say(f"<ITERATION {number}>")
+            try:
+                await self._iteration(credentials)
+            except LoginRefused as error:
+                if error.status == numbers.AUTHENTICATION_FAILURE and credentials is None:
+                    raise self._noEntry() from error
+                raise
+        self.say(BANNER)
+
+    async def _iteration(self, credentials: Credentials | None) -> None:
+        target = await self._discover(credentials)
+        header, data = DIGESTS[self.options.digest]
+        session = await self.initiator.login(
+            self._endpoint, target, credentials=credentials, headerDigest=header, dataDigest=data
+        )
+        self.say(f"logged in to {target}")
+        try:
+            await self._exercise(session)
+        finally:
+            await session.logout()
+        self.say("logged out")
+
+    async def _discover(self, credentials: Credentials | None) -> str:
+        found = await self.initiator.discover(self._endpoint, credentials=credentials)
+        names = [one.name for one in found]
+        self.say(f"discovered {len(names)} targets: {', '.join(names) or 'none'}")
+        wanted: str = self.options.target
+        if wanted and wanted not in names:
+            raise Failed(f"the target {wanted} was not found, or does not admit this machine")
+        if not names:
+            raise Failed("no target was found, or none admits this machine")
+        return wanted or names[0]
+
+    async def _exercise(self, session: Session) -> None:
+        lun = LUN(session, self.options.lun, timeout=TIMEOUT)
+        await lun.open()
+        await Exercises(lun, self.say, time.perf_counter, self.repeat, self.options.destructive).all()
+
+    def _credentials(self) -> Credentials | None:
+        """The user's entry in the auths file, unless no authentication is asked for."""
+        options = self.options
+        if options.method == "none":
+            return None
+        entry = None
+        if options.auths != AUTHS or os.path.exists(options.auths):
+            entry = loadAuths(options.auths).find(self.user)
+        if entry is None or not entry.secret:
+            if options.method == "chap":
+                raise self._noEntry()
+            return None
+        return Credentials(self.user, entry.secret)
+
+    def _noEntry(self) -> Failed:
+        return Failed(
+            f"No matching user configuration entry for `{self.user}' was found\n"
+            f"Please add an entry for `{self.user}' to `{self.options.auths}'"
+        )
+
+
+def _nameable(user: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in user.lower()) or "user"
+
+
+def _address(host: str, family: int) -> str:
+    """
+    The first address of a host in one family.
+
+    @raise Failed: if it has none.
+    """
+    import socket
+
+    kind = socket.AF_INET if family == 4 else socket.AF_INET6
+    try:
+        return str(socket.getaddrinfo(host, None, kind, socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise Failed(f"{host} has no IPv{family} address: {error.strerror or error}") from error
+
+
+async def harness(reactor: Any, options: argparse.Namespace) -> None:
+    """
+    Run, and tell of failures.
+
+    @raise SystemExit: with status 1, if anything failed.
+    """
+    try:
+        await Harness(reactor, options, lambda line: print(line, flush=True)).run()
+    except (ISCSIError, ConfigurationErrors, OSError, TimeoutError) as error:
+        print(str(error) or type(error).__name__, file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:  # what endpoints fail with has no common class
+        print(f"{options.host}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    made = parser()
+    if not given:
+        made.print_usage(sys.stderr)
+        raise SystemExit(1)
+    options = made.parse_args(given)
+    if options.iterations < 1:
+        made.error("-n wants a number from 1")
+    react(lambda reactor: Deferred.fromCoroutine(harness(reactor, options)))
