@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import (
     CheckCondition,
@@ -20,7 +21,7 @@ from iscsi_twisted.errors import (
     WriteError,
     WriteProtected,
 )
-from iscsi_twisted.initiator.session import Session
+from iscsi_twisted.initiator.session import Convert, Session
 from iscsi_twisted.interfaces import Buffer, Capabilities
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.client import (
@@ -45,7 +46,16 @@ ATTENTIONS: Final = 8
 
 ALLOCATION: Final = 0xFFFF
 _SHORT: Final = 0xFFFF
-"""Blocks that a ten-byte CDB can name."""
+_LOW: Final = 0xFFFFFFFF
+"""Blocks and addresses that a ten-byte CDB can name."""
+
+_pack10 = cdb.READ_10.layout.pack
+_pack16 = cdb.READ_16.layout.pack
+_READ_10, _WRITE_10 = cdb.READ_10.opcode, cdb.WRITE_10.opcode
+_READ_16, _WRITE_16 = cdb.READ_16.opcode, cdb.WRITE_16.opcode
+
+Arguments = tuple[bytes, int, Buffer, bytearray | memoryview | None, int, bool, Convert]
+"""CDB, bytes of Data-In, Data-Out, where the Data-In go, task attribute, replay, conversion."""
 
 
 class Residual(ISCSIError):
@@ -116,34 +126,33 @@ class LUN(BlockDevice):
         @return: fires if the status is GOOD or CONDITION MET; else fails with what
             L{iscsi_twisted.scsi.client.failure} makes of it.
         """
-        return self._execute(cdbBytes, expected, data, into, attribute, replay, ATTENTIONS)
+        return self._start((cdbBytes, expected, data, into, attribute, replay, _good), None)
 
-    def _execute(
-        self,
-        cdbBytes: bytes,
-        expected: int,
-        data: Buffer,
-        into: bytearray | memoryview | None,
-        attribute: int,
-        replay: bool,
-        attentions: int,
-    ) -> Deferred[Outcome]:
-        def check(outcome: Outcome) -> Any:
-            if outcome.status in (codes.GOOD, codes.CONDITION_MET):
-                return outcome
-            error = failure(outcome.status, outcome.sense)
-            if isinstance(error, UnitAttention) and attentions:
-                self.attention(error)
-                if error.code in (codes.CAPACITY_CHANGED, codes.MODE_PARAMETERS_CHANGED):
-                    self._changed()
-                return self._execute(cdbBytes, expected, data, into, attribute, replay, attentions - 1)
-            raise error
+    def _start(
+        self, arguments: Arguments, otherwise: type[DeviceError] | None, attentions: int = ATTENTIONS
+    ) -> Deferred[Any]:
+        """
+        Send a command, and again after unit attentions.
 
+        @param otherwise: what a check condition becomes that is nothing special; None for what it is.
+        """
+        cdbBytes, expected, data, into, attribute, replay, convert = arguments
         sent = self.session.execute(
             self._field, cdbBytes, expected=expected, data=data, into=into, attribute=attribute,
-            replay=replay, timeout=self.timeout,
+            replay=replay, timeout=self.timeout, convert=convert,
         )  # fmt: skip
-        return sent.addCallback(check)
+        return sent.addErrback(self._again, arguments, otherwise, attentions)
+
+    def _again(
+        self, why: Failure, arguments: Arguments, otherwise: type[DeviceError] | None, attentions: int
+    ) -> Any:
+        error = why.value
+        if isinstance(error, UnitAttention) and attentions:
+            self.attention(error)
+            if error.code in (codes.CAPACITY_CHANGED, codes.MODE_PARAMETERS_CHANGED):
+                self._changed()
+            return self._start(arguments, otherwise, attentions - 1)
+        return why if otherwise is None else self._translate(why, otherwise)
 
     async def _ask(self, command: cdb.Command, expected: int, **fields: int) -> bytes:
         outcome = await self.execute(_cdb(command, **fields), expected=expected, replay=True)
@@ -192,7 +201,7 @@ class LUN(BlockDevice):
         """Read bytes; long ranges are read by several commands at once."""
         checkRange(self.size, offset, length)
         if length <= self._step:
-            return self._read(offset, length, None).addCallback(_data)
+            return self._read(offset, length, None)
         whole = bytearray(length)
         return self.readInto(offset, whole).addCallback(lambda _: whole)
 
@@ -207,13 +216,11 @@ class LUN(BlockDevice):
         ]
         return _all(parts)
 
-    def _read(self, offset: int, length: int, into: memoryview | None) -> Deferred[Outcome]:
+    def _read(self, offset: int, length: int, into: memoryview | None) -> Deferred[Any]:
         if not length:
-            return succeed(Outcome(codes.GOOD, b"", b"", 0, 0))
-        lba, blocks = self._blocks(offset, length)
-        command = cdb.READ_10 if blocks <= _SHORT and lba >> 32 == 0 else cdb.READ_16
-        sent = self.execute(_cdb(command, lba=lba, length=blocks), expected=length, into=into, replay=True)
-        return sent.addCallbacks(_whole, self._translate, callbackArgs=(length,), errbackArgs=(ReadError,))
+            return succeed(b"")
+        command = self._transfer(offset, length, _READ_10, _READ_16, 0)
+        return self._start((command, length, b"", into, SIMPLE, True, _whole), ReadError)
 
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         """
@@ -221,25 +228,30 @@ class LUN(BlockDevice):
 
         @param fua: whether they are durable then (FUA), without a flush.
         """
-        view = memoryview(data).cast("B") if len(data) > self._step else data
         checkRange(self.size, offset, len(data))
-        parts = [
-            self._write(offset + place, view[place : place + self._step] if view is not data else data, fua)
-            for place in range(0, len(data), self._step)
-        ]
-        return _all(parts)
-
-    def _write(self, offset: int, data: Buffer, fua: bool) -> Deferred[Outcome]:
-        lba, blocks = self._blocks(offset, len(data))
-        command = cdb.WRITE_10 if blocks <= _SHORT and lba >> 32 == 0 else cdb.WRITE_16
         flags = codes.FUA if fua else 0
-        sent = self.execute(_cdb(command, lba=lba, length=blocks, flags=flags), data=data, replay=True)
-        return sent.addErrback(self._translate, WriteError)
+        if 0 < len(data) <= self._step:
+            return self._write(offset, data, flags)
+        view = memoryview(data).cast("B")
+        return _all(
+            self._write(offset + place, view[place : place + self._step], flags)
+            for place in range(0, len(data), self._step)
+        )
+
+    def _write(self, offset: int, data: Buffer, flags: int) -> Deferred[Any]:
+        command = self._transfer(offset, len(data), _WRITE_10, _WRITE_16, flags)
+        return self._start((command, 0, data, None, SIMPLE, True, _done), WriteError)
+
+    def _transfer(self, offset: int, length: int, short: int, long: int, flags: int) -> bytes:
+        """The CDB of a READ or WRITE: ten bytes where they can say it."""
+        lba, blocks = self._blocks(offset, length)
+        if blocks <= _SHORT and lba <= _LOW:
+            return _pack10(short, flags, lba, 0, blocks, 0)
+        return _pack16(long, flags, lba, blocks, 0, 0)
 
     def flush(self) -> Deferred[None]:
         """SYNCHRONIZE CACHE: all that was written before is durable when this fires."""
-        sent = self.execute(_cdb(cdb.SYNCHRONIZE_CACHE_10), replay=True)
-        return sent.addCallbacks(lambda _: None, self._translate, errbackArgs=(WriteError,))
+        return self._start((_cdb(cdb.SYNCHRONIZE_CACHE_10), 0, b"", None, SIMPLE, True, _done), WriteError)
 
     def discard(self, offset: int, length: int) -> Deferred[None]:
         """UNMAP: nobody needs these bytes any more."""
@@ -252,10 +264,10 @@ class LUN(BlockDevice):
             for place in range(0, length, step)
         )
 
-    def _unmap(self, ranges: list[tuple[int, int]]) -> Deferred[Outcome]:
+    def _unmap(self, ranges: list[tuple[int, int]]) -> Deferred[None]:
         data = unmapList(ranges)
-        sent = self.execute(_cdb(cdb.UNMAP, length=len(data)), data=data, replay=True)
-        return sent.addErrback(self._translate, WriteError)
+        command = _cdb(cdb.UNMAP, length=len(data))
+        return self._start((command, 0, data, None, SIMPLE, True, _done), WriteError)
 
     def zero(self, offset: int, length: int, unmap: bool = False) -> Deferred[None]:
         """
@@ -270,9 +282,7 @@ class LUN(BlockDevice):
         for place in range(0, length, self._step):
             lba, blocks = self._blocks(offset + place, min(self._step, length - place))
             command = _cdb(cdb.WRITE_SAME_16, lba=lba, length=blocks, flags=flags)
-            parts.append(
-                self.execute(command, data=block, replay=True).addErrback(self._translate, WriteError)
-            )
+            parts.append(self._start((command, 0, block, None, SIMPLE, True, _done), WriteError))
         return _all(parts)
 
     def allocated(self, offset: int, length: int) -> Deferred[list[tuple[int, bool]]]:
@@ -416,17 +426,29 @@ def _cdb(command: cdb.Command, **fields: int) -> bytes:
     return command.encode(**fields)[: command.layout.size]
 
 
-def _data(outcome: Outcome) -> Buffer:
-    return outcome.data
-
-
-def _whole(outcome: Outcome, length: int) -> Outcome:
-    if outcome.received != length:
-        raise Residual(outcome)
+def _good(outcome: Outcome, expected: int) -> Outcome:
+    """The outcome of a command that has succeeded."""
+    if outcome.status not in (codes.GOOD, codes.CONDITION_MET):
+        raise failure(outcome.status, outcome.sense)
     return outcome
 
 
-def _all(parts: Iterable[Deferred[Outcome]]) -> Deferred[None]:
+def _whole(outcome: Outcome, expected: int) -> Buffer:
+    """All that was to be read."""
+    if outcome.status:
+        raise failure(outcome.status, outcome.sense)
+    if outcome.received != expected:
+        raise Residual(outcome)
+    return outcome.data
+
+
+def _done(outcome: Outcome, expected: int) -> None:
+    """Nothing, of a command that has succeeded."""
+    if outcome.status:
+        raise failure(outcome.status, outcome.sense)
+
+
+def _all(parts: Iterable[Deferred[Any]]) -> Deferred[None]:
     """When all have ended well; when one fails the others are cancelled."""
     waiting = list(parts)
     if len(waiting) == 1:

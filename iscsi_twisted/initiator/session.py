@@ -34,20 +34,29 @@ ABORT_TIME: Final = 10.0
 _log = Logger()
 
 
-class Request:
+Convert = Callable[[Outcome, int], Any]
+"""Makes of an outcome, and of the bytes of Data-In expected, what is to be told; may raise."""
+
+
+def asItIs(outcome: Outcome, expected: int) -> Outcome:
+    """The outcome itself, whatever its status."""
+    return outcome
+
+
+class Request(Command):
     """
     A command that somebody waits for, over all connections that it may need.
 
+    @ivar convert: see L{Convert}.
+    @ivar deferred: what is told.
     @ivar replay: whether it may be sent again if the connection is lost before it was answered.
     """
 
-    __slots__ = ("command", "deferred", "made", "replay")
+    __slots__ = ("convert", "deferred", "replay")
 
-    def __init__(self, made: Callable[..., Command], replay: bool) -> None:
-        self.made = made
-        self.replay = replay
-        self.command: Command | None = None
-        self.deferred: Deferred[Outcome] | None = None
+    convert: Convert
+    deferred: Deferred[Any]
+    replay: bool
 
 
 class Session:
@@ -143,7 +152,7 @@ class Session:
             self._bytesIn, self._pinged = -1, False
             self._listen()
         for request in list(self._requests):
-            self._send(request)
+            connection.execute(request)
         ready, self._ready = self._ready, []
         for waiting in ready:
             waiting.callback(None)
@@ -172,8 +181,7 @@ class Session:
             if not waiting.called:
                 waiting.errback(error)
         for request in requests:
-            if request.deferred is not None:
-                request.deferred.errback(error)
+            request.deferred.errback(error)
 
     def _log(self, event: Event) -> None:
         _log.info("{target} tells of event {code}", target=self.wish.targetName, code=event.code)
@@ -215,7 +223,8 @@ class Session:
         attribute: int = SIMPLE,
         replay: bool = False,
         timeout: float | None = None,
-    ) -> Deferred[Outcome]:
+        convert: Convert = asItIs,
+    ) -> Deferred[Any]:
         """
         Send a command.
 
@@ -225,55 +234,67 @@ class Session:
         @param into: where the Data-In go.
         @param replay: whether it may be sent again if the connection is lost before it was answered.
         @param timeout: seconds after which it is aborted, and this fails with C{TimeoutError}.
-        @return: its outcome, whatever its status; cancelling this aborts the task.
+        @param convert: what to make of its outcome.
+        @return: its outcome, whatever its status, unless it is converted; cancelling this aborts the task.
         @raise LocalError: as L{Command} does.
         """
         if self.error is not None or self._closing:
             return fail(ConnectionEnded(f"the session is over: {self.error or 'logged out'}"))
-        made = partial(Command, lunField, cdb, expected=expected, data=data, into=into, attribute=attribute)
-        request = Request(made, replay)
+        request = Request(
+            lunField, cdb, _nobody, expected=expected, data=data, into=into, attribute=attribute
+        )
+        connection = self.connection
+        if connection is None and not self._lasting:
+            return fail(LocalError("the session is not connected"))
+        request.done = partial(self._done, request)
+        request.convert, request.replay = convert, replay
         deferred = request.deferred = Deferred(partial(self._cancelled, request))
         self._requests[request] = None
-        if self.connection is not None:
-            self._send(request)
-        elif not self._lasting:
-            del self._requests[request]
-            return fail(LocalError("the session is not connected"))
+        if connection is not None:
+            connection.execute(request)
         if timeout is not None:
             deferred.addTimeout(timeout, self.reactor)
         return deferred
 
-    def _send(self, request: Request) -> None:
-        assert self.connection is not None
-        request.command = request.made(done=partial(self._done, request))
-        self.connection.execute(request.command)
-
     def _done(self, request: Request, result: Outcome | ISCSIError) -> None:
-        if isinstance(result, ConnectionEnded | OSError) and self._mayReplay(request):
-            request.command = None
+        if not isinstance(result, Outcome) and self._mayReplay(request, result):
+            request.restart()
             return
-        if self._requests.pop(request, self) is self or request.deferred is None:
+        if self._requests.pop(request, self) is self:
             return
-        if isinstance(result, Outcome):
-            request.deferred.callback(result)
-        else:
+        # Nothing is to be kept alive by going round in a circle.
+        request.done = _nobody
+        if not isinstance(result, Outcome):
             request.deferred.errback(result)
+            return
+        try:
+            value = request.convert(result, request.expected)
+        except Exception as error:
+            request.deferred.errback(error)
+        else:
+            request.deferred.callback(value)
 
-    def _mayReplay(self, request: Request) -> bool:
-        return request.replay and self._lasting and not self._closing and request in self._requests
+    def _mayReplay(self, request: Request, error: ISCSIError) -> bool:
+        """Whether a request that the end of a connection has met is sent over the next one."""
+        lasts = request.replay and self._lasting and not self._closing and request in self._requests
+        return lasts and isinstance(error, ConnectionEnded)
 
     def _cancelled(self, request: Request, _: Any) -> None:
         """Abort the task; the Deferred fails by itself."""
-        self._requests.pop(request, None)
-        request.deferred = None
-        connection, command = self.connection, request.command
-        if connection is None or command is None or connection.forget(command):
+        if self._requests.pop(request, self) is self:
             return
+        connection = self.connection
+        if connection is None or request.itt < 0:
+            if connection is not None:
+                connection.forget(request)
+            return
+        # What comes until the abort is answered is not for the caller's buffer.
+        request.into = None
         answer: Deferred[int] = Deferred()
-        connection.manage(numbers.ABORT_TASK, command.lunField, command, _fire(answer))
+        connection.manage(numbers.ABORT_TASK, request.lunField, request, _fire(answer))
         answer.addTimeout(ABORT_TIME, self.reactor)
         answer.addCallbacks(
-            lambda response: self._aborted(connection, command, response),
+            lambda response: self._aborted(connection, request, response),
             lambda why: self._deaf(connection, why),
         )
 
@@ -360,6 +381,10 @@ class Link:
     def ended(self, error: ISCSIError) -> None:
         """The connection is over."""
         self._session.lost(error)
+
+
+def _nobody(result: object) -> None:
+    """Nobody waits any more."""
 
 
 def _fire(deferred: Deferred[Any]) -> Callable[[Any], None]:

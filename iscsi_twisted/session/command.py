@@ -93,10 +93,16 @@ class Command:
         self.into = None if into is None else memoryview(into).cast("B")
         self.attribute = attribute
         self.itt = self.cmdSN = -1
-        self.received = 0
-        self.r2tSN = 0
-        self._dataSN = 0
+        self.received = self.r2tSN = self._dataSN = 0
         self._whole: Buffer | None = None
+
+    def restart(self) -> None:
+        """Forget what has come, to be sent again."""
+        if self.into is self._whole:
+            self.into = None
+        self.itt = self.cmdSN = -1
+        self.received = self.r2tSN = self._dataSN = 0
+        self._whole = None
 
     @property
     def flags(self) -> int:
