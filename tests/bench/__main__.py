@@ -21,7 +21,7 @@ from tests.bench.loads import ROWS, Figures, Row
 from tests.bench.servers import Istgt, Ours, Server, Tgt, Unavailable, fill
 
 KINDS: list[type[Server]] = [Ours, Tgt, Istgt]
-SIZES = ["idle", "many", "slow"]
+SIZES = ["idle", "many", "slow", "client"]
 
 Results = dict[str, list[Figures]]
 
@@ -128,7 +128,7 @@ def main() -> None:
             if not chosen.rows or size in chosen.rows:
                 apart = folder / size
                 apart.mkdir()
-                arguments = (chosen.seconds, chosen.rounds) if size == "slow" else ()
+                arguments = (chosen.seconds, chosen.rounds) if size in ("slow", "client") else ()
                 for line in getattr(sizes, size)(apart, *arguments):
                     print(line, flush=True)
 

@@ -1,15 +1,19 @@
-"""What this project's target costs while it does little: memory, start time, and a slow disk's neighbour."""
+"""
+What the target costs while it does little: memory, start time, and a slow disk's neighbour; and the initiator.
+"""
 
 from __future__ import annotations
 
 import resource
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 from tests.bench.loads import perf
-from tests.bench.servers import Ours, OursOf, SlowAndFast, fill
+from tests.bench.servers import ROOT, Ours, OursOf, SlowAndFast, fill
 from tests.support.rawclient import RawClient
 
 SESSIONS = 1000
@@ -92,3 +96,29 @@ def slow(folder: Path, seconds: float, rounds: int) -> Iterator[str]:
         f"slow disk's neighbour: {first:,.0f} reads a second alone, {second:,.0f} while 32 commands wait"
         f" at the slow one ({(second / first - 1) * 100:+.1f} %)"
     )
+
+
+def client(folder: Path, seconds: float, rounds: int) -> Iterator[str]:
+    """This project's initiator beside iscsi-perf, both with this project's target."""
+    server = Ours(folder)
+    fill(server.disk, 64 << 20)
+    server.start()
+    try:
+        for size, depth in ((4096, 32), (262144, 8)):
+            theirs, ours, cpu = [], [], []
+            for _ in range(rounds):
+                operations, taken = perf(depth, size, True)(server, seconds)
+                theirs.append(operations / taken)
+                arguments = [server.url, str(size), str(depth), str(seconds)]
+                command = [sys.executable, "-m", "tests.bench.client", *arguments]
+                done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+                rate, used = done.stdout.split()
+                ours.append(float(rate))
+                cpu.append(float(used))
+            rate = median(ours)
+            yield (
+                f"initiator, {size >> 10} KiB reads at depth {depth}: {rate:,.0f} a second, "
+                f"{median(cpu):.1f} us of its CPU each, x{rate / median(theirs):.2f} of iscsi-perf"
+            )
+    finally:
+        server.stop()
