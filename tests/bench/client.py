@@ -1,5 +1,5 @@
 """
-This project's initiator as a load: C{python -m tests.bench.client URL BYTES DEPTH SECONDS} prints reads a second.
+This project's initiator as a load: C{python -m tests.bench.client URL BYTES DEPTH SECONDS} prints its rate.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-What the target costs while it does little: memory, start time, and a slow disk's neighbour; and the initiator.
+What the target costs while it does little: memory, start time, a slow disk's neighbour; and the initiator.
 """
 
 from __future__ import annotations
