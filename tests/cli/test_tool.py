@@ -1,0 +1,172 @@
+"""The command-line tool, beside a target in memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from iscsi_twisted.cli.copying import PIECE, Differs
+from iscsi_twisted.cli.tool import Tool, main, parser
+from iscsi_twisted.errors import LocalError
+from iscsi_twisted.initiator import parseURL
+from iscsi_twisted.storage import MemoryDevice
+from tests.support.initiator import InitiatorTests
+
+DISK = (3 << 20) + 8192
+HOST = "iscsi://192.0.2.1"
+
+
+class ToolTests(InitiatorTests):
+    """Its commands."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.url = f"{HOST}/{self.target.name}/0"
+        self.content = os.urandom(PIECE) + bytes(PIECE) + os.urandom(DISK - 2 * PIECE)
+        self.device.write(0, self.content)
+
+    def makeDevice(self) -> MemoryDevice:
+        """A disk of several pieces."""
+        return MemoryDevice(DISK)
+
+    def start(self, *arguments: str) -> tuple[list[str], Any]:
+        """What it prints, and how it ends."""
+        said: list[str] = []
+        options = parser().parse_args(arguments)
+        result = Deferred.fromCoroutine(Tool(self.clock, options, said.append, self.endpoint).run())
+        self.turn(600)
+        self.assertEqual(self.node.sessions, set())
+        return said, result
+
+    def good(self, *arguments: str) -> list[str]:
+        """What it prints when it succeeds."""
+        said, result = self.start(*arguments)
+        self.successResultOf(result)
+        return said
+
+    def bad(self, kind: type[BaseException], *arguments: str) -> str:
+        """What it says when it fails."""
+        _, result = self.start(*arguments)
+        return str(self.failureResultOf(result, kind).value)
+
+    def test_ls(self) -> None:
+        """Targets, addresses and units, for people and programs."""
+        said = self.good("ls", HOST)
+        self.assertEqual(said[0], f"{self.target.name}  127.0.0.1:3260,1")
+        self.assertEqual(said[1:], ["  LUN 0  TEST disk  3.0 MiB", "  LUN 1  TEST disk  1.0 MiB"])
+        (told,) = json.loads(self.good("--json", "ls", HOST)[0])
+        self.assertEqual([unit["bytes"] for unit in told["units"]], [DISK, 1 << 20])
+
+    def test_about(self) -> None:
+        """What a unit is."""
+        self.assertIn("vendor: TEST", self.good("inq", self.url))
+        told = json.loads(self.good("--json", "capacity", self.url)[0])
+        self.assertEqual((told["bytes"], told["blockSize"]), (DISK, 512))
+        self.assertIn("3 pings", self.good("ping", "-c", "3", self.url)[0])
+        self.assertIn("was reset", self.good("reset", self.url)[0])
+
+    def test_toFile(self) -> None:
+        """A unit to a file, with holes, and verified."""
+        path = self.mktemp()
+        said = self.good("copy", "--verify", "--quiet", self.url, path)
+        self.assertEqual(said, [f"{DISK} bytes copied, {PIECE} of them holes"])
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), self.content)
+
+    def test_overFile(self) -> None:
+        """A file that was longer, and full of something else, is as long as the unit, and the same."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(b"x" * (DISK + 100000))
+        self.good("copy", "--quiet", self.url, path)
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), self.content)
+
+    def test_fromFile(self) -> None:
+        """A file to a unit; the rest of the unit stays."""
+        path = self.mktemp()
+        data = os.urandom(PIECE + 512)
+        with open(path, "wb") as file:
+            file.write(data)
+        self.good("copy", "--verify", path, self.url)
+        self.assertEqual(bytes(self.device.read(0, DISK)), data + self.content[len(data) :])
+
+    def test_units(self) -> None:
+        """A unit to a larger one; to a smaller one it is refused before anything is written."""
+        small = f"{HOST}/{self.target.name}/1"
+        self.good("copy", "--verify", "--quiet", small, self.url)
+        self.assertEqual(bytes(self.device.read(0, 1 << 20)), bytes(1 << 20))
+        self.assertIn("are to be copied", self.bad(LocalError, "copy", self.url, small))
+
+    def test_differs(self) -> None:
+        """A copy that is not one is found."""
+        real = self.device.write
+        self.patch(self.device, "write", lambda offset, data: real(offset, bytes(len(data))))
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(b"\1" * 1024)
+        self.assertIn("byte 0 is not", self.bad(Differs, "copy", "--verify", path, self.url))
+
+    def test_partOfBlock(self) -> None:
+        """A file that ends within a block."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(b"x" * 700)
+        self.assertIn("whole blocks of 512", self.bad(LocalError, "copy", path, self.url))
+
+    def test_streams(self) -> None:
+        """Standard input and output, in order."""
+        read, write = os.pipe()
+        with os.fdopen(write, "wb") as sink, os.fdopen(read, "rb") as source:
+            self.patch(sys, "stdin", io.TextIOWrapper(source))
+            data = os.urandom(8192)
+            sink.write(data)
+            sink.close()
+            self.good("write", "--offset", "4096", self.url)
+        self.assertEqual(bytes(self.device.read(4096, 8192)), data)
+        said = io.BytesIO()
+        said.isatty = lambda: False  # type: ignore[method-assign]
+        said.seekable = lambda: False  # type: ignore[method-assign]
+        self.patch(sys, "stdout", io.TextIOWrapper(said))
+        self.good("read", "--offset", "512", "--length", str(2 * PIECE), self.url)
+        expected = bytes(self.device.read(512, 2 * PIECE))
+        self.assertEqual(said.getvalue(), expected)
+
+    def test_wrong(self) -> None:
+        """URLs that name no unit, users without secrets, offsets that there are not."""
+        self.assertIn("names no unit", self.bad(LocalError, "inq", HOST))
+        self.patch(os, "environ", {})
+        self.assertIn("no secret for me", self.bad(LocalError, "inq", self.url.replace("//", "//me@")))
+        self.bad(LocalError, "read", "--offset", str(DISK + 512), self.url)
+        error = self.assertRaises(SystemExit, self.quietly, [])
+        self.assertEqual(error.code, 2)
+
+    def quietly(self, arguments: list[str]) -> None:
+        """Run the command with what it says on standard error thrown away."""
+        self.patch(sys, "stderr", io.StringIO())
+        main(arguments)
+
+    def test_secrets(self) -> None:
+        """A secret may be in the URL, a file, the environment, or an auths file."""
+        path, auths = self.mktemp(), self.mktemp()
+        with open(path, "w") as file:
+            file.write("from-the-file\n")
+        with open(auths, "w") as file:
+            file.write("me:chap:from-the-auths\n")
+        cases: list[tuple[list[str], str, dict[str, str], str]] = [
+            ([], "me%in-the-url@", {}, "in-the-url"),
+            (["--secret-file", path], "me@", {}, "from-the-file"),
+            ([], "me@", {"ISCSI_SECRET": "from-the-environment"}, "from-the-environment"),
+            (["--auths", auths], "me@", {}, "from-the-auths"),
+        ]
+        for options, user, environment, secret in cases:
+            self.patch(os, "environ", environment)
+            made = Tool(self.clock, parser().parse_args([*options, "ls", HOST]))
+            found = made._credentials(parseURL(f"iscsi://{user}192.0.2.1/"))
+            assert found is not None
+            self.assertEqual((found.user, found.secret), ("me", secret.encode()))
