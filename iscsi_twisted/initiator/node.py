@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.initiator.test_node -*-
+# -*- test-case-name: tests.initiator.test_session -*-
 """An initiator: discovery, logins, and the units that it may use."""
 
 from __future__ import annotations

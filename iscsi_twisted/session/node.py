@@ -137,6 +137,18 @@ class Target:
             return -1, self.absent
         return lun, self.units.get(lun, self.absent)
 
+    def reportEvent(self, field: bytes, sense: bytes) -> int:
+        """
+        Tell all initiators of a SCSI event (RFC 7143 11.9.1).
+
+        @param field: the unit that reports it, as eight bytes.
+        @return: how many were told.
+        """
+        told = [each.connection for each in self.sessions.values() if each.connection is not None]
+        for connection in told:
+            connection.reportEvent(field, sense)
+        return len(told)
+
     def nextTSIH(self) -> int:
         """
         A session handle that none of this target's sessions has, never 0 (RFC 7143 4.4.3.2).

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.session.test_request -*-
+# -*- test-case-name: tests.session.test_client -*-
 """The initiator's side of a login, without its PDUs (RFC 7143 6.2, 6.3)."""
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from iscsi_twisted.interfaces import Pending, isPending
@@ -143,3 +143,12 @@ class Waiting(Deferred[Any]):
             super().cancel()
         else:
             self._source.cancel()
+
+
+def call(method: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+    """Call a device's method; whatever it does becomes a L{Deferred}."""
+    return maybeDeferred(method, *arguments).addCallback(_awaited)
+
+
+def _awaited(result: Any) -> Any:
+    return deferred(result) if isPending(result) else result

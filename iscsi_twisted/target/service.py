@@ -10,7 +10,7 @@ out, connections close, and devices are flushed and closed.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT, EPFNOSUPPORT, EPROTONOSUPPORT
 from typing import Any, Final, cast
 
@@ -24,16 +24,23 @@ from twisted.python.failure import Failure
 
 from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
-from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError, LocalError
-from iscsi_twisted.interfaces import IAccessPolicy, INexus, isPending
+from iscsi_twisted.errors import (
+    CheckCondition,
+    ConfigurationError,
+    ConfigurationErrors,
+    DeviceError,
+    LocalError,
+)
+from iscsi_twisted.interfaces import IAccessPolicy, INexus
 from iscsi_twisted.scsi.disk import BLOCK_SIZES, DiskUnit
 from iscsi_twisted.scsi.inventory import AbsentUnit
-from iscsi_twisted.scsi.lun import decodeLUN
+from iscsi_twisted.scsi.lun import decodeLUN, encodeLUN
+from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.node import Node, Portal, Target
 from iscsi_twisted.storage import asDevice
-from iscsi_twisted.storage.pending import deferred
+from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit, takeFaults
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.journal import Journal
@@ -294,7 +301,7 @@ class TargetService(Service):
         """Open all devices, and tell all that is wrong with them at once."""
         units = self._units
         self._opening = DeferredList(
-            [_call(unit.device.open, unit.changed) for unit in units], consumeErrors=True
+            [call(unit.device.open, unit.changed) for unit in units], consumeErrors=True
         )
         outcomes = await self._opening
         self._opening = None
@@ -426,7 +433,7 @@ class TargetService(Service):
         unit.closed()
         for done, step in steps:
             try:
-                await _call(step)
+                await call(step)
             except Exception as error:
                 self.log.error(
                     "{device} could not be {done}: {error}", event="unclosed",
@@ -455,6 +462,14 @@ class TargetService(Service):
             surprises=journal.surprises,
         )
 
+    def reportEvent(self, name: str, lun: int, condition: CheckCondition) -> int:
+        """
+        Tell the initiators of a target of a SCSI asynchronous event (RFC 7143 11.9.1).
+
+        @return: how many were told.
+        """
+        return self.node.targets[normalise(name)].reportEvent(encodeLUN(lun), encode(condition))
+
     def _tick(self) -> None:
         now = self.reactor.seconds()
         for connection in self.connections():
@@ -478,12 +493,3 @@ def _listener(reactor: Any, item: Listener | IStreamServerEndpoint | str) -> Lis
     if isinstance(item, str):
         return Listener(portal(reactor, item), name=item)
     return Listener(item)
-
-
-def _call(method: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-    """Call a device's method; whatever it does becomes a L{Deferred}."""
-    return maybeDeferred(method, *arguments).addCallback(_awaited)
-
-
-def _awaited(result: Any) -> Any:
-    return deferred(result) if isPending(result) else result

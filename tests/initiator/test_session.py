@@ -259,8 +259,8 @@ class LifeTests(InitiatorTests):
         session: Session = self.session()
         events: list[Event] = []
         session.told = events.append
+        self.assertEqual(self.target.reportEvent(bytes(8), b"sense"), 1)
         (core,) = self.factory.connections()
-        core.reportEvent(bytes(8), b"sense")
         core.requestLogout(5)
         self.turn()
         self.assertEqual([event.code for event in events], [numbers.EVENT_SCSI, numbers.EVENT_LOGOUT_REQUEST])

@@ -18,7 +18,15 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from iscsi_twisted.config.options import UnitOptions
-from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError, LocalError
+from iscsi_twisted.errors import (
+    CheckCondition,
+    ConfigurationError,
+    ConfigurationErrors,
+    DeviceError,
+    LocalError,
+)
+from iscsi_twisted.scsi import codes
+from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.storage import MemoryDevice, Mirror
 from iscsi_twisted.target import Listener, TargetService, VectorEndpoint
 from iscsi_twisted.wire import numbers
@@ -308,6 +316,26 @@ class AddTests(SynchronousTestCase):
         stopping = memory.service.stopService()
         memory.reactor.pump([1.0] * 6)
         self.successResultOf(stopping)
+
+
+class EventTests(SynchronousTestCase):
+    """SCSI events that an application reports."""
+
+    def test_reportEvent(self) -> None:
+        """The initiators of a target are told, with its sense data; those of others are not."""
+        memory = MemoryService(MemoryDevice(512))
+        memory.service.addTarget(f"{TARGET}2", [MemoryDevice(512)])
+        memory.service.startService()
+        mine, other = memory.line(), memory.line()
+        mine.login()
+        other.login(f"{TARGET}2")
+        condition = CheckCondition(codes.UNIT_ATTENTION, codes.CAPACITY_CHANGED)
+        self.assertEqual(memory.service.reportEvent(TARGET, 0, condition), 1)
+        (event,) = mine.take()
+        self.assertEqual((event["event"], event["lun"]), (numbers.EVENT_SCSI, bytes(8)))
+        self.assertEqual(event["data"][2:], encode(condition))
+        self.assertEqual(other.take(), [])
+        self.assertRaises(KeyError, memory.service.reportEvent, "iqn.2001-04.com.example:none", 0, condition)
 
 
 class StopTests(SynchronousTestCase):
