@@ -102,6 +102,7 @@ class Session:
         self._closing = False
         self._ready: list[Deferred[None]] = []
         self._retry: Any = None
+        self._dialing: Deferred[Any] | None = None
         self._watch: Any = None
         self._bytesIn = 0
         self._pinged = False
@@ -125,7 +126,8 @@ class Session:
 
     def _dial(self) -> None:
         self._retry = None
-        dialing = maybeDeferred(self._endpoint.connect, InitiatorFactory(self._make))
+        dialing: Deferred[Any] = maybeDeferred(self._endpoint.connect, InitiatorFactory(self._make))
+        self._dialing = dialing
         dialing.addTimeout(LOGIN_TIME, self.reactor)
         dialing.addCallbacks(self._dialled, self._failed)
 
@@ -134,7 +136,9 @@ class Session:
 
     def _dialled(self, protocol: Any) -> None:
         core: ClientConnection = protocol.core
-        if not core.full and core.error is None:
+        if self._closing:
+            core.end(ConnectionEnded("the session was abandoned"))
+        elif not core.full and core.error is None:
             late = ConnectionEnded(f"the login was not complete within {LOGIN_TIME:g} seconds")
             self._watch = self.reactor.callLater(LOGIN_TIME, core.end, late)
 
@@ -143,6 +147,10 @@ class Session:
 
     def loggedIn(self, connection: ClientConnection) -> None:
         """The full feature phase has begun."""
+        if self._closing:
+            # Whoever wanted it has gone meanwhile; the target is told.
+            connection.logout(lambda result: None)
+            return
         self.connection = connection
         self.logins += 1
         self._delay = FIRST_DELAY
@@ -353,6 +361,8 @@ class Session:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+        if self._dialing is not None:
+            self._dialing.cancel()
         if self.connection is not None:
             self.connection.end(error)
         elif self.error is None:

@@ -71,6 +71,18 @@ class LoginTests(InitiatorTests):
         """What is sent with a ping comes back."""
         self.assertEqual(self.now(self.session().ping(b"hello")), b"hello")
 
+    def test_abandoned(self) -> None:
+        """A login that is cancelled at any point leaves no session behind."""
+        for turns in range(12):
+            waiting = Deferred.fromCoroutine(self.initiator.login(self.endpoint, self.target.name))
+            self.turn(turns)
+            waiting.cancel()
+            self.turn()
+            self.assertTrue(waiting.called)
+            if waiting.result is None or hasattr(waiting.result, "check"):
+                self.failureResultOf(waiting)
+                self.assertEqual(self.node.sessions, set(), turns)
+
     def test_oneMoreSession(self) -> None:
         """Each session has an ISID of its own: none takes another's place."""
         first, second = self.session(), self.session()
