@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.initiator.test_session -*-
+# -*- test-case-name: tests.initiator.test_node -*-
 """An initiator: discovery, logins, and the units that it may use."""
 
 from __future__ import annotations
