@@ -208,11 +208,6 @@ class WhatTests(OptionsTestCase):
 
     def test_unsupported(self) -> None:
         """What the file asks for and cannot be had is a fault of its line."""
-        self.write(
-            "S", "extent0 a 0 1M\nextent1 b 0 1M\ndevice0 RAID0:64K extent0 extent1\ntarget0 device0 any\n"
-        )
-        (found,) = self.refusal("-f", "S")
-        self.assertTrue(found.startswith("S:3: device0 is a stripe"), found)
         self.write("P", "extent0 a 0 1M physical=512\ntarget0 extent0 any\n")
         (found,) = self.refusal("-f", "P", "-b", "4096")
         self.assertTrue(found.startswith("P:1: physical=512 is less than the block size"), found)

@@ -11,6 +11,7 @@ from iscsi_twisted.storage.extent import FileExtent
 from iscsi_twisted.storage.filters import Delay, ReadOnly
 from iscsi_twisted.storage.memory import MemoryDevice
 from iscsi_twisted.storage.mirror import Mirror
+from iscsi_twisted.storage.stripe import Stripe
 
 __all__ = [
     "BlockDevice",
@@ -20,5 +21,6 @@ __all__ = [
     "MemoryDevice",
     "Mirror",
     "ReadOnly",
+    "Stripe",
     "asDevice",
 ]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import DeviceError
-from iscsi_twisted.interfaces import Buffer, Capabilities, Pending
+from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending
 from iscsi_twisted.storage.device import checkRange
 from iscsi_twisted.storage.members import Composition
 from iscsi_twisted.storage.pending import attempt, gather, ifLater, nothing, whenDone
@@ -49,16 +49,7 @@ class Concatenation(Composition):
 
     def capabilities(self) -> Capabilities:
         """Zeroing must be cheap in every member to be called cheap; storage may come back from some alone."""
-        each = [member.capabilities() for member in self.members]
-        return Capabilities(
-            readOnly=any(one.readOnly for one in each),
-            volatileCache=any(one.volatileCache for one in each),
-            discard=any(one.discard for one in each),
-            zero=all(one.zero for one in each),
-            allocated=any(one.allocated for one in each),
-            discardZeroes=all(one.discard and one.discardZeroes for one in each),
-            rotational=any(one.rotational for one in each),
-        )
+        return joined(self.members)
 
     def read(self, offset: int, length: int) -> Buffer | Pending:
         index = bisect_right(self._starts, offset) - 1
@@ -151,3 +142,17 @@ def _shifted(start: int, failure: Failure) -> Failure:
     if isinstance(failure.value, DeviceError):
         _shift(failure.value, start)
     return failure
+
+
+def joined(members: Iterable[IBlockDevice]) -> Capabilities:
+    """What a device can do that has its bytes on several."""
+    each = [member.capabilities() for member in members]
+    return Capabilities(
+        readOnly=any(one.readOnly for one in each),
+        volatileCache=any(one.volatileCache for one in each),
+        discard=any(one.discard for one in each),
+        zero=all(one.zero for one in each),
+        allocated=any(one.allocated for one in each),
+        discardZeroes=all(one.discard and one.discardZeroes for one in each),
+        rotational=any(one.rotational for one in each),
+    )

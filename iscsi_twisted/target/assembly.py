@@ -15,7 +15,7 @@ from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.unit import Report
-from iscsi_twisted.storage import Concatenation, FileExtent, Mirror
+from iscsi_twisted.storage import Concatenation, FileExtent, Mirror, Stripe
 from iscsi_twisted.storage.members import Composition
 from iscsi_twisted.target.identity import Installation, UnitIdentity, identify
 
@@ -106,6 +106,10 @@ class PlacedMirror(PlacedComposition, Mirror):
     """A RAID1 device of a targets file."""
 
 
+class PlacedStripe(PlacedComposition, Stripe):
+    """A RAID0 device of a targets file that has a chunk size."""
+
+
 def takeFaults(device: Any) -> list[ConfigurationError]:
     """What was wrong with a device and all that it is made of, in order; each is told once."""
     found = [fault for member in getattr(device, "members", ()) for fault in takeFaults(member)]
@@ -123,14 +127,6 @@ def plans(configuration: Configuration, *, base: str, blockSize: int, reactor: A
     @raise ConfigurationErrors: for what cannot be served yet.
     """
     faults = [
-        device.where.error(
-            f"{device.name} is a stripe ({device.raid}), which is not supported;"
-            f" RAID0 without a chunk size concatenates"
-        )
-        for device in configuration.devices
-        if device.chunk is not None
-    ]
-    faults += [
         _tooSmall(storage.options, blockSize, storage.where)
         for target in configuration.targets
         for storage in target.storages
@@ -158,7 +154,7 @@ def _disk(storage: Storage, readOnly: bool, blockSize: int, reactor: Any) -> Dis
 
 
 def _device(storage: Storage, readOnly: bool, writeCache: bool, reactor: Any) -> Any:
-    made: PlacedExtent | PlacedMirror | PlacedConcatenation
+    made: PlacedExtent | PlacedComposition
     if isinstance(storage, Device):
         members = [
             _device(
@@ -169,7 +165,7 @@ def _device(storage: Storage, readOnly: bool, writeCache: bool, reactor: Any) ->
             )
             for member in storage.members
         ]
-        made = PlacedMirror(members) if storage.level == 1 else PlacedConcatenation(members)
+        made = _composition(storage, members)
     else:
         made = PlacedExtent(
             storage.path,
@@ -182,6 +178,12 @@ def _device(storage: Storage, readOnly: bool, writeCache: bool, reactor: Any) ->
     made.where = storage.where
     made.title = storage.name
     return made
+
+
+def _composition(device: Device, members: list[Any]) -> PlacedComposition:
+    if device.level == 1:
+        return PlacedMirror(members)
+    return PlacedConcatenation(members) if device.chunk is None else PlacedStripe(members, device.chunk)
 
 
 def unitIdentity(installation: Installation, target: str, lun: int, options: UnitOptions) -> UnitIdentity:

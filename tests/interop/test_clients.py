@@ -197,3 +197,21 @@ async def test_perf(serve: Serve, tmp_path: Path) -> None:
     assert unit.counters.reads > 100
     # The unit attention of a new nexus, and nothing else.
     assert unit.counters.errors == 1
+
+
+@ensureDeferred
+async def test_stripe(serve: Serve, tmp_path: Path) -> None:
+    """An image on a stripe lies on its members chunk by chunk, and is read as it was."""
+    raw = image(tmp_path / "raw", 4 << 20)
+    served = await serve(
+        "extent0 %/left 0 2MB\nextent1 %/right 0 2MB\n"
+        "device0 RAID0:64K extent0 extent1\ntarget0 device0 any\n"
+    )
+    unit = served.qemu()
+    here = f"driver=raw,file.driver=file,file.filename={raw}"
+    await good("qemu-img", "convert", "-n", "--image-opts", "--target-image-opts", here, unit)
+    assert "identical" in await good("qemu-img", "compare", "--image-opts", here, unit)
+    whole = raw.read_bytes()
+    chunks = [whole[place : place + 65536] for place in range(0, len(whole), 65536)]
+    assert (tmp_path / "left").read_bytes() == b"".join(chunks[::2])
+    assert (tmp_path / "right").read_bytes() == b"".join(chunks[1::2])

@@ -13,7 +13,7 @@ from iscsi_twisted.config.targets import parse
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.session.names import complaint
-from iscsi_twisted.storage import MemoryDevice
+from iscsi_twisted.storage import MemoryDevice, Stripe
 from iscsi_twisted.target.assembly import Disk, Plan, makeUnit, plans, takeFaults
 from iscsi_twisted.target.identity import Installation
 from tests.support.wire import Anybody
@@ -56,18 +56,26 @@ class PlanTests(SynchronousTestCase):
     def test_faults(self) -> None:
         """What cannot be served is told with its line, all of it at once and in order."""
         text = (
-            "extent0 a 0 1M physical=1K\nextent1 b 0 1M\nextent2 c 0 1M\ndevice0 RAID0:64K extent1 extent2\n"
-            "target0 extent0 any\ntarget1 device0 any\n"
+            "extent0 a 0 1M physical=1K\nextent1 b 0 1M physical=2K\n"
+            "target0 extent0 any\ntarget1 extent1 any\n"
         )
         error = self.assertRaises(ConfigurationErrors, self.plans, text, 4096)
         self.assertEqual(
             str(error).split("\n"),
             [
                 "F:1: physical=1024 is less than the block size; a multiple of 4096 is wanted",
-                "F:4: device0 is a stripe (RAID0:65536), which is not supported;"
-                " RAID0 without a chunk size concatenates",
+                "F:2: physical=2048 is less than the block size; a multiple of 4096 is wanted",
             ],
         )
+
+    def test_stripe(self) -> None:
+        """RAID0 with a chunk becomes a stripe that has one."""
+        (plan,) = self.plans(
+            "extent0 a 0 1M\nextent1 b 0 1M\ndevice0 RAID0:64K extent0 extent1\ntarget0 device0 any\n"
+        )
+        device = plan.disks[0].device
+        assert isinstance(device, Stripe)
+        self.assertEqual((device.chunk, len(device.members)), (65536, 2))
 
     def test_placed(self) -> None:
         """What is wrong with devices when they are opened names their lines, deep ones too, and only once."""
