@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.session.test_connection -*-
+# -*- test-case-name: tests.session.test_connection,tests.session.test_turns -*-
 """
 A connection of a target, without I/O (RFC 7143 4.2).
 

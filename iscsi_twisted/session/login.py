@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.session.test_login -*-
+# -*- test-case-name: tests.session.test_login,tests.session.test_loginkeys -*-
 """The login phase, the target's side (RFC 7143 6.3, 11.12, 11.13)."""
 
 from __future__ import annotations
