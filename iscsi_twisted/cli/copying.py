@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from typing import Any, BinaryIO, Final
 
 from twisted.internet.defer import Deferred, succeed
 
-from iscsi_twisted.errors import ISCSIError, LocalError
+from iscsi_twisted.errors import CheckCondition, ISCSIError, LocalError
 from iscsi_twisted.initiator import LUN
 from iscsi_twisted.interfaces import Buffer
 
@@ -99,6 +100,7 @@ class Copy:
         self._source, self._sink, self._progress = source, sink, progress
         self.copied = self.skipped = 0
         self._ended = False
+        self._mapped: list[tuple[int, int]] | None = None
 
     async def run(self) -> None:
         """
@@ -108,6 +110,7 @@ class Copy:
         """
         underway: deque[Deferred[None]] = deque()
         place = 0
+        self._mapped = await self._runs()
         try:
             while place < self._size and not self._ended:
                 length = min(PIECE, self._size - place)
@@ -130,7 +133,8 @@ class Copy:
         return DEPTH if all(isinstance(end, LUN) or end.seekable for end in ends) else 1
 
     async def _piece(self, place: int, length: int) -> None:
-        data = await self._origin.read(self._source + place, length)
+        hole = self._hole(place, length)
+        data: Buffer = bytes(length) if hole else await self._origin.read(self._source + place, length)
         if len(data) < length:
             self._ended = True
         if len(data) % self._target.blockSize:
@@ -142,6 +146,34 @@ class Copy:
         self.copied += len(data)
         if self._progress is not None:
             self._progress(self.copied)
+
+    async def _runs(self) -> list[tuple[int, int]] | None:
+        """First byte and end of what the origin has storage for; None if it does not tell."""
+        origin = self._origin
+        if not isinstance(origin, LUN) or not self._size:
+            return None
+        able = origin.capabilities()
+        if not able.allocated or not able.discardZeroes:
+            return None
+        mapped, place = [], 0
+        try:
+            runs = await origin.allocated(self._source, self._size)
+        except CheckCondition:
+            # A thin unit need not have GET LBA STATUS.
+            return None
+        for length, stored in runs:
+            if stored:
+                mapped.append((place, place + length))
+            place += length
+        return mapped
+
+    def _hole(self, place: int, length: int) -> bool:
+        """Whether nothing is stored there, and it reads as zeros."""
+        if self._mapped is None:
+            return False
+        # The last run that begins before the end.
+        number = bisect_left(self._mapped, (place + length, 0)) - 1
+        return number < 0 or self._mapped[number][1] <= place
 
     async def _store(self, place: int, data: Buffer) -> None:
         """Write bytes; zeros as holes, where holes read as zeros."""

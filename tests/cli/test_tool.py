@@ -12,13 +12,45 @@ from twisted.internet.defer import Deferred
 
 from iscsi_twisted.cli.copying import PIECE, Differs
 from iscsi_twisted.cli.tool import Tool, main, parser
-from iscsi_twisted.errors import LocalError
+from iscsi_twisted.errors import CheckCondition, LocalError
 from iscsi_twisted.initiator import parseURL
+from iscsi_twisted.interfaces import Capabilities
+from iscsi_twisted.scsi import codes
 from iscsi_twisted.storage import MemoryDevice
 from tests.support.initiator import InitiatorTests
 
 DISK = (3 << 20) + 8192
 HOST = "iscsi://192.0.2.1"
+
+
+class Sparse(MemoryDevice):
+    """
+    A disk that tells where it has data.
+
+    @ivar reads: offsets that were read.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.reads: list[int] = []
+
+    def capabilities(self) -> Capabilities:
+        """Thin."""
+        return Capabilities(discard=True, zero=True, allocated=True, discardZeroes=True)
+
+    def read(self, offset: int, length: int) -> Any:
+        """What it holds."""
+        self.reads.append(offset)
+        return super().read(offset, length)
+
+    def allocated(self, offset: int, length: int) -> list[tuple[int, bool]]:
+        """Page by page."""
+        pages = range(offset, offset + length, 4096)
+        sizes = [min(4096, offset + length - page) for page in pages]
+        return [
+            (size, any(bytes(super(Sparse, self).read(page, size))))
+            for page, size in zip(pages, sizes, strict=True)
+        ]
 
 
 class ToolTests(InitiatorTests):
@@ -32,7 +64,7 @@ class ToolTests(InitiatorTests):
 
     def makeDevice(self) -> MemoryDevice:
         """A disk of several pieces."""
-        return MemoryDevice(DISK)
+        return Sparse(DISK)
 
     def start(self, *arguments: str) -> tuple[list[str], Any]:
         """What it prints, and how it ends."""
@@ -102,6 +134,30 @@ class ToolTests(InitiatorTests):
         self.good("copy", "--verify", "--quiet", small, self.url)
         self.assertEqual(bytes(self.device.read(0, 1 << 20)), bytes(1 << 20))
         self.assertIn("are to be copied", self.bad(LocalError, "copy", self.url, small))
+
+    def test_holes(self) -> None:
+        """Where the unit says that it has nothing, nothing is read."""
+        path = self.mktemp()
+        self.assertEqual(
+            self.good("copy", "--quiet", self.url, path), [f"{DISK} bytes copied, {PIECE} of them holes"]
+        )
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), self.content)
+        self.assertIn(2 * PIECE, self.device.reads)
+        self.assertEqual([place for place in self.device.reads if PIECE <= place < 2 * PIECE], [])
+
+    def test_untold(self) -> None:
+        """A thin unit that does not tell where it has data is read whole."""
+
+        def refuse(offset: int, length: int) -> None:
+            raise CheckCondition(codes.ILLEGAL_REQUEST, codes.INVALID_OPCODE)
+
+        self.patch(self.device, "allocated", refuse)
+        path = self.mktemp()
+        self.good("copy", "--quiet", self.url, path)
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), self.content)
+        self.assertIn(PIECE, self.device.reads)
 
     def test_differs(self) -> None:
         """A copy that is not one is found."""
