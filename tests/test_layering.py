@@ -17,7 +17,7 @@ _PURE = {"wire", "session", "scsi", "auth", "config"}
 """Rooms without Twisted."""
 
 _SEAMS = {"errors", "interfaces"}
-_BELOW = {"wire", "session", "scsi", "storage", "auth", "config", "transport"} | _SEAMS
+_BELOW = {"wire", "session", "scsi", "storage", "auth", "config", "transport", "durable"} | _SEAMS
 
 LAW: dict[str, set[str]] = {
     "interfaces": set(),
@@ -25,10 +25,11 @@ LAW: dict[str, set[str]] = {
     "wire": {"errors"},
     "session": {"wire"} | _SEAMS,
     "scsi": _SEAMS,
-    "storage": _SEAMS,
+    "storage": {"durable"} | _SEAMS,
     "auth": _SEAMS,
     "config": {"errors"},
     "transport": _SEAMS,
+    "durable": set(),
     "target": _BELOW,
     "initiator": _BELOW,
     "web": _BELOW | {"target", "initiator"},

@@ -21,6 +21,7 @@ from typing import Final
 
 import attrs
 
+from iscsi_twisted.durable import draftFile, makeDirectory, readFile, syncDirectory
 from iscsi_twisted.errors import ConfigurationError
 
 FILE_NAME: Final = "installation"
@@ -71,7 +72,7 @@ class Installation:
         """
         path = os.path.join(stateDirectory, FILE_NAME)
         try:
-            data = _read(path)
+            data = readFile(path, MAX_READ)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -87,17 +88,16 @@ class Installation:
     @classmethod
     def _create(cls, stateDirectory: str) -> Installation:
         """Draw the number.  Whoever links the file first has drawn it for all."""
-        _makeDirectory(stateDirectory)
+        makeDirectory(stateDirectory)
         path = os.path.join(stateDirectory, FILE_NAME)
-        draft = f"{path}.{secrets.token_hex(8)}"
+        draft = draftFile(path, secrets.token_hex(ID_BYTES).encode("ascii") + b"\n")
         try:
-            _write(draft, secrets.token_hex(ID_BYTES).encode("ascii") + b"\n")
             with suppress(FileExistsError):  # another process was first
                 os.link(draft, path)
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(draft)
-        _syncDirectory(stateDirectory)
+        syncDirectory(stateDirectory)
         installation = cls.peek(stateDirectory)
         if installation is None:
             raise FileNotFoundError(errno.ENOENT, "another process removed the file just made", path)
@@ -171,36 +171,3 @@ def _home(uid: int) -> str:
 def _fault(path: str, error: OSError) -> ConfigurationError:
     where = error.filename if isinstance(error.filename, str) else path
     return ConfigurationError(f"{error.strerror or error}; name one that can be used with --state", where)
-
-
-def _read(path: str) -> bytes:
-    # A FIFO or a terminal under this name must not make the start hang.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, MAX_READ)
-    finally:
-        os.close(descriptor)
-
-
-def _write(path: str, data: bytes) -> None:
-    """Make a new file with this content, durable."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _makeDirectory(path: str) -> None:
-    """Make a directory for our eyes only, if it is missing, and those above it."""
-    if not os.path.isdir(path):
-        os.makedirs(path, 0o700, exist_ok=True)
-        _syncDirectory(os.path.dirname(os.path.abspath(path)))
-
-
-def _syncDirectory(path: str) -> None:
-    """Make the entries of a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
