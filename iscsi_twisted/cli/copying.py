@@ -1,19 +1,18 @@
-# -*- test-case-name: tests.cli.test_tool -*-
+# -*- test-case-name: tests.cli.test_tool,tests.cli.test_resume -*-
 """Copying between units, files and streams: several pieces at once, and no holes."""
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
-from typing import Any, BinaryIO, Final
+from typing import Final
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 
-from iscsi_twisted.errors import CheckCondition, ISCSIError, LocalError
-from iscsi_twisted.initiator import LUN
-from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.cli.checkpoint import Checkpoint
+from iscsi_twisted.cli.ends import End, Runs, Threads
+from iscsi_twisted.errors import ISCSIError, LocalError
 
 PIECE: Final = 1 << 20
 """Bytes of one read and write."""
@@ -21,52 +20,55 @@ PIECE: Final = 1 << 20
 DEPTH: Final = 8
 """Pieces that are under way at once."""
 
+ZEROS: Final = bytes(PIECE)
+
 
 class Differs(ISCSIError):
     """What was copied is not what is there."""
 
 
-class FileEnd:
+class Record:
     """
-    A file or a stream as one end of a copy.
+    Keeps the checkpoint of a copy up to date.
 
-    @ivar seekable: whether it is a file, in which holes can be left.
+    From time to time, what was written is flushed, and then said to be there.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.seekable = file.seekable() and not file.isatty()
-        self.blockSize = 1
+    def __init__(
+        self, checkpoint: Checkpoint, threads: Threads, seconds: Callable[[], float], every: float
+    ) -> None:
+        """@param every: seconds between two."""
+        self._checkpoint, self._threads, self._seconds, self._every = checkpoint, threads, seconds, every
+        self._last = seconds()
+        self._saving: Deferred[None] | None = None
 
-    @property
-    def size(self) -> int:
-        """Bytes; of a stream nobody knows."""
-        return os.fstat(self._file.fileno()).st_size if self.seekable else 0
+    async def reached(self, target: End, done: int) -> None:
+        """So many bytes are written; it may be time to say so.  Nobody has to wait until it is said."""
+        if self._saving is not None:
+            if not self._saving.called:
+                return
+            saving, self._saving = self._saving, None
+            await saving
+        if self._seconds() - self._last >= self._every:
+            self._last = self._seconds()
+            self._saving = Deferred.fromCoroutine(self._save(target, done))
 
-    def read(self, offset: int, length: int) -> Deferred[Buffer]:
-        """The bytes there; fewer at the end."""
-        if self.seekable:
-            self._file.seek(offset)
-        return succeed(self._file.read(length))
+    async def _save(self, target: End, done: int) -> None:
+        await target.flush()
+        await self._threads(self._checkpoint.save, done)
 
-    def write(self, offset: int, data: Buffer) -> Deferred[None]:
-        """Write bytes."""
-        if self.seekable:
-            self._file.seek(offset)
-        self._file.write(data)
-        return succeed(None)
+    async def settle(self) -> None:
+        """Wait until nothing is being said."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            await saving
 
-    def resize(self, size: int) -> None:
-        """Make a file as long as what is copied to it."""
-        if self.seekable:
-            self._file.truncate(size)
-
-    def flush(self) -> Deferred[None]:
-        """Make it durable."""
-        self._file.flush()
-        if self.seekable:
-            os.fsync(self._file.fileno())
-        return succeed(None)
+    def stop(self) -> None:
+        """The copy has failed; what was said before holds."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.addErrback(lambda why: None)
+            saving.cancel()
 
 
 class Copy:
@@ -74,33 +76,36 @@ class Copy:
     One copy.
 
     @ivar copied: bytes that are at the other end, holes among them.
-    @ivar skipped: bytes of holes.
+    @ivar skipped: bytes of holes that this copy has left or made.
     """
 
     def __init__(
         self,
-        origin: Any,
-        target: Any,
+        origin: End,
+        target: End,
         size: int,
         *,
         source: int = 0,
         sink: int = 0,
+        done: int = 0,
         progress: Callable[[int], None] | None = None,
+        record: Record | None = None,
     ) -> None:
         """
-        @param origin: a L{LUN} or L{FileEnd}; so is the target.
         @param size: bytes at most.
         @param source: where to begin reading; C{sink} where to begin writing.
+        @param done: bytes that are at the other end already.
         @param progress: called with the bytes that have been copied.
         @raise LocalError: for negative numbers.
         """
         if min(size, source, sink) < 0:
             raise LocalError("there are no bytes before the first, or behind the last")
         self._origin, self._target, self._size = origin, target, size
-        self._source, self._sink, self._progress = source, sink, progress
-        self.copied = self.skipped = 0
+        self._source, self._sink, self._progress, self._record = source, sink, progress, record
+        self.copied, self.skipped = done, 0
         self._ended = False
-        self._mapped: list[tuple[int, int]] | None = None
+        self._mapped: Runs | None = None
+        self._free: list[memoryview] = []
 
     async def run(self) -> None:
         """
@@ -108,64 +113,58 @@ class Copy:
 
         @raise LocalError: for a stream that ends within a block.
         """
-        underway: deque[Deferred[None]] = deque()
-        place = 0
-        self._mapped = await self._runs()
+        underway: deque[tuple[int, Deferred[None]]] = deque()
+        depth = 1 if self._origin.ordered or self._target.ordered else DEPTH
+        self._mapped = await self._origin.stored(self._source, self._size)
+        place = reached = self.copied
+        await self._target.prepare(self._sink + self._size, self._sink + place)
         try:
-            while place < self._size and not self._ended:
-                length = min(PIECE, self._size - place)
-                underway.append(Deferred.fromCoroutine(self._piece(place, length)))
-                place += length
-                if len(underway) >= self._depth():
-                    await underway.popleft()
-            while underway:
-                await underway.popleft()
+            while underway or (place < self._size and not self._ended):
+                if place < self._size and not self._ended and len(underway) < depth:
+                    length = min(PIECE, self._size - place)
+                    underway.append((length, Deferred.fromCoroutine(self._piece(place, length))))
+                    place += length
+                    continue
+                length, one = underway.popleft()
+                await one
+                reached += length
+                if self._record is not None:
+                    await self._record.reached(self._target, reached)
+            if self._record is not None:
+                await self._record.settle()
         finally:
-            for one in underway:
-                one.addErrback(lambda why: None)
-                one.cancel()
-        if isinstance(self._target, FileEnd) and self._sink == 0:
-            self._target.resize(self.copied)
+            self._stop([one for _, one in underway])
+        await self._target.finish(self._sink + self.copied)
 
-    def _depth(self) -> int:
-        """Streams want their bytes in order."""
-        ends = (self._origin, self._target)
-        return DEPTH if all(isinstance(end, LUN) or end.seekable for end in ends) else 1
+    def _stop(self, underway: list[Deferred[None]]) -> None:
+        """Nothing is under way any more; after a failure something may be."""
+        for one in underway:
+            one.addErrback(lambda why: None)
+            one.cancel()
+        if self._record is not None:
+            self._record.stop()
 
     async def _piece(self, place: int, length: int) -> None:
-        hole = self._hole(place, length)
-        data: Buffer = bytes(length) if hole else await self._origin.read(self._source + place, length)
-        if len(data) < length:
-            self._ended = True
-        if len(data) % self._target.blockSize:
-            raise LocalError(
-                f"{place + len(data)} bytes are not whole blocks of {self._target.blockSize} bytes"
-            )
-        if len(data):
-            await self._store(place, data)
-        self.copied += len(data)
+        if self._hole(place, length):
+            await self._store(place, memoryview(ZEROS)[:length], True)
+            self._count(length)
+            return
+        whole = self._free.pop() if self._free else memoryview(bytearray(PIECE))
+        got = await self._origin.read(self._source + place, whole[:length])
+        self._ended = self._ended or got < length
+        if got % self._target.blockSize:
+            raise LocalError(f"{place + got} bytes are not whole blocks of {self._target.blockSize} bytes")
+        data = whole[:got]
+        if got:
+            await self._store(place, data, _zeros(data))
+        # Only what nobody uses any more is used again: not after a failure.
+        self._free.append(whole)
+        self._count(got)
+
+    def _count(self, length: int) -> None:
+        self.copied += length
         if self._progress is not None:
             self._progress(self.copied)
-
-    async def _runs(self) -> list[tuple[int, int]] | None:
-        """First byte and end of what the origin has storage for; None if it does not tell."""
-        origin = self._origin
-        if not isinstance(origin, LUN) or not self._size:
-            return None
-        able = origin.capabilities()
-        if not able.allocated or not able.discardZeroes:
-            return None
-        mapped, place = [], 0
-        try:
-            runs = await origin.allocated(self._source, self._size)
-        except CheckCondition:
-            # A thin unit need not have GET LBA STATUS.
-            return None
-        for length, stored in runs:
-            if stored:
-                mapped.append((place, place + length))
-            place += length
-        return mapped
 
     def _hole(self, place: int, length: int) -> bool:
         """Whether nothing is stored there, and it reads as zeros."""
@@ -175,18 +174,12 @@ class Copy:
         number = bisect_left(self._mapped, (place + length, 0)) - 1
         return number < 0 or self._mapped[number][1] <= place
 
-    async def _store(self, place: int, data: Buffer) -> None:
+    async def _store(self, place: int, data: memoryview, zeros: bool) -> None:
         """Write bytes; zeros as holes, where holes read as zeros."""
-        target = self._target
-        if bytes(data).count(0) == len(data):
-            if isinstance(target, FileEnd) and target.seekable and target.size <= self._sink + place:
-                self.skipped += len(data)
-                return
-            if isinstance(target, LUN) and target.capabilities().discardZeroes:
-                await target.zero(self._sink + place, len(data), True)
-                self.skipped += len(data)
-                return
-        await target.write(self._sink + place, data)
+        if zeros and await self._target.zero(self._sink + place, len(data)):
+            self.skipped += len(data)
+            return
+        await self._target.write(self._sink + place, data)
 
     async def verify(self) -> None:
         """
@@ -194,13 +187,28 @@ class Copy:
 
         @raise Differs: with the first byte that does.
         """
-        for place in range(0, self.copied, PIECE):
-            length = min(PIECE, self.copied - place)
-            one = bytes(await self._origin.read(self._source + place, length))
-            other = bytes(await self._target.read(self._sink + place, length))
-            if one != other:
-                wrong = next(
-                    (at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]),
-                    len(other),
-                )
-                raise Differs(f"byte {self._sink + place + wrong} is not what was copied")
+        underway: deque[Deferred[None]] = deque()
+        try:
+            for place in range(0, self.copied, PIECE):
+                length = min(PIECE, self.copied - place)
+                underway.append(Deferred.fromCoroutine(self._compare(place, length)))
+                if len(underway) >= DEPTH:
+                    await underway.popleft()
+            while underway:
+                await underway.popleft()
+        finally:
+            self._stop(list(underway))
+
+    async def _compare(self, place: int, length: int) -> None:
+        one, other = bytearray(length), bytearray(length)
+        await self._origin.read(self._source + place, memoryview(one))
+        await self._target.read(self._sink + place, memoryview(other))
+        if one != other:
+            wrong = next(at for at, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
+            raise Differs(f"byte {self._sink + place + wrong} is not what was copied")
+
+
+def _zeros(data: memoryview) -> bool:
+    """Whether there is nothing but zeros; mostly the first bytes tell."""
+    head = min(64, len(data))
+    return data[:head] == ZEROS[:head] and bytes(data) == ZEROS[: len(data)]

@@ -9,19 +9,29 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import react
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.threads import deferToThreadPool
 
 from iscsi_twisted import __version__
-from iscsi_twisted.cli.copying import Copy, FileEnd
+from iscsi_twisted.cli.checkpoint import Checkpoint
+from iscsi_twisted.cli.copying import Copy, Record
+from iscsi_twisted.cli.ends import FileEnd, StreamEnd, UnitEnd, unitEnd
+from iscsi_twisted.cli.progress import Progress
+from iscsi_twisted.cli.running import Running, runCommand
+from iscsi_twisted.cli.streams import Stream
 from iscsi_twisted.config.auths import loadAuths
-from iscsi_twisted.errors import ConfigurationErrors, ISCSIError, LocalError
+from iscsi_twisted.errors import ISCSIError, LocalError
 from iscsi_twisted.initiator import LUN, URL, Credentials, Initiator, Session, parseURL
 
 SECRET: Final = "ISCSI_SECRET"
 """The environment variable that a secret may be in."""
+
+COPYING: Final = ".copying"
+"""What is added to the name of a file that is copied to, for the one that tells how far the copy has come."""
 
 URLS: Final = "iscsi://[USER@]HOST[:PORT]"
 
@@ -30,12 +40,17 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="iscsi-twisted", description="Use iSCSI targets and their disks.")
     made.add_argument("-V", "--version", action="version", version=f"iscsi-twisted {__version__}")
-    made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument("--json", action="store_true", help="print JSON, failures too")
     made.add_argument("--initiator-name", default="", metavar="NAME", help="this initiator's iSCSI name")
     made.add_argument("--secret-file", metavar="FILE", help="a file that holds the user's secret alone")
     made.add_argument("--auths", metavar="FILE", help="an auths file that has the user's secret")
     made.add_argument("--digest", choices=("no", "prefer", "yes"), default="no", help="CRC32C digests (no)")
-    commands = made.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _addCommands(made.add_subparsers(dest="command", required=True, metavar="COMMAND"))
+    return made
+
+
+def _addCommands(commands: Any) -> None:
+    """All commands, each with its options."""
     unit = f"{URLS}/TARGET/LUN"
     for name, words, where in (
         ("ls", "targets of a portal, their addresses and units", URLS),
@@ -44,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         ("ping", "how long a target takes to answer", unit),
         ("reset", "abort all commands of a unit, everybody's", unit),
     ):
-        one = commands.add_parser(name, help=words, description=words)
+        one = _addCommand(commands, name, words)
         one.add_argument("url", metavar="URL", help=where)
         if name == "ping":
             one.add_argument("-c", dest="count", type=int, default=5, help="how often (5)")
@@ -52,18 +67,36 @@ def parser() -> argparse.ArgumentParser:
         ("read", "write a unit's bytes to standard output"),
         ("write", "write standard input to a unit"),
     ):
-        one = commands.add_parser(name, help=words, description=words)
+        one = _addCommand(commands, name, words)
         one.add_argument("url", metavar="URL", help=unit)
         one.add_argument("--offset", type=int, default=0, help="of the first byte (0)")
         if name == "read":
             one.add_argument("--length", type=int, help="bytes; to the end if not given")
-    words = "copy a unit to a file, a file to a unit, or a unit to a unit"
-    one = commands.add_parser("copy", help=words, description=words)
+    _addCopy(commands, unit)
+
+
+def _addCommand(commands: Any, name: str, words: str) -> argparse.ArgumentParser:
+    """One command; --json may stand behind it, too."""
+    one: argparse.ArgumentParser = commands.add_parser(name, help=words, description=words)
+    one.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, failures too"
+    )
+    return one
+
+
+def _addCopy(commands: Any, unit: str) -> None:
+    one = _addCommand(commands, "copy", "copy a unit to a file, a file to a unit, or a unit to a unit")
     one.add_argument("source", metavar="FROM", help=f"{unit}, or a file")
     one.add_argument("sink", metavar="TO", help=f"{unit}, or a file")
     one.add_argument("--verify", action="store_true", help="read back and compare")
     one.add_argument("--quiet", action="store_true", help="no progress")
-    return made
+    one.add_argument("--resume", action="store_true", help="go on where a copy that did not end has come to")
+    words = "where it is kept how far the copy has come (TO.copying, if TO is a file)"
+    one.add_argument("--state", metavar="FILE", help=words)
+    words = "how often that is written (5)"
+    one.add_argument("--checkpoint", metavar="SECONDS", type=float, default=5.0, help=words)
+    words = "at the end, do not wait until all is durable"
+    one.add_argument("--no-flush", dest="flush", action="store_false", help=words)
 
 
 class Tool:
@@ -83,8 +116,14 @@ class Tool:
     ) -> None:
         """@param endpoint: where all targets are, instead of what URLs say."""
         self.options, self.say, self._endpoint = options, say, endpoint
+        self.running = Running("iscsi-twisted", options.json)
         self.initiator = Initiator(reactor, options.initiator_name)
+        self._reactor = reactor
+        self._threads: Callable[..., Any] = maybeDeferred
+        if IReactorThreads.providedBy(reactor):
+            self._threads = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         self._sessions: list[Session] = []
+        self._files: list[FileEnd] = []
 
     async def run(self) -> None:
         """
@@ -99,6 +138,8 @@ class Tool:
         try:
             await commands[self.options.command]()
         finally:
+            for file in self._files:
+                file.close()
             for session in self._sessions:
                 await session.logout()
 
@@ -138,6 +179,8 @@ class Tool:
                     {"lun": lun.number, "bytes": lun.size, "vendor": found.vendor, "product": found.product}
                 )
         except ISCSIError as error:
+            if self.running.signal:
+                raise
             return [], str(error)
         return units, ""
 
@@ -188,39 +231,98 @@ class Tool:
 
     async def read(self) -> None:
         """Bytes of a unit to standard output."""
-        lun = await self._lun(self.options.url)
+        unit = await self._unitEnd(self.options.url)
         offset = self.options.offset
-        length = lun.size - offset if self.options.length is None else self.options.length
-        await Copy(lun, FileEnd(sys.stdout.buffer), length, source=offset).run()
+        length = unit.size - offset if self.options.length is None else self.options.length
+        copy = Copy(unit, self._stream(sys.stdout), length, source=offset)
+        await copy.run()
+        if self.options.json:
+            print(json.dumps({"bytes": copy.copied}), file=sys.stderr)
 
     async def write(self) -> None:
         """Standard input to a unit."""
-        lun = await self._lun(self.options.url)
-        copy = Copy(FileEnd(sys.stdin.buffer), lun, lun.size - self.options.offset, sink=self.options.offset)
+        unit = await self._unitEnd(self.options.url)
+        offset = self.options.offset
+        copy = Copy(self._stream(sys.stdin), unit, unit.size - offset, sink=offset)
         await copy.run()
-        await lun.flush()
+        await unit.flush()
+        self._tell({"bytes": copy.copied}, [])
 
     async def copy(self) -> None:
         """Between units and files."""
-        source = await self._end(self.options.source, "rb")
+        options = self.options
+        self._checkEnds()
+        source = await self._end(options.source, True)
+        sink = await self._end(options.sink, False)
         size = source.size
-        sink = await self._end(self.options.sink, "r+b" if os.path.exists(self.options.sink) else "w+b")
-        if isinstance(sink, LUN) and sink.size < size:
+        if isinstance(sink, UnitEnd) and sink.size < size:
             raise LocalError(f"{sink} has {sink.size} bytes, and {size} are to be copied")
-        copy = Copy(source, sink, size, progress=None if self.options.quiet else _progress(size))
+        checkpoint = self._checkpoint(source, sink)
+        done, record = 0, None
+        if checkpoint is not None:
+            done = checkpoint.load() if options.resume else 0
+            if not done:
+                checkpoint.remove()
+            if done and sink.size < size:
+                raise LocalError(f"{sink} has {sink.size} bytes, and had {size}: it was changed meanwhile")
+            record = Record(checkpoint, self._threads, self._reactor.seconds, options.checkpoint)
+        progress = None if options.quiet else Progress(size, done, sys.stderr, self._reactor.seconds)
+        copy = Copy(source, sink, size, done=done, progress=progress, record=record)
         await copy.run()
-        await sink.flush()
-        if self.options.verify:
+        if options.flush or options.verify:
+            await sink.flush()
+        if options.verify:
             await copy.verify()
-        value = {"bytes": copy.copied, "holes": copy.skipped, "verified": self.options.verify}
-        self._tell(value, [f"{copy.copied} bytes copied, {copy.skipped} of them holes"])
+        if checkpoint is not None:
+            checkpoint.remove()
+        value = {
+            "bytes": copy.copied, "holes": copy.skipped, "resumed": done, "verified": options.verify,
+        }  # fmt: skip
+        there = f", {done} of them were there" if done else ""
+        self._tell(value, [f"{copy.copied} bytes copied, {copy.skipped} of them holes{there}"])
 
-    async def _end(self, text: str, mode: str) -> Any:
+    def _checkEnds(self) -> None:
+        """
+        What can be found wrong before anything is opened.
+
+        @raise LocalError: for it.
+        """
+        options = self.options
+        ends = (options.source, options.sink)
+        if not any(map(_isURL, ends)):
+            raise LocalError("neither end is a unit: cp copies files to files")
+        if options.resume and options.state is None and _isURL(options.sink):
+            raise LocalError("--resume wants --state FILE if a unit is copied to")
+        if not options.checkpoint >= 0:
+            raise LocalError("--checkpoint wants a number of seconds, from 0")
+        states = () if options.state is None else (options.state,)
+        for one in states:
+            if any(not _isURL(end) and os.path.abspath(end) == os.path.abspath(one) for end in ends):
+                raise LocalError(f"--state {one} is an end of the copy itself")
+
+    def _checkpoint(self, source: FileEnd | UnitEnd, sink: FileEnd | UnitEnd) -> Checkpoint | None:
+        """Where it is kept how far the copy has come."""
+        path = self.options.state
+        if path is None and isinstance(sink, FileEnd):
+            path = sink.path + COPYING
+        if path is None:
+            return None
+        told = sink.identity(False) | {"bytes": source.size}
+        return Checkpoint(path, source.identity(True), told, source.size)
+
+    async def _end(self, text: str, reading: bool) -> FileEnd | UnitEnd:
         """One end of a copy."""
-        if text.startswith("iscsi:"):
-            return await self._lun(text)
-        file: Any = open(text, mode)  # noqa: SIM115  # it ends with the process
-        return FileEnd(file)
+        if _isURL(text):
+            return await self._unitEnd(text)
+        file = FileEnd(text, reading, self._threads)
+        self._files.append(file)
+        return file
+
+    async def _unitEnd(self, text: str) -> UnitEnd:
+        return await unitEnd(await self._lun(text))
+
+    def _stream(self, file: Any) -> StreamEnd:
+        return StreamEnd(Stream(self._reactor, file.fileno()))
 
     # Logins
 
@@ -282,45 +384,18 @@ def _size(count: int) -> str:
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
-def _progress(size: int) -> Callable[[int], None]:
-    """A line on standard error that tells how far it has come, how fast, and how long it still takes."""
-    began = last = time.perf_counter()
-    shown = sys.stderr.isatty()
-
-    def progress(done: int) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        if shown and (now - last > 0.2 or done >= size):
-            last = now
-            rate = done / max(now - began, 1e-9)
-            left = (size - done) / max(rate, 1e-9)
-            bar = "#" * int(30 * done / max(size, 1))
-            end = "\n" if done >= size else ""
-            text = (
-                f"\r[{bar:30}] {100 * done / max(size, 1):5.1f} %  {rate / 1e6:.0f} MB/s  {left:.0f} s left"
-            )
-            print(f"{text}\x1b[K", end=end, file=sys.stderr, flush=True)
-
-    return progress
-
-
-async def command(reactor: Any, options: argparse.Namespace) -> None:
-    """
-    Run one, and tell of failures in one line.
-
-    @raise SystemExit: with status 1, if it fails.
-    """
-    try:
-        await Tool(reactor, options, lambda line: print(line, flush=True)).run()
-    except (ISCSIError, ConfigurationErrors, OSError) as error:
-        print(f"iscsi-twisted: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except Exception as error:  # what endpoints fail with has no common class
-        print(f"iscsi-twisted: {str(error) or type(error).__name__}", file=sys.stderr)
-        raise SystemExit(1) from None
+def _isURL(text: str) -> bool:
+    return text.startswith("iscsi:")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     options = parser().parse_args(arguments)
-    react(lambda reactor: Deferred.fromCoroutine(command(reactor, options)))
+
+    async def command(reactor: Any) -> None:
+        tool = Tool(reactor, options, lambda line: print(line, flush=True))
+        tool.running = running
+        await tool.run()
+
+    running = Running("iscsi-twisted", options.json)
+    runCommand(running, command)

@@ -226,6 +226,23 @@ def parseStatus(data: Buffer) -> list[tuple[int, int, bool]]:
     return [(first, count, provisioning & 15 == 0) for first, count, provisioning in runs]
 
 
+def designators(page: Buffer) -> list[bytes]:
+    """
+    What a unit is called, from page 83h of vital product data (SPC-4 7.8.6).
+
+    @return: designators of the unit itself, with their heads; not those of its target, or of a port.
+    """
+    data = bytes(page)
+    place, end = 4, min(len(data), 4 + int.from_bytes(data[2:4], "big"))
+    found = []
+    while place + 4 <= end:
+        after = place + 4 + data[place + 3]
+        if not data[place + 1] & 0x30 and after <= end:
+            found.append(data[place:after])
+        place = after
+    return found
+
+
 def unmapList(ranges: Iterable[tuple[int, int]]) -> bytes:
     """The parameter list of UNMAP (SBC-3 5.28) for C{(first block, how many)}."""
     descriptors = b"".join(struct.pack(">QI4x", *one) for one in ranges)

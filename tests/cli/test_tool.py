@@ -53,18 +53,16 @@ class Sparse(MemoryDevice):
         ]
 
 
-class ToolTests(InitiatorTests):
-    """Its commands."""
+class ToolCase(InitiatorTests):
+    """
+    Tests of the tool.
+
+    @ivar url: of LUN 0.
+    """
 
     def setUp(self) -> None:
         super().setUp()
         self.url = f"{HOST}/{self.target.name}/0"
-        self.content = os.urandom(PIECE) + bytes(PIECE) + os.urandom(DISK - 2 * PIECE)
-        self.device.write(0, self.content)
-
-    def makeDevice(self) -> MemoryDevice:
-        """A disk of several pieces."""
-        return Sparse(DISK)
 
     def start(self, *arguments: str) -> tuple[list[str], Any]:
         """What it prints, and how it ends."""
@@ -85,6 +83,19 @@ class ToolTests(InitiatorTests):
         """What it says when it fails."""
         _, result = self.start(*arguments)
         return str(self.failureResultOf(result, kind).value)
+
+
+class ToolTests(ToolCase):
+    """Its commands."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.content = os.urandom(PIECE) + bytes(PIECE) + os.urandom(DISK - 2 * PIECE)
+        self.device.write(0, self.content)
+
+    def makeDevice(self) -> MemoryDevice:
+        """A disk of several pieces."""
+        return Sparse(DISK)
 
     def test_ls(self) -> None:
         """Targets, addresses and units, for people and programs."""
@@ -185,13 +196,12 @@ class ToolTests(InitiatorTests):
             sink.close()
             self.good("write", "--offset", "4096", self.url)
         self.assertEqual(bytes(self.device.read(4096, 8192)), data)
-        said = io.BytesIO()
-        said.isatty = lambda: False  # type: ignore[method-assign]
-        said.seekable = lambda: False  # type: ignore[method-assign]
-        self.patch(sys, "stdout", io.TextIOWrapper(said))
-        self.good("read", "--offset", "512", "--length", str(2 * PIECE), self.url)
-        expected = bytes(self.device.read(512, 2 * PIECE))
-        self.assertEqual(said.getvalue(), expected)
+        path = self.mktemp()
+        with open(path, "w+b") as said:
+            self.patch(sys, "stdout", said)
+            self.good("read", "--offset", "512", "--length", str(2 * PIECE), self.url)
+            said.seek(0)
+            self.assertEqual(said.read(), bytes(self.device.read(512, 2 * PIECE)))
 
     def test_wrong(self) -> None:
         """URLs that name no unit, users without secrets, offsets that there are not."""

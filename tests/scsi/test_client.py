@@ -12,6 +12,7 @@ from iscsi_twisted.scsi.client import (
     Capacity,
     Inquiry,
     decodeSense,
+    designators,
     failure,
     parseLUNs,
     parseStatus,
@@ -76,6 +77,14 @@ class DataTests(SynchronousTestCase):
         """Blocks and what is known of them."""
         data = (99).to_bytes(8, "big") + (512).to_bytes(4, "big") + b"\0\x03\xc0\0"
         self.assertEqual(Capacity.parse(data), Capacity(100, 512, 4096, True, True))
+
+    def test_designators(self) -> None:
+        """Names of the unit, not those of its ports and target; what is cut off is left out."""
+        unit, port = bytes.fromhex("02010003") + b"abc", bytes.fromhex("51940004") + bytes(4)
+        page = b"\0\x83" + (len(unit) * 2 + len(port)).to_bytes(2, "big") + unit + port + unit
+        self.assertEqual(designators(page), [unit, unit])
+        self.assertEqual(designators(page[:-1]), [unit])
+        self.assertEqual(designators(b""), [])
 
     def test_unmapList(self) -> None:
         """As UNMAP wants it."""

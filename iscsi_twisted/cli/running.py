@@ -1,0 +1,86 @@
+# -*- test-case-name: tests.cli.test_running -*-
+"""Running a command to its end, whether it comes there by itself or is interrupted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NoReturn
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+
+from iscsi_twisted.errors import ConfigurationErrors, ISCSIError
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Command = Callable[[Any], Coroutine[Any, Any, None]]
+
+
+class Running:
+    """
+    One command that runs.
+
+    @ivar signal: the number of the signal that has interrupted it; 0 for none.
+    """
+
+    def __init__(self, name: str, asJSON: bool = False) -> None:
+        """@param asJSON: whether failures are told as JSON."""
+        self.signal = 0
+        self._name, self._asJSON = name, asJSON
+        self._command: Deferred[None] | None = None
+
+    def interrupt(self, number: int) -> None:
+        """A signal came: what the command waits for is cancelled, and it ends as after any failure."""
+        self.signal = number
+        if self._command is not None:
+            self._command.cancel()
+
+    async def run(self, command: Coroutine[Any, Any, None]) -> None:
+        """
+        Run it, and tell of failures in one line.
+
+        @raise SystemExit: with status 1, if it fails; with 128 and the number of the signal, if one came.
+        """
+        self._command = Deferred.fromCoroutine(command)
+        try:
+            await self._command
+        except SystemExit:
+            raise
+        except (ISCSIError, ConfigurationErrors, OSError) as error:
+            self._fail(str(error))
+        except Exception as error:  # what endpoints fail with has no common class
+            self._fail(str(error) or type(error).__name__)
+        if self.signal:
+            raise SystemExit(128 + self.signal)
+
+    def _fail(self, why: str) -> None:
+        if self.signal:
+            why = f"interrupted by {signal.Signals(self.signal).name}"
+        line = json.dumps({"error": why}) if self._asJSON else f"{self._name}: {why}" if self._name else why
+        print(line, file=sys.stderr, flush=True)
+        if not self.signal:
+            raise SystemExit(1)
+
+    def listen(self, reactor: Any) -> None:
+        """Be told of signals.  The second one of a kind ends the process without a word."""
+
+        def told(number: int, frame: object) -> None:
+            signal.signal(number, signal.SIG_DFL)
+            reactor.callFromThread(self.interrupt, number)
+
+        for number in SIGNALS:
+            signal.signal(number, told)
+
+
+def runCommand(running: Running, command: Command) -> NoReturn:
+    """Run the reactor until a command has ended, and end the process."""
+
+    def main(reactor: Any) -> Deferred[None]:
+        # The reactor sets its own handlers first.
+        reactor.callWhenRunning(running.listen, reactor)
+        return Deferred.fromCoroutine(running.run(command(reactor)))
+
+    react(main)

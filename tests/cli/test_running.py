@@ -1,0 +1,111 @@
+"""Commands that end by themselves, and those that are interrupted."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from iscsi_twisted.cli.running import Running
+from iscsi_twisted.errors import LocalError
+from tests.support.processes import Python, portIn, twistd
+
+MAIN = ("-c", "from iscsi_twisted.cli.tool import main; main()")
+NAME = "iqn.1994-04.org.netbsd.iscsi-target:target0"
+
+
+class RunningTests(SynchronousTestCase):
+    """L{Running}."""
+
+    def setUp(self) -> None:
+        self.said = io.StringIO()
+        self.patch(sys, "stderr", self.said)
+
+    async def fail(self, error: Exception) -> None:  # type: ignore[override]
+        """Fail."""
+        raise error
+
+    async def wait(self, what: Deferred[None]) -> None:
+        """Wait for something."""
+        try:
+            await what
+        finally:
+            print("logged out", file=sys.stderr)
+
+    def ends(self, waiting: Deferred[None]) -> int:
+        """The status that it ends with."""
+        status = self.failureResultOf(waiting, SystemExit).value.code
+        assert isinstance(status, int)
+        return status
+
+    def test_fails(self) -> None:
+        """Every failure is one line, of text or JSON, and status 1."""
+        for error in (LocalError("no such thing"), ValueError("no such thing")):
+            running = Deferred.fromCoroutine(Running("it").run(self.fail(error)))
+            self.assertEqual(self.ends(running), 1)
+        self.assertEqual(self.said.getvalue(), "it: no such thing\n" * 2)
+        self.said.truncate(0)
+        self.said.seek(0)
+        self.ends(Deferred.fromCoroutine(Running("it", True).run(self.fail(LocalError("why")))))
+        self.assertEqual(json.loads(self.said.getvalue()), {"error": "why"})
+
+    def test_interrupted(self) -> None:
+        """A signal cancels what is waited for; what has to be done at the end is done."""
+        running = Running("it")
+        waiting = Deferred.fromCoroutine(running.run(self.wait(Deferred())))
+        running.interrupt(signal.SIGTERM)
+        self.assertEqual(self.ends(waiting), 128 + 15)
+        self.assertEqual(self.said.getvalue(), "logged out\nit: interrupted by SIGTERM\n")
+
+
+class InterruptTests(TestCase):
+    """The command as a process beside a target that is one."""
+
+    timeout = 60
+
+    async def interrupted(self, number: int, *arguments: str) -> tuple[int, str]:
+        """
+        Interrupt a command once it has logged in, beside a new target.
+
+        @return: its status, and the target's log.
+        """
+        directory = self.mktemp()
+        os.mkdir(directory)
+        target = twistd(
+            "-n", "-l", "-", "iscsi", "--disk", "disk:16MB", "--state", "state",
+            "-l", "tcp:0:interface=127.0.0.1", directory=directory,
+        )  # fmt: skip
+        self.addCleanup(target.stop)
+        port = portIn(await target.line("listening on"))
+        url = f"iscsi://127.0.0.1:{port}/{NAME}/0"
+        tool = Python(*MAIN, *(word.replace("URL", url) for word in arguments), directory=directory)
+        self.addCleanup(tool.stop)
+        await target.line("> Normal login")
+        tool.process.signalProcess(number)
+        why = await tool.exited
+        await target.line("logout from")
+        self.assertEqual(why.signal, None)
+        self.assertIn("interrupted by", tool.output)
+        return why.exitCode, target.output
+
+    async def test_interrupt(self) -> None:
+        """Ctrl-C logs out, whatever the command is at."""
+        for arguments in (
+            ("ping", "-c", "100000000", "URL"),
+            ("write", "URL"),
+        ):
+            status, log = await self.interrupted(signal.SIGINT, *arguments)
+            self.assertEqual(status, 130)
+            self.assertIn("< Normal logout from", log)
+            self.assertNotIn("lost", log)
+
+    async def test_terminate(self) -> None:
+        """So does the signal that asks to end."""
+        status, log = await self.interrupted(signal.SIGTERM, "write", "URL")
+        self.assertEqual(status, 143)
+        self.assertIn("< Normal logout from", log)
