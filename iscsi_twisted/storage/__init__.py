@@ -6,21 +6,28 @@ C{write} to L{asDevice}.
 """
 
 from iscsi_twisted.storage.concatenation import Concatenation
+from iscsi_twisted.storage.delay import Delay
 from iscsi_twisted.storage.device import BlockDevice, asDevice
 from iscsi_twisted.storage.extent import FileExtent
-from iscsi_twisted.storage.filters import Delay, ReadOnly
+from iscsi_twisted.storage.faults import Fault, Faults
+from iscsi_twisted.storage.filters import ReadOnly, Slice
 from iscsi_twisted.storage.memory import MemoryDevice
 from iscsi_twisted.storage.mirror import Mirror
+from iscsi_twisted.storage.rate import Rate
 from iscsi_twisted.storage.stripe import Stripe
 
 __all__ = [
     "BlockDevice",
     "Concatenation",
     "Delay",
+    "Fault",
+    "Faults",
     "FileExtent",
     "MemoryDevice",
     "Mirror",
+    "Rate",
     "ReadOnly",
+    "Slice",
     "Stripe",
     "asDevice",
 ]

@@ -124,23 +124,25 @@ class Concatenation(Composition):
         try:
             result = method(offset - start, *arguments)
         except DeviceError as error:
-            _shift(error, start)
+            shift(error, start)
             raise
-        return ifLater(result, _shifted, start)
+        return ifLater(result, shifted, start)
 
 
 def _chained(runs: list[list[tuple[int, bool]]]) -> list[tuple[int, bool]]:
     return list(chain.from_iterable(runs))
 
 
-def _shift(error: DeviceError, start: int) -> None:
+def shift(error: DeviceError, start: int) -> None:
+    """Make an offset of a member one of the whole, where the member begins at C{start}."""
     if error.offset is not None:
         error.offset += start
 
 
-def _shifted(start: int, failure: Failure) -> Failure:
+def shifted(start: int, failure: Failure) -> Failure:
+    """The same as an errback."""
     if isinstance(failure.value, DeviceError):
-        _shift(failure.value, start)
+        shift(failure.value, start)
     return failure
 
 

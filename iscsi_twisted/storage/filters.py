@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
-
-from iscsi_twisted.errors import LocalError, WriteProtected
+from iscsi_twisted.errors import DeviceError, LocalError, WriteProtected
 from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending, isPending
-from iscsi_twisted.storage.device import BlockDevice, asDevice, checkRange
-from iscsi_twisted.storage.pending import deferred
+from iscsi_twisted.storage.concatenation import shift, shifted
+from iscsi_twisted.storage.device import BlockDevice, asDevice, checkRange, outOfRange
+from iscsi_twisted.storage.pending import call, deferred, ifLater
+
+_T = TypeVar("_T")
 
 
 class Filter(BlockDevice):
@@ -24,6 +24,11 @@ class Filter(BlockDevice):
 
     def __init__(self, member: Any) -> None:
         self.member: IBlockDevice = asDevice(member)
+
+    @property
+    def members(self) -> tuple[IBlockDevice]:
+        """The other device, for those who walk through devices made of devices."""
+        return (self.member,)
 
     @property
     def size(self) -> int:  # type: ignore[override]
@@ -89,45 +94,85 @@ class ReadOnly(Filter):
         raise WriteProtected(f"{self.member}: is served read-only")
 
 
-class Delay(Filter):
+class Slice(Filter):
     """
-    Lets every operation begin some time later, as a slow disk would.
+    A part of another device.
 
-    An operation that still waits can be cancelled and is then never made.
+    @ivar start: where in the other device it begins, in bytes.
     """
 
-    def __init__(self, member: Any, seconds: float, reactor: IReactorTime) -> None:
+    size = 0
+    """Bytes; valid once the device is open."""
+
+    def __init__(self, member: Any, start: int, length: int | None = None) -> None:
         """
-        @param seconds: for each operation; they wait side by side.
-        @param reactor: whose time it is.
+        @param length: bytes; None for 'to the end'.
+        @raise LocalError: if there is no such part of any device.
         """
         super().__init__(member)
-        if seconds < 0:
-            raise LocalError(f"an operation cannot be delayed by {seconds} seconds")
-        self.seconds = seconds
-        self._reactor = reactor
+        if start < 0 or (length is not None and length < 1):
+            raise LocalError(f"a slice of {length} bytes from byte {start} makes no sense")
+        self.start = start
+        self._length = length
+        self.size = length or 0
 
-    def _later(self, method: Callable[..., Any], *arguments: Any) -> Pending:
-        return deferLater(self._reactor, self.seconds, self._begin, method, *arguments)
+    def open(self, changed: Callable[[], None]) -> Pending | None:
+        """@raise DeviceError: if the other device has no such part."""
+        result = self.member.open(changed)
+        if isPending(result):
+            return deferred(result).addCallback(lambda _: self._fit())
+        return self._fit()
 
-    def _begin(self, method: Callable[..., Any], *arguments: Any) -> Any:
-        result = method(*arguments)
-        return deferred(result) if isPending(result) else result
+    def _fit(self) -> Pending | None:
+        whole, block = self.member.size, self.member.blockSize
+        length = whole - self.start if self._length is None else self._length
+        fault = None
+        if length < 1 or self.start + length > whole:
+            fault = f"has {whole} bytes, too few for a slice from byte {self.start}" + (
+                "" if self._length is None else f" to byte {self.start + length}"
+            )
+        elif self.start % block or length % block:
+            fault = f"has blocks of {block} bytes, but the slice begins or ends within one"
+        if fault is None:
+            self.size = length
+            return None
+        return shut(self.member, DeviceError(f"{self.member}: {fault}"))
 
-    def read(self, offset: int, length: int) -> Pending:
-        return self._later(self.member.read, offset, length)
+    def read(self, offset: int, length: int) -> Buffer | Pending:
+        return self._at(self.member.read, offset, length, length)
 
-    def write(self, offset: int, data: Buffer) -> Pending:
-        return self._later(self.member.write, offset, data)
+    def write(self, offset: int, data: Buffer) -> Pending | None:
+        return self._at(self.member.write, offset, len(data), data)
 
-    def flush(self) -> Pending:
-        return self._later(self.member.flush)
+    def discard(self, offset: int, length: int) -> Pending | None:
+        return self._at(self.member.discard, offset, length, length)
 
-    def discard(self, offset: int, length: int) -> Pending:
-        return self._later(self.member.discard, offset, length)
+    def zero(self, offset: int, length: int, unmap: bool) -> Pending | None:
+        return self._at(self.member.zero, offset, length, length, unmap)
 
-    def zero(self, offset: int, length: int, unmap: bool) -> Pending:
-        return self._later(self.member.zero, offset, length, unmap)
+    def allocated(self, offset: int, length: int) -> list[tuple[int, bool]] | Pending:
+        return self._at(self.member.allocated, offset, length, length)
 
-    def allocated(self, offset: int, length: int) -> Pending:
-        return self._later(self.member.allocated, offset, length)
+    def _at(self, method: Callable[..., _T], offset: int, length: int, *arguments: Any) -> _T:
+        """Call a method of the other device; an offset in its error becomes one of the slice."""
+        if not 0 <= offset <= offset + length <= self.size:
+            raise outOfRange(self.size, offset, length)
+        try:
+            result = method(self.start + offset, *arguments)
+        except DeviceError as error:
+            shift(error, -self.start)
+            raise
+        return ifLater(result, shifted, -self.start)
+
+
+def shut(member: IBlockDevice, error: DeviceError) -> Pending:
+    """
+    Close a device that is open but does not fit.
+
+    @return: pending; fails with the error when the device is closed.
+    """
+
+    def tell(_: object) -> None:
+        raise error
+
+    return call(member.close).addBoth(tell)

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import CancelledError
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.errors import LocalError, ReadError
+from iscsi_twisted.errors import DeviceError, LocalError, ReadError
 from iscsi_twisted.interfaces import Capabilities
-from iscsi_twisted.storage import Delay, MemoryDevice, ReadOnly
+from iscsi_twisted.storage import MemoryDevice, ReadOnly, Slice
 from iscsi_twisted.storage.filters import Filter
 from tests.support.devicecontract import SIZE, DeviceContract, ProtectedContract
 from tests.support.devices import FakeDevice
@@ -34,18 +32,6 @@ class ReadOnlyContract(ProtectedContract, SynchronousTestCase):
         device = FakeDevice(SIZE, synchronous=True)
         device.contents[:] = self.initial()
         return ReadOnly(device)
-
-
-class DelayContract(DeviceContract, SynchronousTestCase):
-    """A device behind L{Delay}."""
-
-    def makeDevice(self) -> Any:
-        self.clock = Clock()
-        return Delay(MemoryDevice(SIZE), 0.1, self.clock)
-
-    def settle(self) -> None:
-        while self.clock.getDelayedCalls():
-            self.clock.advance(0.1)
 
 
 class FilterTests(SynchronousTestCase):
@@ -74,65 +60,52 @@ class FilterTests(SynchronousTestCase):
         )
 
 
-class DelayTests(SynchronousTestCase):
-    """L{Delay}."""
+class SliceContract(DeviceContract, SynchronousTestCase):
+    """A part from the middle of a device."""
+
+    def makeDevice(self) -> Any:
+        return Slice(MemoryDevice(SIZE * 3), 5000, SIZE)
+
+
+class SliceTests(SynchronousTestCase):
+    """L{Slice}."""
 
     def setUp(self) -> None:
-        self.clock = Clock()
-        self.member = FakeDevice(100)
-        self.device = Delay(self.member, 2.5, self.clock)
+        self.member = FakeDevice(1000, synchronous=True)
 
-    def test_waits(self) -> None:
-        """Each operation begins after the delay; they wait side by side."""
-        calls: list[Any] = [
-            self.device.read(0, 1),
-            self.device.write(0, b"x"),
-            self.device.flush(),
-            self.device.discard(0, 1),
-            self.device.zero(0, 1, True),
-            self.device.allocated(0, 1),
-        ]
-        self.clock.advance(2.4)
-        self.assertEqual(self.member.history, [])
-        self.clock.advance(0.2)
-        names = [name for name, _ in self.member.history]
-        self.assertEqual(names, ["read", "write", "flush", "discard", "zero", "allocated"])
-        self.member.fire()
-        results = [self.successResultOf(call) for call in calls]
-        self.assertEqual(results, [b"\0", None, None, None, None, [(1, True)]])
+    def test_place(self) -> None:
+        """What is written to a slice stands that much further on in the device."""
+        device = Slice(self.member, 100, 50)
+        device.open(lambda: None)
+        device.write(3, b"abc")
+        self.assertEqual(self.member.contents[100:110], b"\0\0\0abc\0\0\0\0")
 
-    def test_cancelWaiting(self) -> None:
-        """An operation that is cancelled while it waits never begins, and leaves no timer."""
-        result: Any = self.device.write(0, b"x")
-        result.cancel()
-        self.failureResultOf(result, CancelledError)
-        self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual(self.member.history, [])
+    def test_toTheEnd(self) -> None:
+        """Without a length it goes to the end."""
+        device = Slice(self.member, 100)
+        device.open(lambda: None)
+        self.assertEqual(device.size, 900)
 
-    def test_cancelBegun(self) -> None:
-        """When it has begun the other device decides."""
-        for obeys in (False, True):
-            self.member.obeysCancel = obeys
-            result: Any = self.device.read(0, 1)
-            self.clock.advance(2.5)
-            operation = self.member.operations[0]
-            result.cancel()
-            self.assertEqual(operation.cancelled, 1)
-            if obeys:
-                self.failureResultOf(result, CancelledError)
-            else:
-                self.assertNoResult(result)
-                operation.fire()
-                self.assertEqual(self.successResultOf(result), b"\0")
+    def test_misfit(self) -> None:
+        """A part that the device does not have, or that cuts blocks, is told; the device is closed again."""
+        for start, length, block in ((1000, None, 1), (990, 11, 1), (10, 100, 50), (100, 60, 50)):
+            member = FakeDevice(1000, block)
+            result: Any = Slice(member, start, length).open(lambda: None)
+            self.failureResultOf(result, DeviceError)
+            self.assertEqual(member.closings, 1)
 
-    def test_error(self) -> None:
-        """An error arrives after the delay too."""
-        self.member.error = ReadError("bad", 0)
-        result: Any = self.device.read(0, 1)
-        self.assertNoResult(result)
-        self.clock.advance(2.5)
-        self.failureResultOf(result, ReadError)
+    def test_offset(self) -> None:
+        """The offset in an error is that of the slice, at once and later."""
+        device = Slice(self.member, 100, 50)
+        device.open(lambda: None)
+        self.member.error = ReadError("bad", 107)
+        self.assertEqual(self.assertRaises(ReadError, device.read, 0, 10).offset, 7)
+        self.member.error, self.member.synchronous = None, False
+        result: Any = device.read(0, 10)
+        self.member.operations[0].fail(ReadError("bad", 108))
+        self.assertEqual(self.failureResultOf(result, ReadError).value.offset, 8)
 
-    def test_negative(self) -> None:
-        """Time does not run backwards."""
-        self.assertRaises(LocalError, Delay, self.member, -1.0, self.clock)
+    def test_nonsense(self) -> None:
+        """No device has such parts."""
+        self.assertRaises(LocalError, Slice, self.member, -1)
+        self.assertRaises(LocalError, Slice, self.member, 0, 0)
