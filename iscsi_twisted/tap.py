@@ -19,8 +19,12 @@ from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Target
 from iscsi_twisted.config.targets import load
 from iscsi_twisted.config.tree import describe
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
+from iscsi_twisted.initiator.node import Initiator
+from iscsi_twisted.initiator.remote import RemoteExtent, nameRemote
+from iscsi_twisted.initiator.url import SECRET
+from iscsi_twisted.interfaces import IBlockDevice
 from iscsi_twisted.session.names import complaint, normalise
-from iscsi_twisted.target.assembly import Plan, plans, unitIdentity
+from iscsi_twisted.target.assembly import Plan, Remote, plans, unitIdentity
 from iscsi_twisted.target.command import CommandService
 from iscsi_twisted.target.identity import Installation, defaultStateDirectory
 from iscsi_twisted.target.service import Listener
@@ -46,6 +50,7 @@ class Options(usage.Options):
     @ivar configuration: what is to be served.
     @ivar newcomer: nobody said what to serve.
     @ivar plans: what the configuration comes to.
+    @ivar secrets: of the users of the auths file.
     @ivar listeners: where to listen.
     @ivar stateDirectory: where state is kept, as an absolute path: twistd changes the working directory.
     """
@@ -75,6 +80,7 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
+        self.secrets: dict[str, bytes] = {}
         self["listen"], self["disk"], self["trace"] = [], [], set()
 
     def opt_listen(self, description: str) -> None:
@@ -197,13 +203,37 @@ class Options(usage.Options):
         if self["disk"]:
             self.configuration = fromDisks(self["disk"])
         elif self["targets"] is not None or _exists(TARGETS):
-            self.configuration = load(self["targets"] or TARGETS, complaint, base)
+            self.configuration = load(self["targets"] or TARGETS, complaint, base, nameRemote=nameRemote)
         else:
             self.newcomer = True
             self.configuration = newcomer()
-        self.plans = plans(self.configuration, base=base, blockSize=self["block-size"], reactor=reactor)
+        self.plans = plans(
+            self.configuration,
+            base=base,
+            blockSize=self["block-size"],
+            reactor=reactor,
+            remote=self._remote(reactor),
+        )
         if not self["listen"]:
             self.listeners = list(_defaults(reactor, self))
+
+    def _remote(self, reactor: Any) -> Remote:
+        """Makes the extents that are units of other targets; all log in as one initiator."""
+        initiator = Initiator(reactor)
+
+        def remote(
+            url: str, start: int, length: int | None, *, readOnly: bool, writeCache: bool
+        ) -> IBlockDevice:
+            return RemoteExtent(
+                initiator, url, start, length,
+                readOnly=readOnly, writeCache=writeCache, secretOf=self._secretOf,
+            )  # fmt: skip
+
+        return remote
+
+    def _secretOf(self, user: str) -> bytes | None:
+        """A user's secret for another target: the environment's, or that of the auths file."""
+        return os.environ.get(SECRET, "").encode() or self.secrets.get(user)
 
     def _users(self) -> None:
         """No user is let in yet, so nobody may believe that they are asked for."""
@@ -211,6 +241,7 @@ class Options(usage.Options):
         if path is None and not _exists(AUTHS):
             return
         users = [user for user in loadAuths(path or AUTHS).users if user.method == "chap"]
+        self.secrets = {user.user: user.secret for user in users if user.secret}
         if users:
             raise users[0].where.error(
                 "there are users, but CHAP is not supported: targets would be open to everybody;"

@@ -103,6 +103,20 @@ class ForegroundTests(TwistdTestCase):
         self.assertEqual([line.split(": ")[0] for line in process.errors.splitlines()], ["F:1", "F:2"])
         self.assertNotIn("listening", read(self.directory, "t.log"))
 
+    async def test_unreachable(self) -> None:
+        """A target whose storage turns out not to be there ends the process, which leaves no pid file."""
+        self.write(
+            "targets", "extent0 iscsi://127.0.0.1:1/iqn.2001-04.com.example:x/0 0 size\ntarget0 extent0 any\n"
+        )
+        process = self.twistd(
+            "-n", "--pidfile=t.pid", "iscsi", "-f", "targets", "-l", LOCAL, "--state", "state"
+        )
+        reason = await process.exited
+        await process.ended
+        self.assertEqual(reason.exitCode, 1)
+        self.assertIn("nothing is served: targets:1: extent0: iscsi://127.0.0.1:1/", process.output)
+        self.assertNotIn("t.pid", os.listdir(self.directory))
+
     async def test_busy(self) -> None:
         """So is a port that is taken, though others are free."""
         first = self.twistd("-n", "--pidfile=", "iscsi", "--disk", "a:1MB", "-l", LOCAL, "--state", "s")

@@ -26,9 +26,8 @@ from iscsi_twisted.cli.streams import Stream
 from iscsi_twisted.config.auths import loadAuths
 from iscsi_twisted.errors import ISCSIError, LocalError
 from iscsi_twisted.initiator import LUN, URL, Credentials, Initiator, Session, parseURL
-
-SECRET: Final = "ISCSI_SECRET"
-"""The environment variable that a secret may be in."""
+from iscsi_twisted.initiator.remote import parseUnit
+from iscsi_twisted.initiator.url import SECRET
 
 COPYING: Final = ".copying"
 """What is added to the name of a file that is copied to, for the one that tells how far the copy has come."""
@@ -206,7 +205,7 @@ class Tool:
 
     async def ping(self) -> None:
         """NOP-Outs."""
-        url = self._unit(self.options.url)
+        url = parseUnit(self.options.url)
         session = await self._login(url, url.target)
         taken = []
         for _ in range(max(1, self.options.count)):
@@ -326,14 +325,8 @@ class Tool:
 
     # Logins
 
-    def _unit(self, text: str) -> URL:
-        url = parseURL(text)
-        if not url.target or url.lun is None:
-            raise LocalError(f"{url} names no unit; right would be {URLS}/TARGET/LUN")
-        return url
-
     async def _lun(self, text: str) -> LUN:
-        url = self._unit(text)
+        url = parseUnit(text)
         lun = LUN(await self._login(url, url.target), url.lun or 0)
         await lun.open()
         return lun

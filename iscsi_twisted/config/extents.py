@@ -16,6 +16,15 @@ MIN_LENGTH: Final = 512
 """Bytes of the smallest block: a shorter extent holds none, and mostly its unit was forgotten."""
 
 
+SCHEME: Final = "iscsi:"
+"""What the path of an extent begins with that is a unit of another target."""
+
+
+def noRemotes(url: str) -> str:
+    """@raise ConfigurationError: always; for whoever cannot reach other targets."""
+    raise ConfigurationError("units of other targets cannot be served here; name a file or a device")
+
+
 def absolute(path: str, directory: str | None = None) -> str:
     """
     A path that still holds when the process has changed its directory.

@@ -33,12 +33,13 @@ NOWHERE: Final = Where()
 @attrs.frozen
 class Extent:
     """
-    A range of bytes of a file or block device.
+    A range of bytes of a file, a block device or a unit of another target.
 
-    @ivar path: absolute.
+    @ivar path: absolute; of another target's unit, what messages call it.
     @ivar start: the first byte.
     @ivar length: bytes; None means up to the end that the file has when it is opened.
     @ivar given: the path as it was written, for messages.
+    @ivar url: of another target's unit, perhaps with a secret; None for files and block devices.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Extent:
     options: UnitOptions = NO_UNIT_OPTIONS
     where: Where = attrs.field(default=NOWHERE, eq=False, repr=False)
     given: str = attrs.field(eq=False, repr=False)
+    url: str | None = attrs.field(default=None, repr=False)
 
     @given.default
     def _written(self) -> str:

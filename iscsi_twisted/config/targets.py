@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from iscsi_twisted.config.extents import absolute, overlaps, parseLength
+from iscsi_twisted.config.extents import SCHEME, absolute, noRemotes, overlaps, parseLength
 from iscsi_twisted.config.lines import Faults, Line, quoted, readText, statements
 from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Device, Extent, Storage, Target, Where
 from iscsi_twisted.config.netmasks import Netmask
@@ -28,6 +28,9 @@ _T = TypeVar("_T")
 
 CheckName = Callable[[str], str | None]
 """Given an iSCSI name: what is wrong with it, or None."""
+
+NameRemote = Callable[[str], str]
+"""Given the URL of another target's unit: what to call it, without a secret; raises L{ConfigurationError}."""
 
 FLAGS: Final = {"ro": True, "r": True, "readonly": True, "rw": False}
 """The second word of a target line, in any case, and whether it makes the target read-only."""
@@ -50,7 +53,11 @@ TARGET_FORM: Final = "targetN[=IQN] [ro|rw] STORAGE ... NETMASK [KEY=VALUE ...]"
 
 
 def load(
-    path: str, checkName: CheckName, base: str = DEFAULT_BASE, directory: str | None = None
+    path: str,
+    checkName: CheckName,
+    base: str = DEFAULT_BASE,
+    directory: str | None = None,
+    nameRemote: NameRemote = noRemotes,
 ) -> Configuration:
     """
     Read a targets file.
@@ -58,9 +65,10 @@ def load(
     @param checkName: called with the iSCSI name of each target.
     @param base: what the names of targets begin with that have no IQN of their own.
     @param directory: what relative paths of extents are relative to; by default the current directory.
+    @param nameRemote: called with the URL of each extent that is a unit of another target.
     @raise ConfigurationErrors: all that is wrong, one line each that begins with the file's name as given.
     """
-    return parse(readText(path), path, checkName, base, directory)
+    return parse(readText(path), path, checkName, base, directory, nameRemote)
 
 
 def parse(
@@ -69,13 +77,14 @@ def parse(
     checkName: CheckName,
     base: str = DEFAULT_BASE,
     directory: str | None = None,
+    nameRemote: NameRemote = noRemotes,
 ) -> Configuration:
     """
     Read the text of a targets file; otherwise as L{load}.
 
     @param path: what messages call it.
     """
-    return _Reading(path, checkName, base, directory).read(text)
+    return _Reading(path, checkName, base, directory, nameRemote).read(text)
 
 
 def _apart(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -130,12 +139,20 @@ class _Reading:
     @ivar claims: the line of the first that has something which has to be unique.
     """
 
-    def __init__(self, path: str | None, checkName: CheckName, base: str, directory: str | None) -> None:
+    def __init__(
+        self,
+        path: str | None,
+        checkName: CheckName,
+        base: str,
+        directory: str | None,
+        nameRemote: NameRemote,
+    ) -> None:
         self.faults = Faults(path)
         self.path = path
         self.directory = directory
         self.base = base
         self.checkName = checkName
+        self.nameRemote = nameRemote
         # A bad base is one fault of the one who gave it, not one of each target.
         self.baseFits = checkName(base) is None
         self.definitions: dict[str, int] = {}
@@ -253,12 +270,19 @@ class _Reading:
             self._fault(line, f"a blank before {quoted(words[0])}; write number and unit as one word: 100MB")
             return None
         options = self._unitOptions(line, "extent", words)
-        path = self._attempt(line, lambda text: absolute(text, self.directory), written)
+        remote = written.startswith(SCHEME)
+        path = self._attempt(line, self.nameRemote if remote else self._absolute, written)
         start = self._attempt(line, parseSize, startText)
         length = self._attempt(line, lambda text: (parseLength(text, start or 0),), lengthText)
         if options is None or path is None or start is None or length is None:
             return None
-        return Extent(name, path, start, length[0], options, Where(self.path, line.number), written)
+        where = Where(self.path, line.number)
+        if remote:
+            return Extent(name, path, start, length[0], options, where, path, written)
+        return Extent(name, path, start, length[0], options, where, written)
+
+    def _absolute(self, path: str) -> str:
+        return absolute(path, self.directory)
 
     def _device(self, line: Line) -> Device | None:
         name = line.words[0]

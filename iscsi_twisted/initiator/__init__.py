@@ -4,6 +4,7 @@ from iscsi_twisted.auth.chap import Credentials
 from iscsi_twisted.initiator.lun import LUN, Residual
 from iscsi_twisted.initiator.memory import MemoryEndpoint
 from iscsi_twisted.initiator.node import Found, Initiator
+from iscsi_twisted.initiator.remote import RemoteExtent
 from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.initiator.url import URL, parseURL
 
@@ -14,6 +15,7 @@ __all__ = [
     "Found",
     "Initiator",
     "MemoryEndpoint",
+    "RemoteExtent",
     "Residual",
     "Session",
     "parseURL",

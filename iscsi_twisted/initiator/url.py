@@ -15,6 +15,9 @@ from iscsi_twisted.session.names import complaint
 PORT: Final = 3260
 """Where targets listen (RFC 7143 13.8)."""
 
+SECRET: Final = "ISCSI_SECRET"
+"""The environment variable that a secret may be in."""
+
 MASKED: Final = "***"
 _FORM: Final = "iscsi://[USER@]HOST[:PORT][/TARGET[/LUN]]"
 

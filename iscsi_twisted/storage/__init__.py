@@ -10,7 +10,7 @@ from iscsi_twisted.storage.delay import Delay
 from iscsi_twisted.storage.device import BlockDevice, asDevice
 from iscsi_twisted.storage.extent import FileExtent
 from iscsi_twisted.storage.faults import Fault, Faults
-from iscsi_twisted.storage.filters import ReadOnly, Slice
+from iscsi_twisted.storage.filters import Filter, ReadOnly, Slice
 from iscsi_twisted.storage.memory import MemoryDevice
 from iscsi_twisted.storage.mirror import Mirror
 from iscsi_twisted.storage.rate import Rate
@@ -23,6 +23,7 @@ __all__ = [
     "Fault",
     "Faults",
     "FileExtent",
+    "Filter",
     "MemoryDevice",
     "Mirror",
     "Rate",

@@ -4,24 +4,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, Protocol, cast
 
 import attrs
+from twisted.python.failure import Failure
 
-from iscsi_twisted.config.model import NOWHERE, Configuration, Device, Storage, Where
+from iscsi_twisted.config.model import NOWHERE, Configuration, Device, Extent, Storage, Where
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
-from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError
-from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice
+from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError, LocalError
+from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice, Pending
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.unit import Report
-from iscsi_twisted.storage import Concatenation, FileExtent, Mirror, Stripe
+from iscsi_twisted.storage import Concatenation, FileExtent, Filter, Mirror, Stripe
 from iscsi_twisted.storage.members import Composition
+from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.identity import Installation, UnitIdentity, identify
 
 VENDOR: Final = "TWISTED"
 PRODUCT: Final = "iSCSI disk"
 REVISION: Final = "0.1"
+
+
+class Remote(Protocol):
+    """Makes a block device of a range of another target's unit; opening it logs in."""
+
+    def __call__(
+        self, url: str, start: int, length: int | None, *, readOnly: bool, writeCache: bool
+    ) -> IBlockDevice: ...
 
 
 @attrs.frozen(eq=False)
@@ -84,6 +94,18 @@ class PlacedExtent(Placed, FileExtent):
             raise self.misplaced(error) from error
 
 
+class PlacedRemote(Placed, Filter):
+    """An extent of a targets file that is a unit of another target."""
+
+    def open(self, changed: Callable[[], None]) -> Pending:
+        """See L{IBlockDevice}."""
+        return call(self.member.open, changed).addErrback(self._misplace)
+
+    def _misplace(self, why: Failure) -> NoReturn:
+        error = why.value if isinstance(why.value, DeviceError) else DeviceError(why.getErrorMessage())
+        raise self.misplaced(error) from why.value
+
+
 class PlacedComposition(Placed, Composition):
     """What the devices of a targets file have in common."""
 
@@ -119,11 +141,14 @@ def takeFaults(device: Any) -> list[ConfigurationError]:
     return found
 
 
-def plans(configuration: Configuration, *, base: str, blockSize: int, reactor: Any) -> list[Plan]:
+def plans(
+    configuration: Configuration, *, base: str, blockSize: int, reactor: Any, remote: Remote | None = None
+) -> list[Plan]:
     """
     What a configuration wants to be served.  Nothing is opened.
 
     @param base: what the names of targets begin with that have no IQN of their own.
+    @param remote: makes the extents that are units of other targets.
     @raise ConfigurationErrors: for what cannot be served yet.
     """
     faults = [
@@ -134,10 +159,11 @@ def plans(configuration: Configuration, *, base: str, blockSize: int, reactor: A
     ]
     if faults:
         raise ConfigurationErrors(sorted(faults, key=lambda fault: fault.line or 0))
+    maker = _Maker(reactor, remote)
     return [
         Plan(
             target.targetName(base),
-            tuple(_disk(storage, target.readOnly, blockSize, reactor) for storage in target.storages),
+            tuple(maker.disk(storage, target.readOnly, blockSize) for storage in target.storages),
             cast(IAccessPolicy, target.netmask),
             target.options.alias or "",
             target.readOnly,
@@ -146,38 +172,51 @@ def plans(configuration: Configuration, *, base: str, blockSize: int, reactor: A
     ]
 
 
-def _disk(storage: Storage, readOnly: bool, blockSize: int, reactor: Any) -> Disk:
-    options = storage.options
-    readOnly = readOnly or options.readonly
-    device = _device(storage, readOnly, options.writecache, reactor)
-    return Disk(device, options, blockSize, readOnly, storage.where)
+class _Maker:
+    """Makes devices of what a configuration says; opens none."""
 
+    def __init__(self, reactor: Any, remote: Remote | None) -> None:
+        self._reactor = reactor
+        self._remote = remote
 
-def _device(storage: Storage, readOnly: bool, writeCache: bool, reactor: Any) -> Any:
-    made: PlacedExtent | PlacedComposition
-    if isinstance(storage, Device):
-        members = [
-            _device(
-                member,
-                readOnly or member.options.readonly,
-                writeCache and member.options.writecache,
-                reactor,
+    def disk(self, storage: Storage, readOnly: bool, blockSize: int) -> Disk:
+        """What a target serves."""
+        options = storage.options
+        readOnly = readOnly or options.readonly
+        device = self._device(storage, readOnly, options.writecache)
+        return Disk(device, options, blockSize, readOnly, storage.where)
+
+    def _device(self, storage: Storage, readOnly: bool, writeCache: bool) -> Any:
+        made: PlacedExtent | PlacedRemote | PlacedComposition
+        if isinstance(storage, Device):
+            made = _composition(
+                storage, [self._member(each, readOnly, writeCache) for each in storage.members]
             )
-            for member in storage.members
-        ]
-        made = _composition(storage, members)
-    else:
-        made = PlacedExtent(
-            storage.path,
-            storage.start,
-            storage.length,
-            readOnly=readOnly,
-            writeCache=writeCache,
-            reactor=reactor,
+        elif storage.url is None:
+            made = PlacedExtent(
+                storage.path,
+                storage.start,
+                storage.length,
+                readOnly=readOnly,
+                writeCache=writeCache,
+                reactor=self._reactor,
+            )
+        else:
+            made = self._reach(storage, storage.url, readOnly, writeCache)
+        made.where = storage.where
+        made.title = storage.name
+        return made
+
+    def _member(self, storage: Storage, readOnly: bool, writeCache: bool) -> Any:
+        options = storage.options
+        return self._device(storage, readOnly or options.readonly, writeCache and options.writecache)
+
+    def _reach(self, extent: Extent, url: str, readOnly: bool, writeCache: bool) -> PlacedRemote:
+        if self._remote is None:
+            raise LocalError(f"{extent.path}: nobody here can reach another target")
+        return PlacedRemote(
+            self._remote(url, extent.start, extent.length, readOnly=readOnly, writeCache=writeCache)
         )
-    made.where = storage.where
-    made.title = storage.name
-    return made
 
 
 def _composition(device: Device, members: list[Any]) -> PlacedComposition:

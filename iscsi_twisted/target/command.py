@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import resource
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, NoReturn, TextIO
 
-from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
+from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, LocalError
 from iscsi_twisted.target.service import TargetService
 from iscsi_twisted.target.status import TargetStatus, targetStatus, unlocked, where
 
@@ -47,15 +50,18 @@ class CommandService(TargetService):
         *,
         newcomer: bool = False,
         terminal: TextIO | None = None,
+        end: Callable[[], None] | None = None,
         **options: Any,
     ) -> None:
         """
         @param terminal: where faults are told, and which is closed when the start is over; by default the
             standard error.
+        @param end: ends the process with status 1; called when the start fails after it seemed to go well.
         """
         super().__init__(reactor, listeners, **options)
         self.newcomer = newcomer
         self._terminal = terminal
+        self._end = end or self._endProcess
         self.whenReady().addCallbacks(self._announce, lambda _: None)
 
     def privilegedStartService(self) -> None:
@@ -87,6 +93,17 @@ class CommandService(TargetService):
             print(line, file=self._terminal or sys.__stderr__, flush=True)
             self.log.critical("{line}", line=line, event="failed")
         raise StartFailed(str(error)) from None
+
+    def _complain(self, _: None) -> None:
+        """A process that serves nothing must not look as if it did."""
+        super()._complain(_)
+        if self._outcome is not None and not self._outcome.check(LocalError):
+            self._end()
+
+    def _endProcess(self) -> None:
+        # twistd has no other way to say with which status it ends than by a signal.
+        atexit.register(_exitFailed)
+        self.reactor.stop()
 
     def _announce(self, _: None) -> None:
         """Log what is served, and where."""
@@ -125,6 +142,13 @@ class CommandService(TargetService):
             address=address,
             target=target,
         )
+
+
+def _exitFailed() -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(1)
 
 
 def raiseDescriptorLimit() -> None:

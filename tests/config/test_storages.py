@@ -7,8 +7,9 @@ import os
 
 from iscsi_twisted.config.model import Device, Extent
 from iscsi_twisted.config.options import UnitOptions
-from iscsi_twisted.config.targets import MAX_DEPTH
-from tests.config.reading import THREE, TargetsTestCase, read
+from iscsi_twisted.config.targets import MAX_DEPTH, parse
+from iscsi_twisted.errors import ConfigurationErrors
+from tests.config.reading import THREE, TargetsTestCase, noComplaint, read
 
 MB = 1 << 20
 
@@ -39,6 +40,28 @@ class ExtentTests(TargetsTestCase):
     def test_equalsInPath(self) -> None:
         """A path may hold C{=}."""
         self.assertEqual(self.one("extent0 /dev/a=b 0 1M").path, "/dev/a=b")
+
+    def test_remote(self) -> None:
+        """A unit of another target is known by what it is called; nothing shows what may hold a secret."""
+        text = "extent0 iscsi://me%hush@h/t/0 1M size\ntarget0 extent0 any"
+        (extent,) = parse(text, "F", noComplaint, nameRemote=lambda url: url.replace("hush", "***")).extents
+        self.assertEqual(extent.url, "iscsi://me%hush@h/t/0")
+        self.assertEqual((extent.path, extent.given), ("iscsi://me%***@h/t/0",) * 2)
+        self.assertNotIn("hush", repr(extent))
+        self.assertEqual((extent.start, extent.length), (MB, None))
+
+    def test_noRemotes(self) -> None:
+        """Where nobody can reach other targets, their units are refused."""
+        self.assertFault("extent0 iscsi://h/t/0 0 1M\ntarget0 extent0 any", "F:1: units of other targets")
+
+    def test_remoteOverlap(self) -> None:
+        """Parts of one unit must not overlap either."""
+        text = "extent0 iscsi://h/t/0 0 1M\nextent1 iscsi://h/t/0 {} 1M\ntarget0 extent0 extent1 any"
+        parse(text.format("1M"), "F", noComplaint, nameRemote=str)
+        error = self.assertRaises(
+            ConfigurationErrors, parse, text.format("512K"), "F", noComplaint, nameRemote=str
+        )
+        self.assertIn("extent1 shares bytes of 'iscsi://h/t/0' with extent0", str(error).replace('"', "'"))
 
     def test_options(self) -> None:
         """Options of the unit stand at the end."""

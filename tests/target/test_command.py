@@ -104,6 +104,20 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(len(lines), SHOWN + 2)
         self.assertEqual(lines[-2], f"serving {SHOWN + 5} targets in all")
 
+    def test_failedLate(self) -> None:
+        """A start that fails after it seemed to go well ends the process; one that was given up does not."""
+        for outcome, ends in ((DeviceError("gone"), 1), (None, 0)):
+            opening: Deferred[None] = Deferred()
+            ended: list[int] = []
+            service = self.service(Disk(opening), end=lambda ended=ended: ended.append(1))
+            service.privilegedStartService()
+            if outcome is not None:
+                opening.errback(outcome)
+            else:
+                service.stopService()
+                opening.callback(None)
+            self.assertEqual(len(ended), ends)
+
     def test_newcomer(self) -> None:
         """A newcomer is told what the example is, and commands to try it."""
         lines = self.start(self.service(MemoryDevice(512), newcomer=True))

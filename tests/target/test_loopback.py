@@ -18,6 +18,8 @@ from twisted.trial.unittest import TestCase
 
 from iscsi_twisted.config.targets import parse
 from iscsi_twisted.errors import ConfigurationErrors
+from iscsi_twisted.initiator import Initiator, RemoteExtent
+from iscsi_twisted.initiator.remote import nameRemote
 from iscsi_twisted.session.names import complaint
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target import TargetService
@@ -320,3 +322,59 @@ class ManualTests(LoopbackTestCase):
             self.assertEqual(contents[0][offset : offset + len(data)], data)
         for number, each in enumerate(contents):
             self.assertTrue(each == contents[0], f"mirror {number} differs")
+
+
+class RemoteTests(LoopbackTestCase):
+    """Extents that are units of another target."""
+
+    def again(self, text: str) -> TargetService:
+        """A service for a targets file, not started."""
+        directory = self.mktemp()
+        os.makedirs(directory)
+        configuration = parse(text, "targets", complaint, BASE, directory, nameRemote)
+
+        def remote(url: str, start: int, length: int | None, **how: bool) -> RemoteExtent:
+            return RemoteExtent(Initiator(self.reactor), url, start, length, **how)
+
+        service = self.serve()
+        wanted = plans(configuration, base=BASE, blockSize=512, reactor=self.reactor, remote=remote)
+        for plan in wanted:
+            service.addPlan(plan)
+        return service
+
+    async def test_mirror(self) -> None:
+        """What is written to a mirror with a remote member is in both members."""
+        there, data = MemoryDevice(1 << 20), os.urandom(128 << 10)
+        far = self.serve(there)
+        far.startService()
+        url = f"iscsi://127.0.0.1:{self.port(far)}/{TARGET}/0"
+        service = self.again(
+            f"extent0 here 0 512K\nextent1 {url} 256K 512K\ndevice0 RAID1 extent0 extent1\n"
+            "target0 device0 any\n"
+        )
+        service.startService()
+        await service.whenReady()
+
+        def write(client: RawClient) -> tuple[int, bytes]:
+            loggedIn(client, f"{BASE}:target0")
+            status = client.command(write10(8, 256), write=data).status
+            return status, client.command(read10(8, 256), read=len(data)).data
+
+        self.assertEqual(await self.talk(service, write), (0, data))
+        self.assertEqual(bytes(there.read((256 << 10) + 4096, len(data))), data)
+        await service.stopService()
+        self.assertEqual(far.node.targets[TARGET].sessions, {})
+
+    async def test_unreachable(self) -> None:
+        """A target that is not there is a fault of the line, without the secret."""
+        far = self.serve(MemoryDevice(1 << 20))
+        far.startService()
+        port = self.port(far)
+        await far.stopService()
+        service = self.again(
+            f"extent0 iscsi://me%hush@127.0.0.1:{port}/{TARGET}/0 0 size\ntarget0 extent0 any\n"
+        )
+        service.startService()
+        error = await self.assertFailure(service.whenReady(), ConfigurationErrors)
+        self.assertTrue(str(error).startswith(f"targets:1: extent0: iscsi://me%***@127.0.0.1:{port}/"), error)
+        self.flushLoggedErrors(ConfigurationErrors)

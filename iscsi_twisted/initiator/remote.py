@@ -1,0 +1,222 @@
+# -*- test-case-name: tests.initiator.test_remote -*-
+"""A range of another target's unit, as a block device that logs in by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from iscsi_twisted.auth.chap import Credentials
+from iscsi_twisted.errors import ConfigurationError, DeviceError, LocalError, NotReady, ReadError, WriteError
+from iscsi_twisted.initiator.lun import LUN
+from iscsi_twisted.initiator.node import Endpoint, Initiator
+from iscsi_twisted.initiator.session import Session
+from iscsi_twisted.initiator.url import URL, parseURL
+from iscsi_twisted.interfaces import Buffer, Capabilities
+from iscsi_twisted.storage.device import BlockDevice, checkRange
+
+T = TypeVar("T")
+
+PATIENCE: Final = 20.0
+"""Seconds that I/O waits for a target to come back: less than the 30 after which others give up on us."""
+
+SecretOf = Callable[[str], bytes | None]
+"""Given the name of a user: that user's secret, or None."""
+
+_log = Logger(namespace="iscsi_twisted")
+
+
+def parseUnit(text: str) -> URL:
+    """
+    The URL of a unit.
+
+    @raise LocalError: if it is none, or lacks target or unit.
+    """
+    url = parseURL(text)
+    if not url.target or url.lun is None:
+        raise LocalError(f"{url} names no unit; right would be iscsi://[USER@]HOST[:PORT]/TARGET/LUN")
+    return url
+
+
+def nameRemote(text: str) -> str:
+    """
+    What to call the unit of a URL.
+
+    @raise ConfigurationError: as C{parseUnit}.
+    """
+    try:
+        return str(parseUnit(text))
+    except LocalError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+class RemoteExtent(BlockDevice):
+    """
+    A range of a unit of another target.
+
+    Its session lasts: when the connection is lost, what waits is sent again over the next one, and fails only
+    after L{PATIENCE}.
+    """
+
+    def __init__(
+        self,
+        initiator: Initiator,
+        url: str,
+        start: int = 0,
+        length: int | None = None,
+        *,
+        readOnly: bool = False,
+        writeCache: bool = True,
+        secretOf: SecretOf = lambda user: None,
+        endpoint: Endpoint | None = None,
+    ) -> None:
+        """
+        @param start: the first byte of the unit; a multiple of its block size.
+        @param length: bytes; None for all up to the end of the unit, however large that becomes.
+        @param writeCache: whether a write is done before it is durable there.
+        @param secretOf: for a user whose secret is not in the URL.
+        @param endpoint: where the target is, instead of what the URL says.
+        @raise LocalError: if the URL names no unit.
+        """
+        self.url = parseUnit(url)
+        self._initiator, self._secretOf = initiator, secretOf
+        self._endpoint = endpoint or self.url.description()
+        self._start, self._length = start, length
+        self._readOnly, self._fua = readOnly, not writeCache
+        self._session: Session | None = None
+        self._lun: LUN
+        self._changed: Callable[[], None]
+
+    def __str__(self) -> str:
+        return str(self.url)
+
+    # Its life
+
+    def open(self, changed: Callable[[], None]) -> Deferred[None]:
+        """
+        Log in, and learn what the unit is.
+
+        @raise DeviceError: if that is impossible, or it is not that large.
+        """
+        self._changed = changed
+        return Deferred.fromCoroutine(self._open())
+
+    async def _open(self) -> None:
+        try:
+            self._session = await self._initiator.login(
+                self._endpoint,
+                self.url.target,
+                credentials=self._credentials(),
+                lasting=True,
+                patience=PATIENCE,
+            )
+            self._lun = LUN(self._session, self.url.lun or 0)
+            await self._lun.open(self._remoteChanged)
+            self._measure()
+        except Exception as error:  # what endpoints fail with has no common class
+            await self._leave()
+            if isinstance(error, DeviceError):
+                raise
+            raise NotReady(f"{self.url}: {str(error) or type(error).__name__}") from error
+
+    def _credentials(self) -> Credentials | None:
+        if not self.url.user:
+            return None
+        secret = self.url.secret.encode() or self._secretOf(self.url.user)
+        if not secret:
+            raise NotReady(f"{self.url}: there is no secret for {self.url.user}")
+        return Credentials(self.url.user, secret)
+
+    def _measure(self) -> None:
+        """@raise DeviceError: if the unit does not have these bytes as whole blocks."""
+        block, whole, start = self._lun.blockSize, self._lun.size, self._start
+        size = whole - start if self._length is None else self._length
+        if size <= 0 or start + size > whole:
+            raise DeviceError(f"{self.url} has {whole} bytes, and {start} to {start + size} are wanted")
+        if start % block or size % block:
+            raise DeviceError(
+                f"bytes {start} to {start + size} of {self.url} are not whole blocks of {block} bytes"
+            )
+        self.size, self.blockSize = size, block
+
+    def _remoteChanged(self) -> None:
+        """The unit told that its capacity or its mode has changed."""
+        Deferred.fromCoroutine(self._relearn()).addErrback(
+            lambda why: _log.error(
+                "{url} has changed, and cannot be used: {error}", url=self.url, error=why.value
+            )
+        )
+
+    async def _relearn(self) -> None:
+        capacity = await self._lun.capacity()
+        self._lun.size = capacity.blocks * self._lun.blockSize
+        self._measure()
+        self._changed()
+
+    def close(self) -> Deferred[None]:
+        """Make all durable there, and log out."""
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        try:
+            await self._lun.close()
+        finally:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.logout()
+
+    # The block device
+
+    def capabilities(self) -> Capabilities:
+        """As the unit has told, but for what this extent is not to do."""
+        able = self._lun.capabilities()
+        return able._replace(
+            readOnly=able.readOnly or self._readOnly, volatileCache=able.volatileCache and not self._fua
+        )
+
+    def read(self, offset: int, length: int) -> Deferred[Buffer]:
+        checkRange(self.size, offset, length)
+        return self._guard(ReadError, self._lun.read, self._start + offset, length)
+
+    def write(self, offset: int, data: Buffer) -> Deferred[None]:
+        checkRange(self.size, offset, len(data))
+        return self._guard(WriteError, partial(self._lun.write, fua=self._fua), self._start + offset, data)
+
+    def flush(self) -> Deferred[None]:
+        return self._guard(WriteError, self._lun.flush)
+
+    def discard(self, offset: int, length: int) -> Deferred[None]:
+        checkRange(self.size, offset, length)
+        return self._guard(WriteError, self._lun.discard, self._start + offset, length)
+
+    def zero(self, offset: int, length: int, unmap: bool) -> Deferred[None]:
+        checkRange(self.size, offset, length)
+        return self._guard(WriteError, self._lun.zero, self._start + offset, length, unmap)
+
+    def allocated(self, offset: int, length: int) -> Deferred[list[tuple[int, bool]]]:
+        checkRange(self.size, offset, length)
+        return self._guard(ReadError, self._lun.allocated, self._start + offset, length)
+
+    def _guard(
+        self, otherwise: type[DeviceError], method: Callable[..., Deferred[T]], *arguments: Any
+    ) -> Deferred[T]:
+        """Whatever a session fails with becomes an error of the device."""
+        return maybeDeferred(method, *arguments).addErrback(self._fault, otherwise)
+
+    def _fault(self, why: Failure, otherwise: type[DeviceError]) -> Failure:
+        error = why.value
+        if isinstance(error, DeviceError):
+            if error.offset is not None:
+                error.offset = max(0, error.offset - self._start)
+            return why
+        if isinstance(error, (CancelledError, LocalError)):
+            return why
+        raise otherwise(f"{self.url}: {error}") from error
