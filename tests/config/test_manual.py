@@ -30,8 +30,12 @@ class ManualTests(SynchronousTestCase):
         examples = [
             textwrap.dedent(block) for block in blocks if re.search(r"^ +extent\d", block, re.MULTILINE)
         ]
-        loaded = [parse(text, "F", lambda name: None) for text in examples if "target0:rw" not in text]
-        self.assertEqual([len(configuration.targets) for configuration in loaded], [1, 3, 1, 1, 1, 2])
+        loaded = [
+            parse(text, "F", lambda name: None, nameRemote=str)
+            for text in examples
+            if "target0:rw" not in text
+        ]
+        self.assertEqual([len(configuration.targets) for configuration in loaded], [1, 3, 1, 1, 1, 1, 2])
 
     def test_options(self) -> None:
         """Every option has a row in the tables, and no other has."""
