@@ -7,15 +7,18 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
 
 from iscsi_twisted.errors import ConfigurationErrors, ISCSIError
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+GRACE: Final = 3.0
+
+T = TypeVar("T")
 Command = Callable[[Any], Coroutine[Any, Any, None]]
 
 
@@ -73,6 +76,31 @@ class Running:
 
         for number in SIGNALS:
             signal.signal(number, told)
+
+
+async def unbroken(
+    reactor: Any, coroutine: Coroutine[Any, Any, T], keep: Callable[[T], Any], grace: float = GRACE
+) -> T:
+    """
+    Do something that should not be interrupted half way, such as a login, after which there is one more
+    session to log out from at the target, and nobody here who knows.
+
+    @param keep: is called with the result, also after an interruption.
+    @param grace: seconds that it may take after an interruption.
+    """
+    doing = Deferred.fromCoroutine(coroutine)
+    waiting: Deferred[Any] = Deferred()
+    late: Deferred[Any] = Deferred()
+    # A Failure becomes a failure.
+    doing.addBoth(lambda result: (late if waiting.called else waiting).callback(result))
+    try:
+        result: T = await waiting
+    except CancelledError:
+        reactor.callLater(grace, doing.cancel)
+        keep(await late)
+        raise
+    keep(result)
+    return result
 
 
 def runCommand(running: Running, command: Command) -> NoReturn:

@@ -10,18 +10,20 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from random import Random
 from typing import Any, Final
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
-from iscsi_twisted import __version__
+from iscsi_twisted.cli.bench import Bench, Plan, lines
 from iscsi_twisted.cli.checkpoint import Checkpoint
 from iscsi_twisted.cli.copying import Copy, Record
 from iscsi_twisted.cli.ends import FileEnd, StreamEnd, UnitEnd, unitEnd
+from iscsi_twisted.cli.options import parser
 from iscsi_twisted.cli.progress import Progress
-from iscsi_twisted.cli.running import Running, runCommand
+from iscsi_twisted.cli.running import Running, runCommand, unbroken
 from iscsi_twisted.cli.streams import Stream
 from iscsi_twisted.config.auths import loadAuths
 from iscsi_twisted.errors import ISCSIError, LocalError
@@ -31,71 +33,6 @@ from iscsi_twisted.initiator.url import SECRET
 
 COPYING: Final = ".copying"
 """What is added to the name of a file that is copied to, for the one that tells how far the copy has come."""
-
-URLS: Final = "iscsi://[USER@]HOST[:PORT]"
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(prog="iscsi-twisted", description="Use iSCSI targets and their disks.")
-    made.add_argument("-V", "--version", action="version", version=f"iscsi-twisted {__version__}")
-    made.add_argument("--json", action="store_true", help="print JSON, failures too")
-    made.add_argument("--initiator-name", default="", metavar="NAME", help="this initiator's iSCSI name")
-    made.add_argument("--secret-file", metavar="FILE", help="a file that holds the user's secret alone")
-    made.add_argument("--auths", metavar="FILE", help="an auths file that has the user's secret")
-    made.add_argument("--digest", choices=("no", "prefer", "yes"), default="no", help="CRC32C digests (no)")
-    _addCommands(made.add_subparsers(dest="command", required=True, metavar="COMMAND"))
-    return made
-
-
-def _addCommands(commands: Any) -> None:
-    """All commands, each with its options."""
-    unit = f"{URLS}/TARGET/LUN"
-    for name, words, where in (
-        ("ls", "targets of a portal, their addresses and units", URLS),
-        ("inq", "what a unit says of itself", unit),
-        ("capacity", "how large a unit is", unit),
-        ("ping", "how long a target takes to answer", unit),
-        ("reset", "abort all commands of a unit, everybody's", unit),
-    ):
-        one = _addCommand(commands, name, words)
-        one.add_argument("url", metavar="URL", help=where)
-        if name == "ping":
-            one.add_argument("-c", dest="count", type=int, default=5, help="how often (5)")
-    for name, words in (
-        ("read", "write a unit's bytes to standard output"),
-        ("write", "write standard input to a unit"),
-    ):
-        one = _addCommand(commands, name, words)
-        one.add_argument("url", metavar="URL", help=unit)
-        one.add_argument("--offset", type=int, default=0, help="of the first byte (0)")
-        if name == "read":
-            one.add_argument("--length", type=int, help="bytes; to the end if not given")
-    _addCopy(commands, unit)
-
-
-def _addCommand(commands: Any, name: str, words: str) -> argparse.ArgumentParser:
-    """One command; --json may stand behind it, too."""
-    one: argparse.ArgumentParser = commands.add_parser(name, help=words, description=words)
-    one.add_argument(
-        "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, failures too"
-    )
-    return one
-
-
-def _addCopy(commands: Any, unit: str) -> None:
-    one = _addCommand(commands, "copy", "copy a unit to a file, a file to a unit, or a unit to a unit")
-    one.add_argument("source", metavar="FROM", help=f"{unit}, or a file")
-    one.add_argument("sink", metavar="TO", help=f"{unit}, or a file")
-    one.add_argument("--verify", action="store_true", help="read back and compare")
-    one.add_argument("--quiet", action="store_true", help="no progress")
-    one.add_argument("--resume", action="store_true", help="go on where a copy that did not end has come to")
-    words = "where it is kept how far the copy has come (TO.copying, if TO is a file)"
-    one.add_argument("--state", metavar="FILE", help=words)
-    words = "how often that is written (5)"
-    one.add_argument("--checkpoint", metavar="SECONDS", type=float, default=5.0, help=words)
-    words = "at the end, do not wait until all is durable"
-    one.add_argument("--no-flush", dest="flush", action="store_false", help=words)
 
 
 class Tool:
@@ -133,6 +70,7 @@ class Tool:
         commands: dict[str, Callable[[], Awaitable[None]]] = {
             "ls": self.ls, "inq": self.inq, "capacity": self.capacity, "ping": self.ping, "reset": self.reset,
             "read": self.read, "write": self.write, "copy": self.copy,
+            "bench": self.bench,
         }  # fmt: skip
         try:
             await commands[self.options.command]()
@@ -152,7 +90,8 @@ class Tool:
     async def ls(self) -> None:
         """Targets, and the units of those that let us in."""
         url = parseURL(self.options.url)
-        found = await self.initiator.discover(self._where(url), credentials=self._credentials(url))
+        discovery = self.initiator.discover(self._where(url), credentials=self._credentials(url))
+        found = await unbroken(self._reactor, discovery, lambda found: None)
         told: list[Any] = []
         lines: list[str] = []
         for target in found:
@@ -225,6 +164,18 @@ class Tool:
         lun = await self._lun(self.options.url)
         await lun.reset()
         self._tell({"reset": str(lun)}, [f"{lun} was reset"])
+
+    async def bench(self) -> None:
+        """Reads and writes, several at once."""
+        options = self.options
+        seconds = 10.0 if options.seconds is None and options.count is None else options.seconds
+        sequential = options.order == "sequential"
+        plan = Plan(options.size, options.depth, options.writes, sequential, seconds, options.count)
+        plan.check(options.destroy)
+        bench = Bench([await self._lun(url) for url in options.urls], plan, time.perf_counter, Random())
+        await bench.run()
+        told = bench.told()
+        self._tell(told, lines(told))
 
     # Data
 
@@ -333,12 +284,11 @@ class Tool:
 
     async def _login(self, url: URL, target: str) -> Session:
         digest = self.options.digest
-        session = await self.initiator.login(
+        login = self.initiator.login(
             self._where(url), target, credentials=self._credentials(url), headerDigest=digest,
             dataDigest=digest, lasting=True,
         )  # fmt: skip
-        self._sessions.append(session)
-        return session
+        return await unbroken(self._reactor, login, self._sessions.append)
 
     def _where(self, url: URL) -> Any:
         if self._endpoint is not None:

@@ -8,10 +8,11 @@ import os
 import signal
 import sys
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from iscsi_twisted.cli.running import Running
+from iscsi_twisted.cli.running import Running, unbroken
 from iscsi_twisted.errors import LocalError
 from tests.support.processes import Python, portIn, twistd
 
@@ -61,6 +62,45 @@ class RunningTests(SynchronousTestCase):
         running.interrupt(signal.SIGTERM)
         self.assertEqual(self.ends(waiting), 128 + 15)
         self.assertEqual(self.said.getvalue(), "logged out\nit: interrupted by SIGTERM\n")
+
+
+class UnbrokenTests(SynchronousTestCase):
+    """L{unbroken}."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.kept: list[str] = []
+        self.logging: Deferred[str] = Deferred()
+        self.waiting = Deferred.fromCoroutine(unbroken(self.clock, self.login(), self.kept.append))
+
+    async def login(self) -> str:
+        """Something that takes a while."""
+        return await self.logging
+
+    def test_ends(self) -> None:
+        """By itself."""
+        self.logging.callback("session")
+        self.assertEqual((self.successResultOf(self.waiting), self.kept), ("session", ["session"]))
+
+    def test_fails(self) -> None:
+        """Its error is told."""
+        self.logging.errback(LocalError("no"))
+        self.failureResultOf(self.waiting, LocalError)
+
+    def test_interrupted(self) -> None:
+        """It ends first, and what it gave is not lost."""
+        self.waiting.cancel()
+        self.assertNoResult(self.waiting)
+        self.logging.callback("session")
+        self.failureResultOf(self.waiting, CancelledError)
+        self.assertEqual(self.kept, ["session"])
+
+    def test_tooLong(self) -> None:
+        """Nobody waits for ever."""
+        self.waiting.cancel()
+        self.clock.advance(3.0)
+        self.failureResultOf(self.waiting, CancelledError)
+        self.assertEqual(self.kept, [])
 
 
 class InterruptTests(TestCase):

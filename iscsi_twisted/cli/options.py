@@ -1,0 +1,99 @@
+# -*- test-case-name: tests.cli.test_tool,tests.test_manual -*-
+"""The command line of C{iscsi-twisted}."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Final
+
+from iscsi_twisted import __version__
+from iscsi_twisted.config.sizes import parseSize
+from iscsi_twisted.errors import ConfigurationError
+
+URLS: Final = "iscsi://[USER@]HOST[:PORT]"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="iscsi-twisted", description="Use iSCSI targets and their disks.")
+    made.add_argument("-V", "--version", action="version", version=f"iscsi-twisted {__version__}")
+    made.add_argument("--json", action="store_true", help="print JSON, failures too")
+    made.add_argument("--initiator-name", default="", metavar="NAME", help="this initiator's iSCSI name")
+    made.add_argument("--secret-file", metavar="FILE", help="a file that holds the user's secret alone")
+    made.add_argument("--auths", metavar="FILE", help="an auths file that has the user's secret")
+    made.add_argument("--digest", choices=("no", "prefer", "yes"), default="no", help="CRC32C digests (no)")
+    _addCommands(made.add_subparsers(dest="command", required=True, metavar="COMMAND"))
+    return made
+
+
+def _addCommands(commands: Any) -> None:
+    """All commands, each with its options."""
+    unit = f"{URLS}/TARGET/LUN"
+    for name, words, where in (
+        ("ls", "targets of a portal, their addresses and units", URLS),
+        ("inq", "what a unit says of itself", unit),
+        ("capacity", "how large a unit is", unit),
+        ("ping", "how long a target takes to answer", unit),
+        ("reset", "abort all commands of a unit, everybody's", unit),
+    ):
+        one = _addCommand(commands, name, words)
+        one.add_argument("url", metavar="URL", help=where)
+        if name == "ping":
+            one.add_argument("-c", dest="count", type=int, default=5, help="how often (5)")
+    for name, words in (
+        ("read", "write a unit's bytes to standard output"),
+        ("write", "write standard input to a unit"),
+    ):
+        one = _addCommand(commands, name, words)
+        one.add_argument("url", metavar="URL", help=unit)
+        one.add_argument("--offset", type=int, default=0, help="of the first byte (0)")
+        if name == "read":
+            one.add_argument("--length", type=int, help="bytes; to the end if not given")
+    _addCopy(commands, unit)
+    _addBench(commands, unit)
+
+
+def _addCommand(commands: Any, name: str, words: str) -> argparse.ArgumentParser:
+    """One command; --json may stand behind it, too."""
+    one: argparse.ArgumentParser = commands.add_parser(name, help=words, description=words)
+    one.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, failures too"
+    )
+    return one
+
+
+def _addCopy(commands: Any, unit: str) -> None:
+    one = _addCommand(commands, "copy", "copy a unit to a file, a file to a unit, or a unit to a unit")
+    one.add_argument("source", metavar="FROM", help=f"{unit}, or a file")
+    one.add_argument("sink", metavar="TO", help=f"{unit}, or a file")
+    one.add_argument("--verify", action="store_true", help="read back and compare")
+    one.add_argument("--quiet", action="store_true", help="no progress")
+    one.add_argument("--resume", action="store_true", help="go on where a copy that did not end has come to")
+    words = "where it is kept how far the copy has come (TO.copying, if TO is a file)"
+    one.add_argument("--state", metavar="FILE", help=words)
+    words = "how often that is written (5)"
+    one.add_argument("--checkpoint", metavar="SECONDS", type=float, default=5.0, help=words)
+    words = "at the end, do not wait until all is durable"
+    one.add_argument("--no-flush", dest="flush", action="store_false", help=words)
+
+
+def _addBench(commands: Any, unit: str) -> None:
+    one = _addCommand(commands, "bench", "how many reads and writes units take, and how long each takes")
+    add = one.add_argument
+    add("urls", metavar="URL", nargs="+", help=f"{unit}; several at once")
+    add("--order", choices=("random", "sequential"), default="random", help="of the places (random)")
+    add("--writes", metavar="PERCENT", type=int, default=0, help="how many of them are writes (0)")
+    add("--size", metavar="BYTES", type=_size, default=4096, help="of one read or write (4K)")
+    add("--depth", metavar="NUMBER", type=int, default=32, help="how many are outstanding, of each unit (32)")
+    until = one.add_mutually_exclusive_group()
+    until.add_argument("--seconds", type=float, help="for how long (10)")
+    until.add_argument("--count", type=int, help="how many reads and writes of each unit")
+    add("--destroy", action="store_true", help="what is on the units may be overwritten")
+
+
+def _size(text: str) -> int:
+    """A size, as in the targets file."""
+    try:
+        return parseSize(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
