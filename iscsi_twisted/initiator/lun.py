@@ -34,6 +34,7 @@ from iscsi_twisted.scsi.client import (
     unmapList,
 )
 from iscsi_twisted.scsi.lun import encodeLUN
+from iscsi_twisted.session.answers import FunctionRefused
 from iscsi_twisted.session.command import SIMPLE, Outcome
 from iscsi_twisted.storage.device import BlockDevice, checkRange
 from iscsi_twisted.wire import numbers
@@ -344,11 +345,11 @@ class LUN(BlockDevice):
         """
         LOGICAL UNIT RESET: all commands of all initiators are aborted.
 
-        @raise RemoteError: if the target does not do it.
+        @raise FunctionRefused: if the target does not do it.
         """
         response = await self.session.manage(numbers.LOGICAL_UNIT_RESET, self._field)
         if response != numbers.FUNCTION_COMPLETE:
-            raise RemoteError(f"the unit was not reset: response {response}")
+            raise FunctionRefused(response)
 
     # The block device
 

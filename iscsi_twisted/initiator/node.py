@@ -29,9 +29,6 @@ from iscsi_twisted.wire import numbers
 
 BASE: Final = "iqn.1994-04.org.netbsd.iscsi-initiator"
 
-REDIRECTS: Final = 4
-"""Login redirections that are followed."""
-
 LUNS: Final = 1 << 16
 """Bytes of REPORT LUNS data that are asked for: 8,191 units."""
 
@@ -143,13 +140,17 @@ class Initiator:
     ) -> Session:
         wish = Wish(self.name, target, self.nextISID(), **options)
         credentials, algorithms = identity
-        for _ in range(REDIRECTS):
+        while True:
             authenticate = partial(_authentication, credentials, algorithms)
-            session = Session(self.reactor, self.endpoint(endpoint), wish, authenticate, **lasts)
+            session = Session(
+                self.reactor, self.endpoint(endpoint), wish, authenticate, elsewhere=self.endpoint, **lasts
+            )
             try:
                 await session.connect()
             except Redirected as error:
-                endpoint = error.address.partition(",")[0]
+                raise RemoteError(
+                    f"{target} was moved to {error.address}, where nobody can go, or too often"
+                ) from error
             except LoginRefused as error:
                 # Some targets choose an algorithm that they then get wrong; MD5 all of them know.
                 if credentials is None or error.status != numbers.INITIATOR_ERROR or algorithms == ONLY_MD5:
@@ -157,7 +158,6 @@ class Initiator:
                 algorithms = ONLY_MD5
             else:
                 return session
-        raise RemoteError(f"{target} was moved {REDIRECTS} times")
 
     async def units(self, session: Session) -> list[LUN]:
         """The units that a target lists (REPORT LUNS; SPC-4 6.33), in order."""

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from iscsi_twisted.errors import ISCSIError, LocalError
 from iscsi_twisted.initiator.protocol import InitiatorFactory
 from iscsi_twisted.interfaces import Buffer
-from iscsi_twisted.session.answers import ConnectionEnded, Event
+from iscsi_twisted.session.answers import ConnectionEnded, Event, Redirected
 from iscsi_twisted.session.client import ClientConnection
 from iscsi_twisted.session.command import SIMPLE, Command, Outcome
 from iscsi_twisted.session.request import Authentication, Wish
@@ -24,6 +24,9 @@ from iscsi_twisted.wire import numbers
 FIRST_DELAY: Final = 0.1
 LAST_DELAY: Final = 30.0
 """Seconds between attempts to connect again: doubled after each, up to the last."""
+
+REDIRECTS: Final = 4
+"""Login redirections that are followed before one login."""
 
 LOGIN_TIME: Final = 15.0
 """Seconds in which a connection has to be made, and a login to be complete."""
@@ -79,12 +82,14 @@ class Session:
         wish: Wish,
         authenticate: Callable[[], Authentication | None],
         *,
+        elsewhere: Callable[[str], IStreamClientEndpoint] | None = None,
         lasting: bool = False,
         patience: float = 120.0,
         ping: float = 30.0,
     ) -> None:
         """
         @param authenticate: gives what speaks for the initiator in one login.
+        @param elsewhere: gives the endpoint for the C{host:port} of a redirection; None follows none.
         @param lasting: whether to connect again when the connection is lost.
         @param patience: seconds without a connection after which everything that waits fails.
         @param ping: seconds of silence after which the target is asked for a sign of life, and the same again
@@ -95,6 +100,9 @@ class Session:
         self.connection: ClientConnection | None = None
         self.logins = 0
         self._endpoint, self._authenticate = endpoint, authenticate
+        self._elsewhere = elsewhere
+        self._next: IStreamClientEndpoint | None = None
+        self._redirects = 0
         self._lasting, self._patience, self._ping = lasting, patience, ping
         self._requests: dict[Request, None] = {}
         self._delay = FIRST_DELAY
@@ -126,7 +134,8 @@ class Session:
 
     def _dial(self) -> None:
         self._retry = None
-        dialing: Deferred[Any] = maybeDeferred(self._endpoint.connect, InitiatorFactory(self._make))
+        endpoint, self._next = self._next or self._endpoint, None
+        dialing: Deferred[Any] = maybeDeferred(endpoint.connect, InitiatorFactory(self._make))
         self._dialing = dialing
         dialing.addTimeout(LOGIN_TIME, self.reactor)
         dialing.addCallbacks(self._dialled, self._failed)
@@ -155,6 +164,7 @@ class Session:
         self.logins += 1
         self._delay = FIRST_DELAY
         self._deadline = 0.0
+        self._redirects = 0
         self._unwatch()
         if self._ping:
             self._bytesIn, self._pinged = -1, False
@@ -169,6 +179,9 @@ class Session:
         """The connection is over, or there was none: try again, or tell everybody."""
         self.connection = None
         self._unwatch()
+        if isinstance(error, Redirected) and self._follow(error):
+            self._dial()
+            return
         now = self.reactor.seconds()
         self._deadline = self._deadline or now + self._patience
         if self._closing or not self._lasting or not self.logins or now + self._delay > self._deadline:
@@ -180,6 +193,19 @@ class Session:
         )  # fmt: skip
         self._retry = self.reactor.callLater(self._delay, self._dial)
         self._delay = min(2 * self._delay, LAST_DELAY)
+
+    def _follow(self, error: Redirected) -> bool:
+        """Where the next login goes; whether it is to be tried (RFC 7143 11.13.5)."""
+        if self._closing or self._elsewhere is None or self._redirects >= REDIRECTS:
+            return False
+        self._redirects += 1
+        try:
+            self._next = self._elsewhere(error.address.partition(",")[0])
+        except LocalError:
+            return False
+        if error.forever:
+            self._endpoint = self._next
+        return True
 
     def _giveUp(self, error: BaseException) -> None:
         self.error = error

@@ -16,6 +16,9 @@ from iscsi_twisted.scsi import codes
 # What a command may end with instead of GOOD
 
 
+ACA_ACTIVE: Final = 0x30
+
+
 class StatusError(ISCSIError):
     """
     A command ended with another status than GOOD, and without sense data (SAM-5 5.3.1).
@@ -38,6 +41,10 @@ class ReservationConflict(StatusError):
 
 class TaskSetFull(StatusError):
     """The unit has no room for more commands (SAM-5 5.3.1)."""
+
+
+class ACAActive(StatusError):
+    """An auto contingent allegiance holds the unit (SAM-5 5.3.1)."""
 
 
 class TaskAborted(StatusError):
@@ -96,6 +103,7 @@ _STATUSES: Final[dict[int, type[StatusError]]] = {
     codes.BUSY: Busy,
     codes.RESERVATION_CONFLICT: ReservationConflict,
     codes.TASK_SET_FULL: TaskSetFull,
+    ACA_ACTIVE: ACAActive,
     codes.TASK_ABORTED: TaskAborted,
 }
 _KEYS: Final[dict[int, type[CheckCondition]]] = {

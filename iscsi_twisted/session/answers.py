@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from iscsi_twisted.errors import ISCSIError
+from iscsi_twisted.errors import ISCSIError, RemoteError
 from iscsi_twisted.wire import numbers
 
 
@@ -66,8 +66,50 @@ class Rejected(ISCSIError):
     """
 
     def __init__(self, reason: int) -> None:
-        super().__init__(f"the target has rejected a PDU, reason {reason:02x}h")
+        words = REASONS.get(reason, "for a reason that is not defined")
+        super().__init__(f"the target has rejected a PDU: {words} ({reason:02x}h)")
         self.reason = reason
+
+
+REASONS: Final = {
+    numbers.REASON_DATA_DIGEST: "data digest error",
+    numbers.REASON_SNACK: "SNACK reject",
+    numbers.REASON_PROTOCOL_ERROR: "protocol error",
+    numbers.REASON_NOT_SUPPORTED: "command not supported",
+    numbers.REASON_IMMEDIATE: "too many immediate commands",
+    numbers.REASON_TASK_IN_PROGRESS: "task in progress",
+    numbers.REASON_INVALID_DATA_ACK: "invalid data acknowledgement",
+    numbers.REASON_INVALID_FIELD: "invalid PDU field",
+    numbers.REASON_LONG_OPERATION: "long operation, out of resources",
+    numbers.REASON_NEGOTIATION_RESET: "negotiation reset",
+    numbers.REASON_WAITING_FOR_LOGOUT: "waiting for logout",
+}
+"""What the reasons of a Reject mean (RFC 7143 11.17.1)."""
+
+
+class FunctionRefused(RemoteError):
+    """
+    A task management function was not carried out (RFC 7143 11.6).
+
+    @ivar response: the response code.
+    """
+
+    def __init__(self, response: int) -> None:
+        words = RESPONSES.get(response, "a response that is not defined")
+        super().__init__(f"the task management function was not carried out: {words} ({response})")
+        self.response = response
+
+
+RESPONSES: Final = {
+    numbers.NO_SUCH_TASK: "the task does not exist",
+    numbers.NO_SUCH_LUN: "the unit does not exist",
+    numbers.TASK_STILL_ALLEGIANT: "the task is still allegiant",
+    numbers.REASSIGN_NOT_SUPPORTED: "tasks cannot be reassigned",
+    numbers.FUNCTION_NOT_SUPPORTED: "it is not supported",
+    numbers.FUNCTION_NOT_AUTHORIZED: "this initiator may not do that",
+    numbers.FUNCTION_REJECTED: "it was rejected",
+}
+"""What the responses to task management functions mean (RFC 7143 11.6.1)."""
 
 
 class ConnectionEnded(ISCSIError):

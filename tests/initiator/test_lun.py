@@ -19,6 +19,7 @@ from iscsi_twisted.scsi.client import (
     UnitAttention,
     UnitNotReady,
 )
+from iscsi_twisted.session.answers import FunctionRefused
 from iscsi_twisted.storage import MemoryDevice, Mirror
 from tests.support.devices import FakeDevice
 from tests.support.initiator import SIZE, InitiatorTests
@@ -47,6 +48,13 @@ class UnitTests(InitiatorTests):
         """All units of a target."""
         session = self.session()
         self.assertEqual([unit.number for unit in self.now(self.initiator.units(session))], [0, 1])
+
+    def test_resetRefused(self) -> None:
+        """A reset that a target refuses says why; of a unit that is there it is done."""
+        session = self.session()
+        error = self.fails(FunctionRefused, LUN(session, 7).reset())
+        self.assertIn("the unit does not exist", str(error))
+        self.now(LUN(session, 0).reset())
 
     def test_absent(self) -> None:
         """A number without a unit."""

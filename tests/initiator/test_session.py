@@ -10,8 +10,8 @@ from twisted.internet.error import ConnectionRefusedError
 
 from iscsi_twisted.errors import LocalError
 from iscsi_twisted.initiator import LUN, Session
-from iscsi_twisted.initiator.session import ABORT_TIME, FIRST_DELAY
-from iscsi_twisted.session.answers import ConnectionEnded, Event, LoginRefused
+from iscsi_twisted.initiator.session import ABORT_TIME, FIRST_DELAY, REDIRECTS
+from iscsi_twisted.session.answers import ConnectionEnded, Event, LoginRefused, Redirected
 from iscsi_twisted.wire import numbers
 from tests.support.devices import FakeDevice
 from tests.support.initiator import SIZE, InitiatorTests
@@ -88,6 +88,30 @@ class LoginTests(InitiatorTests):
         first, second = self.session(), self.session()
         self.assertEqual(len(self.node.sessions), 2)
         self.assertNotEqual(first.wish.isid, second.wish.isid)
+
+
+class Moved:
+    """The endpoint of a target that is somewhere else."""
+
+    def __init__(self, asked: list[str], status: int) -> None:
+        self.asked, self.status = asked, status
+
+    def connect(self, factory: object) -> Any:
+        """Say where."""
+        self.asked.append("old")
+        raise Redirected(self.status, "192.0.2.2:3260,1")
+
+
+class Noted:
+    """An endpoint that tells when it was used."""
+
+    def __init__(self, asked: list[str], endpoint: Any) -> None:
+        self.asked, self.endpoint = asked, endpoint
+
+    def connect(self, factory: object) -> Any:
+        """Connect."""
+        self.asked.append("new")
+        return self.endpoint.connect(factory)
 
 
 class SlowTestCase(InitiatorTests):
@@ -233,6 +257,55 @@ class LostTests(SlowTestCase):
         self.failureResultOf(waiting, ConnectionEnded)
         self.clock.advance(100)
         self.assertEqual(lun.session.logins, 1)
+
+    def test_moved(self) -> None:
+        """A session whose target has moved meanwhile goes on where it is now, for good only if told so."""
+        for status, at in (
+            (numbers.TARGET_MOVED_TEMPORARILY, ["old", "new", "old", "new"]),
+            (numbers.TARGET_MOVED_PERMANENTLY, ["old", "new", "new"]),
+        ):
+            asked: list[str] = []
+            lun = self.lun(lasting=True, ping=0)
+            session = lun.session
+            session._endpoint = Moved(asked, status)  # type: ignore[assignment]
+            session._elsewhere = lambda address, asked=asked: Noted(asked, self.endpoint)  # type: ignore[assignment,misc]
+            for _ in range(2):
+                waiting = lun.read(0, BLOCK)
+                self.turn()
+                self.cut()
+                self.clock.advance(FIRST_DELAY)
+                self.turn()
+                self.device.fire()
+                self.turn()
+                self.assertEqual(len(self.successResultOf(waiting)), BLOCK)
+            self.assertEqual(asked, at)
+
+    def test_movedRound(self) -> None:
+        """Targets that send one another everybody are tried again later, not in a circle."""
+        asked: list[str] = []
+        lun = self.lun(lasting=True, ping=0)
+        lun.session._endpoint = Moved(asked, numbers.TARGET_MOVED_TEMPORARILY)  # type: ignore[assignment]
+        lun.session._elsewhere = lambda address: lun.session._endpoint
+        self.cut()
+        self.clock.advance(FIRST_DELAY)
+        self.assertEqual(len(asked), REDIRECTS + 1)
+
+    def test_logoutWhileWaiting(self) -> None:
+        """A logout ends at once what waits: commands at work, and those between two connections."""
+        for cut in (False, True):
+            lun = self.lun(lasting=True, ping=0)
+            waiting = [self.reading(lun)]
+            if cut:
+                self.cut()
+                waiting.append(lun.read(BLOCK, BLOCK))
+            out = lun.session.logout()
+            self.turn()
+            self.successResultOf(out)
+            for one in waiting:
+                self.failureResultOf(one, ConnectionEnded)
+            self.device.fire()
+            self.clock.advance(100)
+            self.assertEqual((lun.session.logins, self.node.sessions), (1, set()))
 
     def test_deafAbort(self) -> None:
         """A target that does not answer an abort is given up."""

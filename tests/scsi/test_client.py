@@ -46,7 +46,8 @@ class SenseTests(SynchronousTestCase):
             (codes.RESERVATION_CONFLICT, client.ReservationConflict),
             (codes.TASK_SET_FULL, client.TaskSetFull),
             (codes.TASK_ABORTED, client.TaskAborted),
-            (0x30, client.StatusError),
+            (client.ACA_ACTIVE, client.ACAActive),
+            (0x7E, client.StatusError),
             (codes.CHECK_CONDITION, client.StatusError),
         ):
             error = failure(status, b"")
