@@ -13,6 +13,7 @@ from iscsi_twisted.storage.faults import Fault, Faults
 from iscsi_twisted.storage.filters import Filter, ReadOnly, Slice
 from iscsi_twisted.storage.memory import MemoryDevice
 from iscsi_twisted.storage.mirror import Mirror
+from iscsi_twisted.storage.overlay import Overlay, OverlayFile
 from iscsi_twisted.storage.rate import Rate
 from iscsi_twisted.storage.stripe import Stripe
 
@@ -26,6 +27,8 @@ __all__ = [
     "Filter",
     "MemoryDevice",
     "Mirror",
+    "Overlay",
+    "OverlayFile",
     "Rate",
     "ReadOnly",
     "Slice",

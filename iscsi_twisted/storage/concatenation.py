@@ -85,7 +85,7 @@ class Concatenation(Composition):
         return whenDone(self._spread("zero", offset, length, unmap), nothing)
 
     def allocated(self, offset: int, length: int) -> list[tuple[int, bool]] | Pending:
-        return whenDone(self._spread("allocated", offset, length), _chained)
+        return whenDone(self._spread("allocated", offset, length), chained)
 
     def _parts(self, offset: int, length: int) -> list[tuple[int, int, int]]:
         """
@@ -129,7 +129,8 @@ class Concatenation(Composition):
         return ifLater(result, shifted, start)
 
 
-def _chained(runs: list[list[tuple[int, bool]]]) -> list[tuple[int, bool]]:
+def chained(runs: list[list[tuple[int, bool]]]) -> list[tuple[int, bool]]:
+    """Runs of several members, one list."""
     return list(chain.from_iterable(runs))
 
 

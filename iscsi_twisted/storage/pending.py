@@ -8,7 +8,7 @@ answered at once, without a Deferred; cancelling what they return cancels the me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -152,3 +152,22 @@ def call(method: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
 
 def _awaited(result: Any) -> Any:
     return deferred(result) if isPending(result) else result
+
+
+async def ready(result: Any) -> Any:
+    """Await a result if it is pending."""
+    return await deferred(result) if isPending(result) else result
+
+
+def answered(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """
+    Run a coroutine.
+
+    @return: what it returned, if it never had to wait; else a pending result.
+    """
+    answer = Deferred.fromCoroutine(coroutine)
+    outcome: list[Any] = []
+    answer.addBoth(outcome.append)
+    if not outcome:
+        return answer.addCallback(lambda _: _unwrap(outcome)[0])
+    return _unwrap(outcome)[0]

@@ -1,0 +1,439 @@
+# -*- test-case-name: tests.storage.test_overlay -*-
+"""A device that leaves another as it is, and keeps what was written elsewhere (copy on write)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from math import lcm
+from typing import Any, Final, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from iscsi_twisted.errors import DeviceError, LocalError, WriteProtected
+from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending
+from iscsi_twisted.storage.concatenation import chained, shift, shifted
+from iscsi_twisted.storage.device import ZEROS, BlockDevice, asDevice, checkRange, outOfRange
+from iscsi_twisted.storage.extent import FileExtent
+from iscsi_twisted.storage.memory import MemoryDevice
+from iscsi_twisted.storage.pending import answered, attempt, gather, ifLater, ready, whenDone
+
+_T = TypeVar("_T")
+
+GRANULE: Final = 4096
+"""Bytes that come from one place: what file systems write, so that they seldom write a part of one."""
+
+PAGE: Final = 4096
+"""Bytes of the map that are written at once."""
+
+MAGIC: Final = b"iscsi-twisted overlay 1\n"
+HEADER: Final = 4096
+"""Bytes before the map: the magic words, then the size of the base as eight bytes."""
+
+
+def mapLength(size: int) -> int:
+    """Bytes of the map of a device of so many bytes: one for each granule, in whole pages."""
+    granules = -(-size // GRANULE)
+    return -(-granules // PAGE) * PAGE
+
+
+class Overlay(BlockDevice):
+    """
+    What was written, over a base that stays as it is.
+
+    The base may be under other overlays too.  What is written goes to the store: a header, a map that says
+    which granules it has, and behind it the granules, each where it is on the base, so that a
+    sparse file is large only where it was written.
+
+    Order: a granule is whole in the store before the map names it, in a file and in memory.  The map becomes
+    durable with a flush, after the granules.  So after a power cut each granule is what it was or what
+    it became, and what had been flushed is there.
+
+    @ivar base: what is below; it is only read.
+    @ivar store: where the rest is, once the device is open.
+    """
+
+    def __init__(
+        self, base: Any, store: Callable[[int], Any] | None = None, *, readOnly: bool = False
+    ) -> None:
+        """
+        @param store: given a number of bytes, makes a device of that size, which is not open.  What begins
+            with zeros is taken for a new one.  None for memory, where all is forgotten on closing.
+        @param readOnly: nothing more is written; the store has to be there.
+        """
+        self.base: IBlockDevice = asDevice(base)
+        self.store: IBlockDevice = _NONE
+        self._kept = store is not None
+        self._makeStore = store or MemoryDevice
+        self._readOnly = readOnly
+        self._volatile = False
+        self._marks = bytearray()
+        self._start = 0
+        self._dirty: set[int] = set()
+        self._held: list[_Held] = []
+        self._saving: list[Deferred[None]] | None = None
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__}({self.base}, {self.store})" if self._start else f"Overlay({self.base})"
+
+    @property
+    def members(self) -> tuple[IBlockDevice, ...]:
+        """The base, and the store once there is one."""
+        return (self.base,) if self.store is _NONE else (self.base, self.store)
+
+    # Life
+
+    def open(self, changed: Callable[[], None]) -> Pending | None:
+        """@raise DeviceError: if base and store do not fit together, or the store is something else."""
+        return answered(self._open(changed))  # type: ignore[no-any-return]
+
+    async def _open(self, changed: Callable[[], None]) -> None:
+        await ready(self.base.open(changed))
+        try:
+            size = self.base.size
+            self._start = HEADER + mapLength(size)
+            self.store = asDevice(self._makeStore(self._start + size))
+            await ready(self.store.open(changed))
+            try:
+                await self._fit(size)
+            except BaseException:
+                await ready(self.store.close())
+                raise
+        except BaseException:
+            await ready(self.base.close())
+            raise
+
+    async def _fit(self, size: int) -> None:
+        block = lcm(self.base.blockSize, self.store.blockSize)
+        if GRANULE % block:
+            raise DeviceError(f"{self.store}: blocks of {block} bytes do not divide {GRANULE}")
+        able = self.store.capabilities()
+        self._readOnly = self._readOnly or able.readOnly
+        self._volatile = able.volatileCache
+        self._marks = bytearray(mapLength(size))
+        if self._kept:
+            await self._load(size)
+        self.size, self.blockSize = size, block
+
+    async def _load(self, size: int) -> None:
+        """Read the header and the map, or begin them."""
+        header = bytes(await ready(self.store.read(0, HEADER)))
+        if header == _header(size):
+            await self._loadMap()
+        elif header.startswith(MAGIC):
+            other = int.from_bytes(header[len(MAGIC) : len(MAGIC) + 8], "big")
+            raise DeviceError(f"{self.store}: lies over a base of {other} bytes, but this one has {size}")
+        elif any(header):
+            raise DeviceError(f"{self.store}: {_FOREIGN}")
+        elif not self._readOnly:
+            await ready(self.store.write(0, _header(size)))
+
+    async def _loadMap(self) -> None:
+        """The map, as far as it has storage: that of a large device is mostly a hole."""
+        position = HEADER
+        for count, hasStorage in await ready(self.store.allocated(HEADER, len(self._marks))):
+            end = position + count
+            while hasStorage and position < end:
+                piece = min(len(ZEROS), end - position)
+                data = await ready(self.store.read(position, piece))
+                self._marks[position - HEADER : position - HEADER + piece] = data
+                position += piece
+            position = end
+
+    def close(self) -> Pending | None:
+        """Make the map durable, and close store and base."""
+        return answered(self._close())  # type: ignore[no-any-return]
+
+    async def _close(self) -> None:
+        try:
+            if self._dirty or self._saving is not None:
+                await self._save()
+        finally:
+            await ready(gather([attempt(member.close) for member in self.members]))
+
+    def capabilities(self) -> Capabilities:
+        able, base = self.store.capabilities(), self.base.capabilities()
+        writable = not self._readOnly
+        return Capabilities(
+            readOnly=self._readOnly,
+            volatileCache=able.volatileCache,
+            discard=writable and able.discard,
+            zero=writable and able.zero,
+            allocated=True,
+            discardZeroes=writable and able.discard,
+            rotational=able.rotational or base.rotational,
+        )
+
+    # Where bytes are
+
+    def _runs(self, offset: int, length: int) -> list[tuple[int, int, int]]:
+        """
+        How a range lies in store and base.
+
+        @return: whether it is in the store, the first byte, and the number of bytes of each part.
+        """
+        runs, end = [], offset + length
+        last = -(-end // GRANULE)
+        while offset < end:
+            mark = self._marks[offset // GRANULE]
+            until = self._marks.find(1 - mark, offset // GRANULE, last)
+            stop = end if until < 0 else until * GRANULE
+            runs.append((mark, offset, stop - offset))
+            offset = stop
+        return runs
+
+    def _spread(self, name: str, offset: int, length: int) -> list[Any] | Pending:
+        """Ask store and base for their parts of a range, at the same time."""
+        return gather(
+            [
+                attempt(self._stored, getattr(self.store, name), first, count)
+                if mark
+                else attempt(getattr(self.base, name), first, count)
+                for mark, first, count in self._runs(offset, length)
+            ]
+        )
+
+    def _stored(self, method: Callable[..., _T], offset: int, *arguments: Any) -> _T:
+        """Call a method of the store; C{offset} is of this device, and so is that in an error."""
+        try:
+            result = method(self._start + offset, *arguments)
+        except DeviceError as error:
+            shift(error, -self._start)
+            raise
+        return ifLater(result, shifted, -self._start)
+
+    def read(self, offset: int, length: int) -> Buffer | Pending:
+        end = offset + length
+        if not 0 <= offset <= end <= self.size:
+            raise outOfRange(self.size, offset, length)
+        first, last = offset // GRANULE, -(-end // GRANULE)
+        if self._marks.find(1, first, last) < 0:
+            return self.base.read(offset, length)
+        if self._marks.find(0, first, last) < 0:
+            return self._stored(self.store.read, offset, length)
+        return whenDone(self._spread("read", offset, length), b"".join)
+
+    def allocated(self, offset: int, length: int) -> list[tuple[int, bool]] | Pending:
+        checkRange(self.size, offset, length)
+        return whenDone(self._spread("allocated", offset, length), chained)
+
+    # Writing
+
+    def write(self, offset: int, data: Buffer) -> Pending | None:
+        end = offset + len(data)
+        if not 0 <= offset <= end <= self.size:
+            raise outOfRange(self.size, offset, len(data))
+        self._checkWritable()
+        if self._marks.find(0, offset // GRANULE, -(-end // GRANULE)) < 0:
+            return self._stored(self.store.write, offset, data)
+        return answered(self._fill(offset, data))  # type: ignore[no-any-return]
+
+    def _checkWritable(self) -> None:
+        if self._readOnly:
+            raise WriteProtected(f"{self.base}: what lies over it is served read-only")
+
+    async def _fill(self, offset: int, data: Buffer) -> None:
+        """Write granules that the store does not have yet, whole."""
+        end = offset + len(data)
+        first, last = offset // GRANULE, -(-end // GRANULE)
+        held = await self._hold(first, last)
+        try:
+            parts: list[Buffer] = [data]
+            begin = first * GRANULE
+            if begin < offset and not self._marks[first]:
+                parts.insert(0, await ready(self.base.read(begin, offset - begin)))
+            else:
+                begin = offset
+            rest = min(last * GRANULE, self.size) - end
+            if rest and not self._marks[last - 1]:
+                parts.append(await ready(self.base.read(end, rest)))
+            whole = data if len(parts) == 1 else b"".join(parts)
+            await ready(self._stored(self.store.write, begin, whole))
+            self._mark(first, last)
+        finally:
+            self._release(held)
+        await self._keep()
+
+    def discard(self, offset: int, length: int) -> Pending | None:
+        """The storage of whole granules is given back; they read as zeros, not as the base does."""
+        return self.zero(offset, length, True)
+
+    def zero(self, offset: int, length: int, unmap: bool) -> Pending | None:
+        checkRange(self.size, offset, length)
+        self._checkWritable()
+        return answered(self._zero(offset, length, unmap))  # type: ignore[no-any-return]
+
+    async def _zero(self, offset: int, length: int, unmap: bool) -> None:
+        end = offset + length
+        first = -(-offset // GRANULE)
+        last = -(-end // GRANULE) if end == self.size else end // GRANULE
+        if last <= first:
+            await ready(self.write(offset, bytes(length)))
+            return
+        await ready(self.write(offset, bytes(first * GRANULE - offset)))
+        await ready(self.write(min(end, last * GRANULE), bytes(max(0, end - last * GRANULE))))
+        held = await self._hold(first, last)
+        try:
+            count = min(last * GRANULE, self.size) - first * GRANULE
+            await ready(self._stored(self.store.zero, first * GRANULE, count, unmap))
+            self._mark(first, last)
+        finally:
+            self._release(held)
+        await self._keep()
+
+    async def _hold(self, first: int, last: int) -> _Held:
+        """Wait until nobody else fills these granules, and keep others from it."""
+        while (other := next((one for one in self._held if one.touches(first, last)), None)) is not None:
+            waiter: Deferred[None] = Deferred()
+            other.waiters.append(waiter)
+            await waiter
+        held = _Held(first, last)
+        self._held.append(held)
+        return held
+
+    def _release(self, held: _Held) -> None:
+        self._held.remove(held)
+        for waiter in held.waiters:
+            waiter.callback(None)
+
+    def _mark(self, first: int, last: int) -> None:
+        self._marks[first:last] = b"\1" * (last - first)
+        if self._kept:
+            self._dirty.update(range(first // PAGE, (last - 1) // PAGE + 1))
+
+    # The map
+
+    def flush(self) -> Pending | None:
+        if self._dirty or self._saving is not None:
+            return answered(self._save())  # type: ignore[no-any-return]
+        return self.store.flush()
+
+    async def _keep(self) -> None:
+        """Without a write cache the map is durable before a write is done."""
+        if not self._volatile and self._kept:
+            await self._save()
+
+    async def _save(self) -> None:
+        """Make granules durable, then the map that names them; one at a time."""
+        while self._saving is not None:
+            waiter: Deferred[None] = Deferred()
+            self._saving.append(waiter)
+            await waiter
+        waiters: list[Deferred[None]] = []
+        self._saving = waiters
+        dirty, self._dirty = self._dirty, set()
+        # As it is now: what is filled from here on is not durable when the map is.
+        pages = [(page * PAGE, bytes(self._marks[page * PAGE : (page + 1) * PAGE])) for page in sorted(dirty)]
+        try:
+            await ready(self.store.flush())
+            for position, page in pages:
+                await ready(self.store.write(HEADER + position, page))
+            if pages:
+                await ready(self.store.flush())
+        except BaseException:
+            self._dirty |= dirty
+            raise
+        finally:
+            self._saving = None
+            for waiter in waiters:
+                waiter.callback(None)
+
+    # What an administrator does
+
+    def changes(self) -> int:
+        """How many bytes the store holds in place of the base's."""
+        return min(self._marks.count(1) * GRANULE, self.size)
+
+    def revert(self) -> Pending | None:
+        """
+        Forget all that was written, for good.  Nobody may write meanwhile.
+
+        @raise LocalError: if somebody does.
+        """
+        self._checkWritable()
+        self._checkIdle()
+        return answered(self._revert())  # type: ignore[no-any-return]
+
+    def _checkIdle(self) -> None:
+        if self._held or self._saving is not None:
+            raise LocalError(f"{self}: is being written; end that first")
+
+    async def _revert(self) -> None:
+        self._marks = bytearray(len(self._marks))
+        self._dirty.clear()
+        if self._kept:
+            await ready(self.store.zero(HEADER, len(self._marks), True))
+            await ready(self.store.flush())
+        await ready(self.store.discard(self._start, self.size))
+
+    def commit(self, device: Any) -> Pending | None:
+        """
+        Write all that was written to another device, make it durable there, and forget it here.  Nobody may
+        write meanwhile.  If that fails the changes are still here, and it may be tried again.
+
+        @param device: an open device of the same size with the base's content; mostly the base, opened
+            once more for writing.
+        @raise LocalError: if somebody writes.
+        @raise DeviceError: if the sizes differ.
+        """
+        target = asDevice(device)
+        self._checkWritable()
+        self._checkIdle()
+        if target.size != self.size:
+            raise DeviceError(f"{target}: has {target.size} bytes, but the overlay {self.size}")
+        return answered(self._commit(target))  # type: ignore[no-any-return]
+
+    async def _commit(self, target: IBlockDevice) -> None:
+        for mark, offset, length in self._runs(0, self.size):
+            end = offset + length
+            while mark and offset < end:
+                piece = min(len(ZEROS), end - offset)
+                data = await ready(self._stored(self.store.read, offset, piece))
+                await ready(target.write(offset, data))
+                offset += piece
+        await ready(target.flush())
+        await self._revert()
+
+
+class _Held:
+    """Granules that are being filled."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.waiters: list[Deferred[None]] = []
+        self._first = first
+        self._last = last
+
+    def touches(self, first: int, last: int) -> bool:
+        """Whether any of these is among them."""
+        return first < self._last and self._first < last
+
+
+_NONE: Final[IBlockDevice] = BlockDevice()
+_FOREIGN: Final = "is no overlay; name the file of one, or a file that does not exist"
+
+
+def _header(size: int) -> bytes:
+    return (MAGIC + size.to_bytes(8, "big")).ljust(HEADER, b"\0")
+
+
+class OverlayFile(FileExtent):
+    """The store of an L{Overlay} in a sparse file of its own."""
+
+    def open(self, changed: Callable[[], None]) -> None:
+        """@raise DeviceError: if the file holds something else, which is left alone."""
+        try:
+            with open(self.path, "rb") as file:
+                foreign = file.read(len(MAGIC)) != MAGIC and _hasData(file.fileno())
+        except OSError:
+            foreign = False  # Whatever is wrong, opening it properly says it better.
+        if foreign:
+            raise DeviceError(f"{self.path}: {_FOREIGN}")
+        super().open(changed)
+
+
+def _hasData(fd: int) -> bool:
+    try:
+        os.lseek(fd, 0, os.SEEK_DATA)
+    except OSError:
+        return False
+    return True
