@@ -17,3 +17,10 @@ nitpicky = True
 
 html_theme = "furo"
 html_title = f"{project} {release}"
+
+man_pages = [
+    ("tool", "iscsi-twisted", "use iSCSI targets and their disks", [], 1),
+    ("harness", "iscsi-harness", "have an iSCSI target do everything, and say how it did", [], 1),
+    ("options", "twistd-iscsi", "serve files and disks as iSCSI targets", [], 1),
+    ("targets", "iscsi-targets", "what twistd iscsi serves", [], 5),
+]

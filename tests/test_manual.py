@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.tap import Options
+from tests.support.manual import WORDS
 
 MANUAL = Path(__file__).parents[1] / "docs" / "options.rst"
 
@@ -26,3 +28,11 @@ class ManualTests(SynchronousTestCase):
         written = {word.partition("``")[0].partition(" ")[0] for word in text.split("--")[1:]}
         written = {word for word in written if word.isascii() and word[:1].isalpha() and word.islower()}
         self.assertEqual(written - known, set())
+
+    def test_commands(self) -> None:
+        """Every option of every command is on its page, and no page tells of others."""
+        for page, (_, words) in WORDS.items():
+            text = (MANUAL.parent / f"{page}.rst").read_text()
+            found = set(re.findall(r"``(-[A-Za-z0-9]|--[a-z][a-z0-9-]*|[a-z]+)(?=[`| ])", text))
+            self.assertEqual(sorted(words - found), [], page)
+            self.assertEqual(sorted(word for word in found - words if word.startswith("--")), [], page)
