@@ -215,3 +215,18 @@ async def test_stripe(serve: Serve, tmp_path: Path) -> None:
     chunks = [whole[place : place + 65536] for place in range(0, len(whole), 65536)]
     assert (tmp_path / "left").read_bytes() == b"".join(chunks[::2])
     assert (tmp_path / "right").read_bytes() == b"".join(chunks[1::2])
+
+
+@ensureDeferred
+async def test_networkBlockDevice(serve: Serve, tmp_path: Path) -> None:
+    """qemu-nbd offers a LUN as an NBD export: what is written there is on the disk."""
+    served = await serve(SIMPLE)
+    socket = tmp_path / "nbd"
+    # It ends by itself when its first client has gone.
+    await good(
+        "qemu-nbd", "--fork", f"--pid-file={tmp_path}/pid", "--format=raw", f"--socket={socket}", served.url()
+    )
+    source = image(tmp_path / "source", 64 << 20)
+    raw = ("-f", "raw")
+    await good("qemu-img", "convert", "-n", *raw, "-O", "raw", str(source), f"nbd+unix:///?socket={socket}")
+    assert (tmp_path / "disk0").read_bytes() == source.read_bytes()
