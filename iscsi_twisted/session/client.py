@@ -27,6 +27,13 @@ from iscsi_twisted.wire.serial import MASK, distance
 SEND: Final = 1 << 20
 """Bytes that are queued before they are sent, though more may come in the same turn."""
 
+EARLY: Final = 12
+"""
+Buffers after which that is done, too: answers come in batches, and the target should be at work on new
+commands before all of a batch have been looked at.  With 32 reads of 4 KiB outstanding on two cores, 8 to 16
+gave 1.4 times the rate of sending once for each batch.
+"""
+
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 _NO_LUN: Final = bytes(8)
 _NO_TAG: Final = numbers.NO_TAG
@@ -273,7 +280,7 @@ class ClientConnection:
             elif padding:
                 out.append(padding)
         self._queued += length + 48
-        if self._queued >= SEND:
+        if self._queued >= SEND or len(out) >= EARLY:
             self.flush()
 
     def _issue(self, command: Command) -> None:
@@ -389,6 +396,9 @@ class ClientConnection:
         self.window(expCmdSN, maxCmdSN)
 
     def window(self, expCmdSN: int, maxCmdSN: int) -> None:
+        """Take the ends of the command window; mostly they are where they were."""
+        if maxCmdSN == self._maxCmdSN and expCmdSN == self._expCmdSN:
+            return
         if distance(expCmdSN - 1 & MASK, maxCmdSN) < 0:
             return
         if distance(self._expCmdSN, expCmdSN) > 0:
