@@ -125,6 +125,18 @@ class ExampleTests(TestCase):
         self.assertEqual(status["sessions"][0]["target"], f"{BASE}:embedded")  # type: ignore[index]
         await self.interrupt(process)
 
+    async def test_faulty(self) -> None:
+        """C{faulty_disk.py} has one block that cannot be read, and counts who tried."""
+        process = self.example(str(EXAMPLES / "faulty_disk.py"), "0")
+        port = await self.port(process)
+
+        def read(client: RawClient) -> list[int]:
+            copied(client, "faulty")
+            return [client.command(read10(lba, 8), read=4096).status for lba in (2040, 2044, 2049)]
+
+        self.assertEqual(await self.talk(port, read), [0, 2, 0])
+        await self.interrupt(process)
+
     async def test_devices(self) -> None:
         """C{devices.py} runs three devices through their lives."""
         process = self.example(str(EXAMPLES / "devices.py"))
@@ -142,6 +154,7 @@ class ExampleTests(TestCase):
                 "custom_device.py",
                 "devices.py",
                 "embed_with_web.py",
+                "faulty_disk.py",
                 "mirror.py",
                 "ramdisk.tac",
             ],

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import attrs
 
+from iscsi_twisted.config.filters import Settings
 from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import NO_TARGET_OPTIONS, NO_UNIT_OPTIONS, TargetOptions, UnitOptions
 from iscsi_twisted.errors import ConfigurationError
@@ -138,7 +139,44 @@ class Device:
         return f"RAID{self.level}" if self.chunk is None else f"RAID{self.level}:{self.chunk}"
 
 
-Storage: TypeAlias = Extent | Device
+@attrs.frozen
+class Filtered:
+    """
+    A device that changes how one other behaves, or one that stands on no other.
+
+    @ivar word: what it is, in upper case.
+    @ivar members: the other device, if there is one.
+    @ivar size: bytes, or None if only opening tells.
+    @ivar depth: levels of devices from this one down.
+    """
+
+    name: str
+    word: str
+    members: tuple[Storage, ...]
+    settings: Settings
+    options: UnitOptions = NO_UNIT_OPTIONS
+    where: Where = attrs.field(default=NOWHERE, eq=False, repr=False)
+    size: int | None = attrs.field(init=False, eq=False, repr=False)
+    depth: int = attrs.field(init=False, eq=False, repr=False)
+
+    @size.default
+    def _size(self) -> int | None:
+        return self.combined([member.size for member in self.members])
+
+    @depth.default
+    def _depth(self) -> int:
+        return 1 + max((member.depth for member in self.members), default=0)
+
+    def combined(self, sizes: Sequence[int | None]) -> int | None:
+        """How large the device is if its member is as large as this."""
+        return self.settings.resized(sizes[0] if sizes else None)
+
+    def sizeFault(self, sizes: Sequence[int | None]) -> str | None:
+        """What is wrong with a member of this size, or None."""
+        return self.settings.fault(sizes[0] if sizes else None)
+
+
+Storage: TypeAlias = Extent | Device | Filtered
 
 
 @attrs.frozen
@@ -175,7 +213,7 @@ class Configuration:
     """
 
     extents: tuple[Extent, ...]
-    devices: tuple[Device, ...]
+    devices: tuple[Device | Filtered, ...]
     targets: tuple[Target, ...]
     path: str | None = attrs.field(default=None, eq=False)
 

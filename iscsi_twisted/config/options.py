@@ -9,7 +9,7 @@ what holds when it is absent, and what the manual says of it.  A new option is a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 import attrs
@@ -66,7 +66,8 @@ def _naa(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-def _yes(text: str) -> bool:
+def parseYes(text: str) -> bool:
+    """Read yes or no."""
     if text.lower() not in ("yes", "no"):
         raise ConfigurationError(f"yes or no is wanted, not {quoted(text)}")
     return text.lower() == "yes"
@@ -98,7 +99,8 @@ def _alias(text: str) -> str:
 # The rows
 
 
-def _row(parse: Callable[[str], object], doc: str, default: object = None) -> Any:
+def row(parse: Callable[[str], object], doc: str, default: object = None) -> Any:
+    """One option, as a field of a class."""
     return attrs.field(default=default, metadata={"parse": parse, "doc": doc})
 
 
@@ -106,33 +108,33 @@ def _row(parse: Callable[[str], object], doc: str, default: object = None) -> An
 class UnitOptions:
     """Options of a logical unit, on the line of the extent or device that it exports."""
 
-    serial: str | None = _row(
+    serial: str | None = row(
         _printable(MAX_SERIAL),
         "Unit serial number, in place of the one derived from the installation.",
     )
-    naa: bytes | None = _row(
+    naa: bytes | None = row(
         _naa,
         "World wide identifier (NAA), 16 or 32 hexadecimal digits, in place of the derived one.",
     )
-    vendor: str | None = _row(_printable(8), "Vendor identification of INQUIRY, up to 8 characters.")
-    product: str | None = _row(_printable(16), "Product identification of INQUIRY, up to 16 characters.")
-    revision: str | None = _row(_printable(4), "Product revision of INQUIRY, up to 4 characters.")
-    thin: bool | None = _row(
-        _yes,
+    vendor: str | None = row(_printable(8), "Vendor identification of INQUIRY, up to 8 characters.")
+    product: str | None = row(_printable(16), "Product identification of INQUIRY, up to 16 characters.")
+    revision: str | None = row(_printable(4), "Product revision of INQUIRY, up to 4 characters.")
+    thin: bool | None = row(
+        parseYes,
         "Whether initiators are told that space can be given back (UNMAP).  Absent: as the storage can.",
     )
-    readonly: bool = _row(_yes, "Whether the unit is write-protected for everybody.", False)
-    writecache: bool = _row(
-        _yes,
+    readonly: bool = row(parseYes, "Whether the unit is write-protected for everybody.", False)
+    writecache: bool = row(
+        parseYes,
         "Whether a write may be answered before it is durable.  With no, every write is made durable first.",
         True,
     )
-    physical: int | None = _row(
+    physical: int | None = row(
         _physical,
         "Physical block size that is reported, a power of two from 512 to 1M.  Absent: the storage's own.",
     )
-    removable: bool = _row(_yes, "Whether initiators can eject the medium and load it again.", False)
-    rotation: int | None = _row(
+    removable: bool = row(parseYes, "Whether initiators can eject the medium and load it again.", False)
+    rotation: int | None = row(
         _rotation,
         "Revolutions per minute that are reported, 1025 to 65534, or ssd.  Absent: as the storage is.",
     )
@@ -142,7 +144,7 @@ class UnitOptions:
 class TargetOptions:
     """Options of a target, on its own line."""
 
-    alias: str | None = _row(_alias, "TargetAlias that initiators are shown at login, up to 255 bytes.")
+    alias: str | None = row(_alias, "TargetAlias that initiators are shown at login, up to 255 bytes.")
 
 
 class Option(NamedTuple):
@@ -159,36 +161,42 @@ class Option(NamedTuple):
     doc: str
 
 
-def _rows(options: type[attrs.AttrsInstance], places: tuple[Kind, ...]) -> list[Option]:
+def rows(options: type[attrs.AttrsInstance], places: tuple[Kind, ...]) -> list[Option]:
+    """The options of a class."""
     return [
-        Option(row.name, places, row.metadata["parse"], row.default, row.metadata["doc"])
-        for row in attrs.fields(options)
+        Option(one.name, places, one.metadata["parse"], one.default, one.metadata["doc"])
+        for one in attrs.fields(options)
     ]
 
 
-OPTIONS: Final = (*_rows(UnitOptions, ("extent", "device")), *_rows(TargetOptions, ("target",)))
+OPTIONS: Final = (*rows(UnitOptions, ("extent", "device")), *rows(TargetOptions, ("target",)))
 NO_UNIT_OPTIONS: Final = UnitOptions()
 NO_TARGET_OPTIONS: Final = TargetOptions()
 
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
+_NONE: Final[Mapping[str, Option]] = {}
 
 
-def readOptions(words: Iterable[str], kind: Kind) -> tuple[dict[str, Any], list[str]]:
+def readOptions(
+    words: Iterable[str], kind: Kind, more: Mapping[str, Option] = _NONE, title: str = ""
+) -> tuple[dict[str, Any], list[str]]:
     """
     Read the options of one line.
 
+    @param more: by name, options that only lines like this one know.
+    @param title: what messages call such a line; by default its kind.
     @return: the values by name, for L{UnitOptions} or L{TargetOptions}; and what is wrong.
     """
     values: dict[str, Any] = {}
     faults: list[str] = []
     for word in words:
         name, equals, text = word.partition("=")
-        fault = _misplaced(word, name, equals, kind)
+        fault = None if name in more and equals else _misplaced(word, name, equals, kind, more, title)
         if fault is None and name in values:
             fault = f"{name}= stands twice on this line; remove one"
         if fault is None:
             try:
-                values[name] = _BY_NAME[name].parse(text)
+                values[name] = (more.get(name) or _BY_NAME[name]).parse(text)
             except ConfigurationError as error:
                 fault = f"{name}=: {error}"
         if fault is not None:
@@ -196,13 +204,16 @@ def readOptions(words: Iterable[str], kind: Kind) -> tuple[dict[str, Any], list[
     return values, faults
 
 
-def _misplaced(word: str, name: str, equals: str, kind: Kind) -> str | None:
+def _misplaced(
+    word: str, name: str, equals: str, kind: Kind, more: Mapping[str, Option], title: str
+) -> str | None:
     """Why a word cannot be an option of this kind of line, if it cannot."""
     if not equals or not name:
         return f"{quoted(word)} stands where only options can; an option is written key=value, without blanks"
     option = _BY_NAME.get(name)
     if option is None:
-        return f"unknown option {quoted(name + '=')}; {_article(kind)} line knows {_known(kind)}"
+        known = ", ".join([*(f"{one}=" for one in more), _known(kind)])
+        return f"unknown option {quoted(name + '=')}; {title or _article(kind)} line knows {known}"
     if kind not in option.places:
         right = " or ".join(map(_article, option.places))
         return f"{name}= stands on {_article(kind)} line; it belongs on that of {right}"

@@ -3,14 +3,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from iscsi_twisted.config.extents import SCHEME, absolute, noRemotes, overlaps, parseLength
+from iscsi_twisted.config.filters import KINDS, OverlaySettings, missing
+from iscsi_twisted.config.filters import OPTIONS as FILTER_OPTIONS
 from iscsi_twisted.config.lines import Faults, Line, quoted, readText, statements
-from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Device, Extent, Storage, Target, Where
+from iscsi_twisted.config.model import (
+    DEFAULT_BASE,
+    Configuration,
+    Device,
+    Extent,
+    Filtered,
+    Storage,
+    Target,
+    Where,
+)
 from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import (
     NO_TARGET_OPTIONS,
@@ -100,7 +112,8 @@ def _raid(text: str) -> tuple[int, int | None]:
     found = RAID.fullmatch(text)
     if found is None:
         raise ConfigurationError(
-            f"{quoted(text)} is no level; write RAID0 (joined), RAID0:64K (striped) or RAID1 (mirrored)"
+            f"{quoted(text)} is no level; write RAID0 (joined), RAID0:64K (striped) or RAID1 (mirrored),"
+            f" or one of {', '.join(KINDS)}"
         )
     level, colon, chunk = found.groups()
     if not colon:
@@ -119,6 +132,11 @@ def _deviceFaults(device: Device) -> Iterator[str]:
     if count == 1 and (device.level == 1 or device.chunk is not None):
         what = "mirror" if device.level == 1 else "stripe"
         yield f"{device.raid} with 1 member; a {what} needs two or more (RAID0 joins any number)"
+    yield from _storageFaults(device)
+
+
+def _storageFaults(device: Device | Filtered) -> Iterator[str]:
+    """What may be wrong with any device."""
     if device.depth > MAX_DEPTH:
         yield f"{device.name} is {device.depth} devices deep; the most is {MAX_DEPTH}"
     fault = device.sizeFault([member.size for member in device.members])
@@ -136,6 +154,7 @@ class _Reading:
         mistake is not complained of again wherever the name is used.
     @ivar storages: by name, the extents and devices that are in order.
     @ivar users: by name of an extent or device, who uses it and on which line.
+    @ivar bases: names of those that overlays use, and only overlays.
     @ivar claims: the line of the first that has something which has to be unique.
     """
 
@@ -159,6 +178,7 @@ class _Reading:
         self.storages: dict[str, Storage] = {}
         self.targets: list[Target] = []
         self.users: dict[str, tuple[str, int]] = {}
+        self.bases: set[str] = set()
         self.claims: dict[tuple[str, object], int] = {}
         self.netmasks: dict[str, Netmask] = {}
 
@@ -175,8 +195,9 @@ class _Reading:
             if not line.broken:
                 self._define(line)
         extents = tuple(each for each in self.storages.values() if isinstance(each, Extent))
-        devices = tuple(each for each in self.storages.values() if isinstance(each, Device))
+        devices = tuple(each for each in self.storages.values() if not isinstance(each, Extent))
         self._overlaps(extents)
+        self._overlayFiles(extents, devices)
         if not self.targets and not self.faults.errors:
             self.faults.add(f"no target is defined; a target line is: {TARGET_FORM}")
         self.faults.settle()
@@ -231,6 +252,23 @@ class _Reading:
                 later.where.line,
             )
 
+    def _overlayFiles(self, extents: Sequence[Extent], devices: Sequence[Device | Filtered]) -> None:
+        """An overlay writes to a file that is nothing else."""
+        users: dict[str, Storage] = {
+            os.path.normpath(each.path): each for each in extents if each.url is None
+        }
+        for device in devices:
+            settings = device.settings if isinstance(device, Filtered) else None
+            if not isinstance(settings, OverlaySettings) or settings.file is None:
+                continue
+            first = users.setdefault(os.path.normpath(settings.file), device)
+            if first is not device:
+                self.faults.add(
+                    f"the file of {device.name} is also that of {first.name} on line {first.where.line};"
+                    " an overlay has a file of its own",
+                    device.where.line,
+                )
+
     # Extents and devices
 
     def _store(self, line: Line, storage: Storage | None) -> None:
@@ -246,12 +284,14 @@ class _Reading:
         if not words:
             return NO_UNIT_OPTIONS
         values = self._options(line, kind, words)
-        if values is None:
-            return None
+        return None if values is None else self._claimed(line, values)
+
+    def _claimed(self, line: Line, values: dict[str, Any]) -> UnitOptions:
+        """Options of a unit, some of which no other unit can have."""
         for key in ("serial", "naa"):
             if key in values:
                 self._claim(line, key, values[key], f"this {key}=")
-        return UnitOptions(**values)
+        return UnitOptions(**values) if values else NO_UNIT_OPTIONS
 
     def _options(self, line: Line, kind: Kind, words: Sequence[str]) -> dict[str, Any] | None:
         values, faults = readOptions(words, kind)
@@ -284,9 +324,11 @@ class _Reading:
     def _absolute(self, path: str) -> str:
         return absolute(path, self.directory)
 
-    def _device(self, line: Line) -> Device | None:
+    def _device(self, line: Line) -> Device | Filtered | None:
         name = line.words[0]
         columns, words = _apart(line.words[1:])
+        if columns and columns[0].upper() in KINDS:
+            return self._filtered(line, columns[0].upper(), columns[1:], words)
         options = self._unitOptions(line, "device", words)
         if len(columns) < 2:
             missing = " and ".join(("level", "members")[len(columns) :])
@@ -302,12 +344,45 @@ class _Reading:
             self._fault(line, fault)
         return None if faults else device
 
-    def _members(self, line: Line, names: Sequence[str]) -> tuple[Storage, ...] | None:
-        """The members of a device; None after a fault."""
-        members = [member for name in names if (member := self._use(line, name)) is not None]
+    def _filtered(self, line: Line, word: str, names: Sequence[str], words: Sequence[str]) -> Filtered | None:
+        """A device that is no RAID."""
+        kind = KINDS[word]
+        own = FILTER_OPTIONS[word]
+        values, faults = readOptions(words, "device", own, f"a {word}")
+        if len(names) != kind.members:
+            faults.append(
+                f"{word} stands on {kind.members or 'no'} extent or device, not on {len(names)}; write"
+                f" deviceN {word}{' MEMBER' * kind.members} [KEY=VALUE ...]"
+            )
+        lacking = missing(kind, values)
+        if lacking is not None:
+            faults.append(f"{lacking} missing; a {word} cannot do without")
+        for fault in faults:
+            self._fault(line, fault)
+        members = self._members(line, names, kind is OverlaySettings)
+        settings = {name: values.pop(name) for name in own if name in values}
+        if settings.get("file") is not None:
+            settings["file"] = self._attempt(line, self._absolute, settings["file"])
+        options = self._claimed(line, values)
+        if faults or members is None:
+            return None
+        where = Where(self.path, line.number)
+        device = Filtered(line.words[0], word, members, kind(**settings), options, where)
+        wrong = list(_storageFaults(device))
+        for fault in wrong:
+            self._fault(line, fault)
+        return None if wrong else device
+
+    def _members(self, line: Line, names: Sequence[str], asBase: bool = False) -> tuple[Storage, ...] | None:
+        """
+        The members of a device; None after a fault.
+
+        @param asBase: they lie below an overlay, and may lie below others.
+        """
+        members = [member for name in names if (member := self._use(line, name, asBase)) is not None]
         for member in members:
             options = given(member.options)
-            if options:
+            if options and self.users[member.name][1] == line.number:
                 self.faults.add(
                     f"{', '.join(options)} without effect: {member.name} is part of {line.words[0]} (line"
                     f" {line.number}); options of a unit stand on the line of what a target exports",
@@ -315,7 +390,7 @@ class _Reading:
                 )
         return tuple(members) if len(members) == len(names) else None
 
-    def _use(self, line: Line, name: str) -> Storage | None:
+    def _use(self, line: Line, name: str, asBase: bool = False) -> Storage | None:
         """An extent or device that this line uses; None after a fault, here or on the line of the storage."""
         storage = self.storages.get(name)
         if storage is None:
@@ -323,8 +398,18 @@ class _Reading:
             return None
         if name not in self.users:
             self.users[name] = (line.words[0].partition("=")[0], line.number)
+            if asBase:
+                self.bases.add(name)
             return storage
         user, number = self.users[name]
+        if name in self.bases:
+            if asBase:
+                return storage
+            self._fault(
+                line,
+                f"{name} is the base of {user} on line {number}; other overlays can use it, nothing else",
+            )
+            return None
         where = "on this line" if number == line.number else f"by {user} on line {number}"
         self._fault(line, f"{name} is already used {where}; an extent or device can be used once")
         return None

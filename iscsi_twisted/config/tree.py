@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+import attrs
+
 from iscsi_twisted.config.lines import visible
-from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Extent, Storage, Target
+from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Device, Extent, Filtered, Storage, Target
 
 IdentityOf = Callable[[Target, int], Iterable[str]]
 """Given a target and a LUN: lines about the unit's identity."""
@@ -35,6 +37,21 @@ def _storage(storage: Storage, indent: str) -> Iterator[str]:
         length = "size" if storage.length is None else storage.length
         yield f"{indent}{name}:{visible(storage.given)}:{storage.start}:{length}"
         return
-    yield f"{indent}{name}:{storage.raid}"
+    yield f"{indent}{name}:{storage.raid if isinstance(storage, Device) else _filter(storage)}"
     for member in storage.members:
         yield from _storage(member, indent + "\t")
+
+
+def _filter(device: Filtered) -> str:
+    """What a filter is, and those of its settings that are not the usual ones."""
+    fields = attrs.fields(type(device.settings))
+    values = ((one.name, getattr(device.settings, one.name), one.default) for one in fields)
+    return " ".join(
+        [device.word, *(f"{name}={_value(value)}" for name, value, usual in values if value != usual)]
+    )
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return visible(",".join(value) if isinstance(value, tuple) else str(value))

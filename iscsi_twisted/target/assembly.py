@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn, Protocol, cast
 import attrs
 from twisted.python.failure import Failure
 
-from iscsi_twisted.config.model import NOWHERE, Configuration, Device, Extent, Storage, Where
+from iscsi_twisted.config.model import NOWHERE, Configuration, Device, Extent, Filtered, Storage, Where
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError, LocalError
 from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice, Pending
@@ -20,6 +20,7 @@ from iscsi_twisted.storage import Concatenation, FileExtent, Filter, Mirror, Str
 from iscsi_twisted.storage.members import Composition
 from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.identity import Installation, UnitIdentity, identify
+from iscsi_twisted.target.placed import Placed, makeFilter
 
 VENDOR: Final = "TWISTED"
 PRODUCT: Final = "iSCSI disk"
@@ -63,24 +64,6 @@ class Plan:
     policy: IAccessPolicy
     alias: str = ""
     readOnly: bool = False
-
-
-class Placed:
-    """
-    A device that a line of a targets file defines: what is wrong with it names the line.
-
-    @ivar title: the name that the line defines.
-    @ivar fault: what was wrong when it was opened.
-    """
-
-    where: Where = NOWHERE
-    title = ""
-    fault: ConfigurationError | None = None
-
-    def misplaced(self, error: DeviceError) -> DeviceError:
-        """Remember and reword an error."""
-        self.fault = self.where.error(f"{self.title}: {error}")
-        return type(error)(str(self.fault))
 
 
 class PlacedExtent(Placed, FileExtent):
@@ -132,15 +115,6 @@ class PlacedStripe(PlacedComposition, Stripe):
     """A RAID0 device of a targets file that has a chunk size."""
 
 
-def takeFaults(device: Any) -> list[ConfigurationError]:
-    """What was wrong with a device and all that it is made of, in order; each is told once."""
-    found = [fault for member in getattr(device, "members", ()) for fault in takeFaults(member)]
-    if isinstance(device, Placed) and device.fault is not None:
-        found.append(device.fault)
-        device.fault = None
-    return found
-
-
 def plans(
     configuration: Configuration, *, base: str, blockSize: int, reactor: Any, remote: Remote | None = None
 ) -> list[Plan]:
@@ -187,11 +161,13 @@ class _Maker:
         return Disk(device, options, blockSize, readOnly, storage.where)
 
     def _device(self, storage: Storage, readOnly: bool, writeCache: bool) -> Any:
-        made: PlacedExtent | PlacedRemote | PlacedComposition
+        made: Placed
         if isinstance(storage, Device):
             made = _composition(
                 storage, [self._member(each, readOnly, writeCache) for each in storage.members]
             )
+        elif isinstance(storage, Filtered):
+            made = self._filter(storage, readOnly, writeCache)
         elif storage.url is None:
             made = PlacedExtent(
                 storage.path,
@@ -206,6 +182,11 @@ class _Maker:
         made.where = storage.where
         made.title = storage.name
         return made
+
+    def _filter(self, storage: Filtered, readOnly: bool, writeCache: bool) -> Placed:
+        below = readOnly or storage.word in ("READONLY", "OVERLAY")
+        members = [self._member(each, below, writeCache) for each in storage.members]
+        return makeFilter(storage, members, self._reactor, readOnly, writeCache)
 
     def _member(self, storage: Storage, readOnly: bool, writeCache: bool) -> Any:
         options = storage.options

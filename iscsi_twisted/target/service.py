@@ -41,9 +41,10 @@ from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.node import Node, Portal, Target
 from iscsi_twisted.storage import asDevice
 from iscsi_twisted.storage.pending import call
-from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit, takeFaults
+from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.journal import Journal
+from iscsi_twisted.target.placed import takeFaults
 from iscsi_twisted.target.protocol import TargetFactory
 from iscsi_twisted.target.status import ServiceStatus, sessionStatus, targetStatus, where
 from iscsi_twisted.target.transport import portal, tuneMalloc

@@ -18,7 +18,9 @@ device0 RAID1 extent0 extent2
 device1 RAID0 device0 extent1
 target0 ro device1 extent3 10.4/16,::1
 extent4 /e 0 64K
-lun1=iqn.2001-04.com.example:x extent4 any
+device2 FAULTS extent4 kind=error on=read,write active=no probability=0.5
+device3 READONLY device2
+lun1=iqn.2001-04.com.example:x device3 any
 """
 
 WANTED = """\
@@ -38,7 +40,9 @@ lun1:rw:any
 	TargetName iqn.2001-04.com.example:x
 	LUN 0: serial lun1-0
 	LUN 0: and more
-	extent4:/e:0:65536"""
+	device3:READONLY
+		device2:FAULTS kind=error on=read,write probability=0.5 active=no
+			extent4:/e:0:65536"""
 
 
 class DescribeTests(SynchronousTestCase):

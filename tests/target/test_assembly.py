@@ -14,8 +14,9 @@ from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, Device
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.session.names import complaint
 from iscsi_twisted.storage import MemoryDevice, Stripe
-from iscsi_twisted.target.assembly import Disk, Plan, makeUnit, plans, takeFaults
+from iscsi_twisted.target.assembly import Disk, Plan, makeUnit, plans
 from iscsi_twisted.target.identity import Installation
+from iscsi_twisted.target.placed import takeFaults
 from tests.support.wire import Anybody
 
 BASE = "iqn.2001-04.com.example"
