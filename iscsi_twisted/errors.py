@@ -55,6 +55,25 @@ class LoginError(RemoteError):
         self.status = status
 
 
+class NotAuthenticated(LoginError):
+    """An initiator has not proved who it is (RFC 7143 11.13.5, 0201h)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(0x0201, message)
+
+
+class UnknownUser(NotAuthenticated):
+    """
+    An initiator gave a user's name that nobody has; it is not told that.
+
+    @ivar user: the name.
+    """
+
+    def __init__(self, user: str) -> None:
+        super().__init__(f"there is no user {user!r}")
+        self.user = user
+
+
 class TextError(RemoteError):
     """Text keys that cannot be understood (RFC 7143 6.1)."""
 

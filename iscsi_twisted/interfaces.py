@@ -223,6 +223,36 @@ class ILogicalUnit(Interface):
         """
 
 
+class Account:
+    """
+    What a secret store knows of a user.  It never shows its secrets.
+
+    @ivar secret: with which the user proves who it is.
+    @ivar targetUser: the name that the target gives to this user, for mutual authentication.
+    @ivar targetSecret: with which the target proves that; empty if it cannot.
+    """
+
+    __slots__ = ("secret", "targetSecret", "targetUser")
+
+    def __init__(self, secret: bytes, targetUser: str = "", targetSecret: bytes = b"") -> None:
+        self.secret = secret
+        self.targetUser = targetUser
+        self.targetSecret = targetSecret
+
+
+class ISecretStore(Interface):
+    """Knows the users that may log in, and their secrets."""
+
+    def find(user: str) -> Account | Pending | None:
+        """
+        Look up a user.
+
+        @param user: as the initiator gave it, upper and lower case told apart.
+        @return: None if there is no such user; or a pending result of either.  A login waits for that, and
+            nothing else does.
+        """
+
+
 class IAccessPolicy(Interface):
     """Decides who may use a target."""
 

@@ -165,7 +165,7 @@ class CHAP:
         challenge = decode("CHAP_C", pairs.get("CHAP_C", ""))
         if not challenge:
             raise RemoteError("CHAP_C is empty")
-        identifier = _identifier(pairs)
+        identifier = identifierIn(pairs)
         credentials = self._credentials
         proof = response(self._algorithm, identifier, credentials.secret, challenge)
         said = [("CHAP_N", credentials.user), ("CHAP_R", encode(proof))]
@@ -189,7 +189,12 @@ class CHAP:
         self._met = True
 
 
-def _identifier(pairs: Mapping[str, str]) -> int:
+def identifierIn(pairs: Mapping[str, str]) -> int:
+    """
+    The identifier of a challenge.
+
+    @raise RemoteError: if there is none.
+    """
     text = pairs.get("CHAP_I", "")
     value = int(text, 0) if (text[:2].lower() == "0x" and len(text) <= 4) or text.isdecimal() else -1
     if not 0 <= value <= 255:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-from iscsi_twisted.errors import FramingError, LoginError, TextError
-from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.errors import FramingError, LoginError, RemoteError, TextError, UnknownUser
+from iscsi_twisted.interfaces import Buffer, Pending, isPending
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.negotiation import Negotiation
-from iscsi_twisted.session.node import Nexus, Target
+from iscsi_twisted.session.node import Authenticator, Nexus, Target
 from iscsi_twisted.session.parameters import CHOICES, MAX_RECEIVE, OURS, Parameters
 from iscsi_twisted.session.session import Session
 from iscsi_twisted.wire import layout, numbers, text
@@ -23,6 +24,9 @@ LONGEST_LOGIN: Final = 65536
 
 MOST_REQUESTS: Final = 64
 """Login Requests in one login: several times what any method of authentication takes."""
+
+_PROOF: Final = "CHAP_"
+"""What the keys of an authentication begin with."""
 
 _IDENTITY: Final = frozenset(("InitiatorName", "SessionType", "TargetName"))
 
@@ -48,6 +52,8 @@ class Login:
         self._latest: tuple[int, ...] | None = None
         self._fixed: tuple[bytes, int, int, int] | None = None
         self._target: Target | None = None
+        self._authenticator: Authenticator | None = None
+        self._waiting = False
         self._named = ""
         self._joined: Session | None = None
         self.stage: int | None = None
@@ -62,7 +68,9 @@ class Login:
         except TextError as error:
             self._refuse(fields, numbers.INITIATOR_ERROR, str(error))
         except LoginError as error:
-            self._refuse(fields, error.status, str(error))
+            self._refuse(fields, error.status, str(error), error)
+        except RemoteError as error:
+            self._refuse(fields, numbers.INITIATOR_ERROR, str(error))
 
     def interrupt(self) -> None:
         """
@@ -80,18 +88,20 @@ class Login:
             raise LoginError(
                 numbers.UNSUPPORTED_VERSION, f"it wants version {versionMin} at least; ours is 0"
             )
+        if self._waiting:
+            raise LoginError(numbers.INITIATOR_ERROR, "a request before the last one was answered")
         transit, goesOn = flags & numbers.FINAL, flags & numbers.CONTINUE
         self._checkStage(flags)
         self._checkFixed((isid, tsih, itt, cid))  # type: ignore[arg-type]
         if self._unsent:
             if data or goesOn:
                 raise LoginError(numbers.INITIATOR_ERROR, "text before the answer was complete")
-        elif not self._take(data, fields) and goesOn:
+        elif not self._take(data, fields):
             return
         self._answer(fields, flags & 3 if transit else None)
 
     def _take(self, data: bytes, fields: tuple[int, ...]) -> bool:
-        """Take the text of one request; whether it is complete."""
+        """Take the text of one request; whether it can be answered now."""
         _, flags, _, _, _, isid, tsih, _, cid, _, _ = fields
         self._text += data
         if len(self._text) > LONGEST_LOGIN:
@@ -101,18 +111,62 @@ class Login:
             return False
         pairs, self._text = text.decode(self._text), b""
         self._offered = dict(pairs)
-        self._unsent = text.encode(self._answers(pairs, isid, tsih, cid))  # type: ignore[arg-type]
+        answers = self._answers(pairs, isid, tsih, cid)  # type: ignore[arg-type]
+        proof: Any = self._authenticate(self._offered)
+        if isPending(proof):
+            self._waiting = True
+            proof.addCallbacks(partial(self._proved, fields, answers), partial(self._unproved, fields))
+            return False
+        self._unsent = text.encode(answers + proof)
         return True
+
+    def _authenticate(self, pairs: dict[str, str]) -> list[tuple[str, str]] | Pending:
+        """Hand on what belongs to the authentication (RFC 7143 12.1)."""
+        said = {name: value for name, value in pairs.items() if name.startswith(_PROOF)}
+        if not said:
+            return []
+        agreed = self._negotiation.results["AuthMethod"] == "CHAP"
+        if self._authenticator is None or self.stage != numbers.SECURITY or not agreed:
+            raise LoginError(numbers.INITIATOR_ERROR, "CHAP keys where CHAP was not agreed upon")
+        return self._authenticator.answer(said)
+
+    def _proved(
+        self, fields: tuple[int, ...], answers: list[tuple[str, str]], proof: list[tuple[str, str]]
+    ) -> None:
+        """The authentication could be judged, after a while."""
+        self._waiting = False
+        if self._connection.closing:
+            return
+        self._unsent = text.encode(answers + proof)
+        flags = fields[1]
+        try:
+            self._answer(fields, flags & 3 if flags & numbers.FINAL else None)
+        except LoginError as error:
+            self._refuse(fields, error.status, str(error), error)
+        self._connection.flush()
+
+    def _unproved(self, fields: tuple[int, ...], why: Any) -> None:
+        """The authentication has failed, or nobody could judge it."""
+        self._waiting = False
+        error = why.value
+        if self._connection.closing:
+            return
+        if isinstance(error, RemoteError):
+            status = error.status if isinstance(error, LoginError) else numbers.INITIATOR_ERROR
+            self._refuse(fields, status, str(error), error)
+        else:
+            self._connection.node.events.surprise(error, "looking up a secret")
+            self._refuse(fields, numbers.TARGET_ERROR, "the secret could not be looked up")
+        self._connection.flush()
 
     def _answer(self, fields: tuple[int, ...], following: int | None) -> None:
         """Send what the initiator takes at a time, and go on to another stage once that is all."""
         part, self._unsent = self._unsent[:LOGIN_SEGMENT], self._unsent[LOGIN_SEGMENT:]
         if self._unsent:
             self._respond(fields, part, numbers.CONTINUE)
-        elif following is None:
+        elif following is None or not self._leaves():
             self._respond(fields, part, 0)
         else:
-            self._leave()
             if following == numbers.FULL_FEATURE:
                 self._complete(fields, part)
             else:
@@ -155,13 +209,14 @@ class Login:
             if tsih:
                 self._join(isid, tsih, cid)
             self._identified = True
+            self._guard()
             if self._target is not None:
                 answers.append(("TargetPortalGroupTag", str(self._connection.portal.tag)))
                 if self._target.alias:
                     answers.append(("TargetAlias", self._target.alias))
         elif any(name in _IDENTITY for name, _ in pairs):
             raise LoginError(numbers.INITIATOR_ERROR, "a name or session type after the first request")
-        answers += self._negotiation.answer(pairs)
+        answers += self._negotiation.answer(pair for pair in pairs if not pair[0].startswith(_PROOF))
         if self.stage == numbers.OPERATIONAL and not self._declared:
             self._declared = True
             answers.append(("MaxRecvDataSegmentLength", str(MAX_RECEIVE)))
@@ -207,24 +262,64 @@ class Login:
         self._joined = session
         self._negotiation.leading = False
 
-    def _leave(self) -> None:
-        """May this stage be left?"""
-        if self.stage != numbers.SECURITY:
+    def _guard(self) -> None:
+        """
+        Find out whether the initiator has to authenticate itself.
+
+        @raise LoginError: if it has to, and begins behind the stage for that.
+        """
+        begin = (self._target or self._connection.node).authenticate
+        if begin is None:
             return
+        self._authenticator = begin()
+        if self.stage != numbers.SECURITY:
+            raise LoginError(numbers.AUTHENTICATION_FAILURE, "it skips the authentication that is required")
+        self._negotiation.accept("AuthMethod", self._authenticator.methods)
+
+    @property
+    def user(self) -> str:
+        """Who was authenticated; empty if nobody was."""
+        return "" if self._authenticator is None else self._authenticator.user
+
+    def _leaves(self) -> bool:
+        """
+        Whether this stage may be left now.
+
+        @raise LoginError: if it can never be.
+        """
+        if self.stage != numbers.SECURITY:
+            return True
+        authenticator, agreed = self._authenticator, self._negotiation.results["AuthMethod"]
+        if authenticator is not None:
+            if not authenticator.complete() and agreed not in authenticator.methods:
+                methods = ",".join(authenticator.methods)
+                raise LoginError(
+                    numbers.AUTHENTICATION_FAILURE,
+                    f"it offers none of the AuthMethods required here: {methods}",
+                )
+            if self._target is not None and not self._target.allows(self.user):
+                raise LoginError(
+                    numbers.AUTHORIZATION_FAILURE, f"the user {self.user!r} may not use {self._target.name}"
+                )
+            return authenticator.complete()
         offered = self._offered.get("AuthMethod")
         if offered is not None and "None" not in offered.split(","):
             raise LoginError(
                 numbers.AUTHENTICATION_FAILURE, "it offers no AuthMethod that is known here (None)"
             )
+        return True
 
     def _complete(self, fields: tuple[int, ...], part: bytes) -> None:
         """The last response, and the session that it begins or goes on with."""
         connection, session = self._connection, self._joined
         if session is None:
             session = self._session(fields)
+            session.user = self.user
             session.begin(connection)
         elif session.connection is None:
             raise LoginError(numbers.SESSION_DOES_NOT_EXIST, "the session has ended meanwhile")
+        elif session.user != self.user:
+            raise LoginError(numbers.AUTHORIZATION_FAILURE, "the session belongs to another user")
         else:
             session.rejoin(connection, session.parameters.rejoined(self._negotiation))
         connection.cid = fields[8]
@@ -249,6 +344,8 @@ class Login:
 
     def _reinstate(self, old: Session | None) -> None:
         """The same initiator port again: the old session ends first (RFC 7143 6.3.5)."""
+        if old is not None and old.user != self.user:
+            raise LoginError(numbers.AUTHORIZATION_FAILURE, "the initiator's session belongs to another user")
         if old is not None and old.connection is not None:
             old.connection.abandon("the initiator logged in anew")
         node = self._connection.node
@@ -258,8 +355,12 @@ class Login:
     def _respond(self, fields: tuple[int, ...], part: bytes, flags: int, tsih: int | None = None) -> None:
         self._send(fields, (self.stage or 0) << 2 | flags, numbers.SUCCESS, part, tsih)
 
-    def _refuse(self, fields: tuple[int, ...], status: int, reason: str) -> None:
+    def _refuse(
+        self, fields: tuple[int, ...], status: int, reason: str, error: Exception | None = None
+    ) -> None:
         connection = self._connection
+        if isinstance(error, UnknownUser):
+            connection.node.events.unknownUser(connection, error.user)
         self._send(fields, 0, status, b"", None)
         connection.node.events.refused(connection, status, reason)
         connection.ended = True

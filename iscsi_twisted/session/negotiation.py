@@ -35,6 +35,10 @@ class Negotiation:
         self.discovery = False
         self.leading = True
 
+    def accept(self, name: str, choices: tuple[str, ...]) -> None:
+        """From now on accept these values of a list key."""
+        self._choices = {**self._choices, name: choices}
+
     def answer(self, pairs: Iterable[Pair]) -> list[Pair]:
         """
         Take all pairs that the peer sent at one time.

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 from zope.interface import implementer
 
 from iscsi_twisted.errors import CheckCondition, LoginError
-from iscsi_twisted.interfaces import IAccessPolicy, ILogicalUnit, INexus
+from iscsi_twisted.interfaces import IAccessPolicy, ILogicalUnit, INexus, Pending
 from iscsi_twisted.session.names import normalise
 from iscsi_twisted.wire import numbers
 
@@ -39,9 +39,37 @@ class Events(Protocol):
 
     def refused(self, connection: Connection, status: int, reason: str) -> None: ...
 
+    def unknownUser(self, connection: Connection, user: str) -> None: ...
+
     def reset(self, session: Session, function: str, lun: int | None) -> None: ...
 
     def surprise(self, error: BaseException, doing: str) -> None: ...
+
+
+class Authenticator(Protocol):
+    """
+    One authentication of an initiator, the target's side (RFC 7143 12.1).
+
+    @ivar methods: values of AuthMethod that are accepted.
+    @ivar user: who has proved to be there; empty until then.
+    """
+
+    methods: tuple[str, ...]
+    user: str
+
+    def answer(self, pairs: Mapping[str, str]) -> list[tuple[str, str]] | Pending:
+        """
+        What is said to what the initiator has said.
+
+        @raise LoginError: if it does not authenticate itself as it should.
+        @raise RemoteError: if it breaks the protocol.
+        """
+
+    def complete(self) -> bool:
+        """Whether the initiator has proved who it is."""
+
+
+Authenticate = Callable[[], Authenticator]
 
 
 @attrs.frozen
@@ -99,6 +127,8 @@ class Target:
     @ivar alias: TargetAlias, or an empty string.
     @ivar policy: who may come.
     @ivar readOnly: nexuses of this target may not write.
+    @ivar authenticate: begins an authentication; None if initiators need none.
+    @ivar users: those that may log in; None for all that can be authenticated.
     @ivar units: logical units by number.
     @ivar absent: answers for numbers that have no unit.
     @ivar sessions: normal sessions by nexus.
@@ -114,6 +144,8 @@ class Target:
         *,
         alias: str = "",
         readOnly: bool = False,
+        authenticate: Authenticate | None = None,
+        users: frozenset[str] | None = None,
     ) -> None:
         """
         @param decodeLUN: from the eight bytes of a LUN field to a number; raises
@@ -123,11 +155,17 @@ class Target:
         self.alias = alias
         self.policy = policy
         self.readOnly = readOnly
+        self.authenticate = authenticate
+        self.users = users
         self.units: dict[int, ILogicalUnit] = units
         self.absent: ILogicalUnit = absent
         self.sessions: dict[tuple[str, bytes, int], Session] = {}
         self._decodeLUN = decodeLUN
         self._lastTSIH = 0
+
+    def allows(self, user: str) -> bool:
+        """Whether a user may log in; one who has no name yet may try."""
+        return self.users is None or not user or user in self.users
 
     def addressed(self, field: bytes) -> tuple[int, ILogicalUnit]:
         """The number and the unit that the LUN field of a PDU names."""
@@ -236,6 +274,7 @@ class Node:
     All targets of one network entity, and the bounds that its sessions share.
 
     @ivar targets: by name.
+    @ivar authenticate: begins an authentication for discovery; None if that needs none.
     @ivar maxSessions: how many sessions there may be; 0 for no limit.
     @ivar depth: commands that one session may have outstanding (its CmdSN window).
     @ivar solicited: bounds what all sessions together have solicited.
@@ -262,6 +301,7 @@ class Node:
     ) -> None:
         self.targets: dict[str, Target] = {}
         self.events = events
+        self.authenticate: Authenticate | None = None
         self.maxSessions = maxSessions
         self.depth = depth
         self.solicited = Budget(SOLICITED)
@@ -306,8 +346,8 @@ class Node:
             raise LoginError(numbers.AUTHORIZATION_FAILURE, f"the netmask of {target.name} does not admit it")
         return target
 
-    def visible(self, peer: Peer) -> Iterator[Target]:
-        """The targets that this peer may log in to."""
+    def visible(self, peer: Peer, user: str = "") -> Iterator[Target]:
+        """The targets that this peer may log in to, as this user."""
         # They may be taken one by one over some time, in which targets come and go.
         targets = tuple(self.targets.values())
-        return (target for target in targets if target.policy.admits(peer.address))
+        return (each for each in targets if each.allows(user) and each.policy.admits(peer.address))

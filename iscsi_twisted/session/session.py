@@ -45,6 +45,7 @@ class Session:
 
     @ivar tsih: target session identifying handle.
     @ivar initiatorName: in normal form.
+    @ivar user: who was authenticated; empty if nobody was.
     @ivar target: None for discovery.
     @ivar nexus: None for discovery.
     @ivar tasks: those that may still answer, by initiator task tag.
@@ -86,6 +87,7 @@ class Session:
         "tasks",
         "tsih",
         "units",
+        "user",
         "waiting",
     )
 
@@ -108,6 +110,7 @@ class Session:
         self._home: dict[Any, Session] = target.sessions if target is not None else node.discoveries
         self._key: Any = nexus.key if nexus is not None else key
         self.initiatorName = initiatorName
+        self.user = ""
         self.isid = isid
         self.tsih = tsih
         self.parameters = parameters

@@ -28,7 +28,9 @@ class Journal:
 
     log = Logger(namespace="iscsi_twisted")
 
-    def __init__(self) -> None:
+    def __init__(self, auths: str = "/etc/iscsi/auths") -> None:
+        """@param auths: the file in which users are looked for."""
+        self.auths = auths
         self.logins = self.refusals = self.losses = self.surprises = 0
 
     def loggedIn(self, connection: Connection) -> None:
@@ -62,6 +64,14 @@ class Journal:
             reason=printable(reason),
             **_facts(connection),
         )
+
+    def unknownUser(self, connection: Connection, user: str) -> None:
+        """A login gave a user's name that nobody has."""
+        for line in (
+            "No matching user configuration entry for `{user}' was found",
+            "Please add an entry for `{user}' to `{path}'",
+        ):
+            self.log.warn(line, event="unknownUser", user=printable(user), path=self.auths)
 
     def reset(self, session: Session, function: str, lun: int | None) -> None:
         """An initiator reset something."""

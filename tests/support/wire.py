@@ -50,6 +50,9 @@ class Diary:
     def refused(self, connection: Connection, status: int, reason: str) -> None:
         self.entries.append(("refused", status, reason))
 
+    def unknownUser(self, connection: Connection, user: str) -> None:
+        self.entries.append(("unknownUser", user))
+
     def reset(self, session: Session, function: str, lun: int | None) -> None:
         self.entries.append(("reset", function, lun))
 

@@ -1,0 +1,181 @@
+"""Logins to targets that ask who comes."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from iscsi_twisted.auth.chap import STRONGEST_FIRST, Credentials
+from iscsi_twisted.auth.verifier import Verifier
+from iscsi_twisted.errors import RemoteError
+from iscsi_twisted.interfaces import Account
+from iscsi_twisted.session.answers import LoginRefused
+from iscsi_twisted.wire import numbers
+from tests.auth.test_verifier import OTHER, SECRET, Store
+from tests.session.cases import DISCOVERY, NAMES, LoginTests
+from tests.support import pdus
+from tests.support.initiator import InitiatorTests
+from tests.support.wire import Line
+
+ME, YOU = Credentials("me", SECRET), Credentials("you", OTHER)
+
+
+class GuardedTests(InitiatorTests):
+    """Our own initiator."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = Store(me=Account(SECRET, "it", OTHER), you=Account(OTHER))
+        self.target.authenticate = self.node.authenticate = lambda: Verifier(self.store, os.urandom)
+        self.target.users = frozenset(("me",))
+
+    def refused(self, status: int, **options: Any) -> None:
+        """The login is refused with this status."""
+        waiting = self.initiator.login(self.endpoint, self.target.name, **options)
+        self.assertEqual(self.fails(LoginRefused, waiting).status, status)
+        self.assertEqual(self.node.sessions, set())
+
+    def test_hashes(self) -> None:
+        """Every algorithm, one-way and mutual; the session knows its user."""
+        for algorithm in STRONGEST_FIRST:
+            for credentials in (ME, Credentials("me", SECRET, "it", OTHER)):
+                session = self.session(credentials=credentials, algorithms=(algorithm,))
+                (ours,) = self.node.sessions
+                self.assertEqual(ours.user, "me")
+                self.now(session.logout())
+
+    def test_refused(self) -> None:
+        """Nobody, a wrong secret, an unknown user, and one who is not allowed here."""
+        self.refused(numbers.AUTHENTICATION_FAILURE)
+        self.refused(numbers.AUTHENTICATION_FAILURE, credentials=Credentials("me", b"wrong"))
+        self.refused(numbers.AUTHENTICATION_FAILURE, credentials=Credentials("nobody", SECRET))
+        self.assertIn(("unknownUser", "nobody"), self.diary.entries)
+        self.refused(numbers.AUTHORIZATION_FAILURE, credentials=YOU)
+
+    def test_wrongTarget(self) -> None:
+        """An initiator that wants to know the target does not stay with another."""
+        waiting = self.initiator.login(
+            self.endpoint, self.target.name, credentials=Credentials("me", SECRET, "it", b"another")
+        )
+        self.fails(RemoteError, waiting)
+        self.assertEqual(self.node.sessions, set())
+
+    def test_discovery(self) -> None:
+        """Discovery asks too, and lists only what the user may use."""
+        self.fails(LoginRefused, self.initiator.discover(self.endpoint))
+        self.assertEqual(self.now(self.initiator.discover(self.endpoint, credentials=YOU)), [])
+        (found,) = self.now(self.initiator.discover(self.endpoint, credentials=ME))
+        self.assertEqual(found.name, self.target.name)
+
+    def test_later(self) -> None:
+        """A store may take its time; others log in meanwhile, and a login that was given up is forgotten."""
+        self.store.asked = []
+        waiting = self.started()
+        gone = self.started()
+        self.assertEqual(len(self.store.asked), 2)
+        self.endpoint.transports[-1].abortConnection()
+        self.store.asked[0].callback(self.store.accounts["me"])
+        self.store.asked[1].callback(self.store.accounts["me"])
+        self.turn()
+        self.successResultOf(waiting)
+        self.failureResultOf(gone)
+        self.assertEqual(len(self.node.sessions), 1)
+
+    def test_brokenStore(self) -> None:
+        """A store that fails lets nobody in; that is told as a fault of the target."""
+        self.store.asked = []
+        waiting = self.started()
+        self.store.asked[0].errback(OSError("no database"))
+        self.turn()
+        self.assertEqual(self.failureResultOf(waiting, LoginRefused).value.status, numbers.TARGET_ERROR)
+        self.assertEqual([entry[0] for entry in self.diary.entries], ["surprise", "refused"])
+        self.diary.entries.clear()
+
+    def test_laterRefused(self) -> None:
+        """What the store tells after a while is refused as what it tells at once."""
+        self.store.asked = []
+        waiting = self.started()
+        self.store.asked[0].callback(None)
+        self.turn()
+        error = self.failureResultOf(waiting, LoginRefused).value
+        self.assertEqual(error.status, numbers.AUTHENTICATION_FAILURE)
+
+    def started(self) -> Any:
+        """A login that waits for the store."""
+        from twisted.internet.defer import Deferred
+
+        waiting = Deferred.fromCoroutine(
+            self.initiator.login(self.endpoint, self.target.name, credentials=ME)
+        )
+        self.turn()
+        self.assertNoResult(waiting)
+        return waiting
+
+    def test_othersSession(self) -> None:
+        """A user cannot take the place of another's session by giving the same names."""
+        self.target.users = None
+        session = self.session(credentials=ME)
+        self.initiator.nextISID = lambda: session.wish.isid  # type: ignore[method-assign]
+        waiting = self.initiator.login(self.endpoint, self.target.name, credentials=YOU)
+        self.assertEqual(self.fails(LoginRefused, waiting).status, numbers.AUTHORIZATION_FAILURE)
+        self.assertEqual(self.now(session.ping(b"still")), b"still")
+
+
+class AttackTests(LoginTests):
+    """Initiators that would rather not say who they are."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = Store(me=Account(SECRET))
+        self.target.authenticate = self.node.authenticate = lambda: Verifier(self.store, os.urandom)
+
+    def test_skipped(self) -> None:
+        """The security stage cannot be skipped, nor left before its end, nor with another method."""
+        for names in (NAMES, DISCOVERY):
+            self.assertRefused(0x0201, names, Line(self.node), stage=1, following=3)
+            self.assertRefused(0x0201, names, Line(self.node), stage=0, following=1)
+            self.assertRefused(0x0201, names, Line(self.node), stage=0, following=3)
+            for method in ("None", "SRP,KRB5", "", "CHAPS"):
+                line = Line(self.node)
+                self.assertRefused(0x0201, names | {"AuthMethod": method}, line, stage=0, following=1)
+
+    def test_eager(self) -> None:
+        """Who wants to go on too early is kept in the stage."""
+        for following in (1, 3):
+            line = Line(self.node)
+            answer = self.ask(NAMES | {"AuthMethod": "CHAP"}, line, stage=0, following=following)
+            self.assertEqual((answer["status"], answer["flags"] & 0x80), (0, 0))
+            self.assertEqual(answer["keys"]["AuthMethod"], "CHAP")
+            answer = self.ask({"CHAP_A": "5"}, line, stage=0, following=following)
+            self.assertEqual(answer["flags"] & 0x80, 0)
+            answer = self.ask({}, line, stage=0, following=following)
+            self.assertEqual(answer["flags"] & 0x80, 0)
+            self.assertIsNone(line.core.session)
+
+    def test_unasked(self) -> None:
+        """Keys of an authentication that was not agreed upon, or in another stage, are an error."""
+        self.assertRefused(0x0200, NAMES | {"CHAP_A": "5"}, stage=0, following=None)
+        self.target.authenticate = None
+        self.assertRefused(0x0200, NAMES | {"CHAP_A": "5"}, Line(self.node), stage=0, following=None)
+        self.assertRefused(0x0200, NAMES | {"CHAP_N": "me"}, Line(self.node), stage=1, following=None)
+
+    def test_oversized(self) -> None:
+        """Values that are too long are an error, and nothing is kept of them."""
+        line = Line(self.node)
+        self.ask(NAMES | {"AuthMethod": "CHAP"}, line, stage=0, following=None)
+        self.ask({"CHAP_A": "5"}, line, stage=0, following=None)
+        self.assertRefused(
+            0x0200, {"CHAP_N": "me", "CHAP_R": "0x" + "00" * 2000}, line, stage=0, following=None
+        )
+
+    def test_while(self) -> None:
+        """A request that comes while the store is asked ends the login."""
+        self.store.asked = []
+        line = Line(self.node)
+        self.ask(NAMES | {"AuthMethod": "CHAP"}, line, stage=0, following=None)
+        self.ask({"CHAP_A": "5"}, line, stage=0, following=None)
+        request = pdus.loginRequest({"CHAP_N": "me", "CHAP_R": "0x00"}, stage=0, following=1)
+        self.assertEqual(line.say(request), [])
+        self.assertRefused(0x0200, {}, line, stage=0, following=1)
+        self.store.asked[0].callback(Account(SECRET))
+        self.assertTrue(line.closed)
