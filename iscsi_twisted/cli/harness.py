@@ -11,13 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.task import react
-
 from iscsi_twisted import __version__
 from iscsi_twisted.cli.exercises import Exercises, Failed
+from iscsi_twisted.cli.running import Running, runCommand, unbroken
 from iscsi_twisted.config.auths import loadAuths
-from iscsi_twisted.errors import ConfigurationErrors, ISCSIError
 from iscsi_twisted.initiator import LUN, Credentials, Initiator, Session
 from iscsi_twisted.session.answers import LoginRefused
 from iscsi_twisted.wire import numbers
@@ -119,18 +116,22 @@ class Harness:
     async def _iteration(self, credentials: Credentials | None) -> None:
         target = await self._discover(credentials)
         header, data = DIGESTS[self.options.digest]
-        session = await self.initiator.login(
+        login = self.initiator.login(
             self._endpoint, target, credentials=credentials, headerDigest=header, dataDigest=data
         )
-        self.say(f"logged in to {target}")
+        sessions: list[Session] = []
         try:
+            session = await unbroken(self.reactor, login, sessions.append)
+            self.say(f"logged in to {target}")
             await self._exercise(session)
         finally:
-            await session.logout()
+            for one in sessions:
+                await one.logout()
         self.say("logged out")
 
     async def _discover(self, credentials: Credentials | None) -> str:
-        found = await self.initiator.discover(self._endpoint, credentials=credentials)
+        discovery = self.initiator.discover(self._endpoint, credentials=credentials)
+        found = await unbroken(self.reactor, discovery, lambda found: None)
         names = [one.name for one in found]
         self.say(f"discovered {len(names)} targets: {', '.join(names) or 'none'}")
         wanted: str = self.options.target
@@ -185,22 +186,6 @@ def _address(host: str, family: int) -> str:
         raise Failed(f"{host} has no IPv{family} address: {error.strerror or error}") from error
 
 
-async def harness(reactor: Any, options: argparse.Namespace) -> None:
-    """
-    Run, and tell of failures.
-
-    @raise SystemExit: with status 1, if anything failed.
-    """
-    try:
-        await Harness(reactor, options, lambda line: print(line, flush=True)).run()
-    except (ISCSIError, ConfigurationErrors, OSError, TimeoutError) as error:
-        print(str(error) or type(error).__name__, file=sys.stderr)
-        raise SystemExit(1) from None
-    except Exception as error:  # what endpoints fail with has no common class
-        print(f"{options.host}: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -211,4 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = made.parse_args(given)
     if options.iterations < 1:
         made.error("-n wants a number from 1")
-    react(lambda reactor: Deferred.fromCoroutine(harness(reactor, options)))
+
+    async def command(reactor: Any) -> None:
+        await Harness(reactor, options, lambda line: print(line, flush=True)).run()
+
+    runCommand(Running(), command)

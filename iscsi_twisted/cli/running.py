@@ -29,8 +29,11 @@ class Running:
     @ivar signal: the number of the signal that has interrupted it; 0 for none.
     """
 
-    def __init__(self, name: str, asJSON: bool = False) -> None:
-        """@param asJSON: whether failures are told as JSON."""
+    def __init__(self, name: str = "", asJSON: bool = False) -> None:
+        """
+        @param name: what failures begin with; nothing if it is empty.
+        @param asJSON: whether they are told as JSON.
+        """
         self.signal = 0
         self._name, self._asJSON = name, asJSON
         self._command: Deferred[None] | None = None

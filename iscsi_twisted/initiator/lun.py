@@ -308,6 +308,9 @@ class LUN(BlockDevice):
                 if reached > place:
                     runs.append((reached - place, mapped))
                 place = reached
+                if place == end:
+                    # What is told beyond was not asked for.
+                    break
             if place == before:
                 raise RemoteError("GET LBA STATUS tells of no blocks")
         return runs

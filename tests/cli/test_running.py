@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -16,6 +17,7 @@ from iscsi_twisted.cli.running import Running, unbroken
 from iscsi_twisted.errors import LocalError
 from tests.support.processes import Python, portIn, twistd
 
+HARNESS = ("-c", "from iscsi_twisted.cli.harness import main; main()")
 MAIN = ("-c", "from iscsi_twisted.cli.tool import main; main()")
 NAME = "iqn.1994-04.org.netbsd.iscsi-target:target0"
 
@@ -110,21 +112,13 @@ class InterruptTests(TestCase):
 
     async def interrupted(self, number: int, *arguments: str) -> tuple[int, str]:
         """
-        Interrupt a command once it has logged in, beside a new target.
+        Interrupt the tool once it has logged in, beside a new target.
 
         @return: its status, and the target's log.
         """
-        directory = self.mktemp()
-        os.mkdir(directory)
-        target = twistd(
-            "-n", "-l", "-", "iscsi", "--disk", "disk:16MB", "--state", "state",
-            "-l", "tcp:0:interface=127.0.0.1", directory=directory,
-        )  # fmt: skip
-        self.addCleanup(target.stop)
-        port = portIn(await target.line("listening on"))
+        target, port = await self.serve()
         url = f"iscsi://127.0.0.1:{port}/{NAME}/0"
-        tool = Python(*MAIN, *(word.replace("URL", url) for word in arguments), directory=directory)
-        self.addCleanup(tool.stop)
+        tool = self.command(*MAIN, *(word.replace("URL", url) for word in arguments))
         await target.line("> Normal login")
         tool.process.signalProcess(number)
         why = await tool.exited
@@ -132,6 +126,39 @@ class InterruptTests(TestCase):
         self.assertEqual(why.signal, None)
         self.assertIn("interrupted by", tool.output)
         return why.exitCode, target.output
+
+    async def serve(self) -> tuple[Python, int]:
+        """A new target, and its port."""
+        self.directory = self.mktemp()
+        os.mkdir(self.directory)
+        target = twistd(
+            "-n", "-l", "-", "iscsi", "--disk", "disk:16MB", "--state", "state",
+            "-l", "tcp:0:interface=127.0.0.1", directory=self.directory,
+        )  # fmt: skip
+        self.addCleanup(target.stop)
+        return target, portIn(await target.line("listening on"))
+
+    def command(self, *arguments: str) -> Python:
+        """A command."""
+        made = Python(*arguments, directory=self.directory)
+        self.addCleanup(made.stop)
+        return made
+
+    async def test_harness(self) -> None:
+        """The harness puts back what it has overwritten, and logs out."""
+        target, port = await self.serve()
+        disk = Path(self.directory, "disk")
+        content = os.urandom(16 << 20)
+        disk.write_bytes(content)
+        where = ("-h", "127.0.0.1", "-p", str(port), "--auths", os.devnull)
+        harness = self.command(*HARNESS, "-n", "1000000", *where)
+        await harness.line("integrity of")
+        harness.process.signalProcess(signal.SIGINT)
+        why = await harness.exited
+        self.assertEqual(why.exitCode, 130)
+        self.assertIn("what was on the disk is there again\ninterrupted by SIGINT\n", harness.output)
+        await target.line("< Normal logout")
+        self.assertEqual(disk.read_bytes(), content)
 
     async def test_interrupt(self) -> None:
         """Ctrl-C logs out, whatever the command is at."""

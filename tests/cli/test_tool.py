@@ -19,6 +19,7 @@ from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.storage import MemoryDevice
 from tests.support.initiator import InitiatorTests
+from tests.support.manual import WORDS
 
 DISK = (3 << 20) + 8192
 HOST = "iscsi://192.0.2.1"
@@ -203,6 +204,29 @@ class ToolTests(ToolCase):
             self.good("read", "--offset", "512", "--length", str(2 * PIECE), self.url)
             said.seek(0)
             self.assertEqual(said.read(), bytes(self.device.read(512, 2 * PIECE)))
+
+    def test_json(self) -> None:
+        """Every command prints one JSON value, before or behind whose name --json stands."""
+        path, empty, errors = self.mktemp(), self.mktemp(), io.StringIO()
+        open(empty, "w").close()
+        commands = {
+            "ls": (HOST,), "inq": (self.url,), "capacity": (self.url,), "ping": ("-c", "1", self.url),
+            "reset": (self.url,), "read": ("--length", "512", self.url), "write": (self.url,),
+            "copy": (self.url, path), "bench": ("--count", "1", self.url),
+        }  # fmt: skip
+        words = {word for word in WORDS["tool"][1] if not word.startswith("-")}
+        self.assertEqual(words, set(commands))
+        for command, arguments in commands.items():
+            for line in (("--json", command), (command, "--json")):
+                with open(empty) as source, open(path, "w+b") as sink:
+                    self.patch(sys, "stdin", source)
+                    self.patch(sys, "stdout", sink)
+                    self.patch(sys, "stderr", errors)
+                    said = self.good(*line, *arguments)
+                if command == "read":
+                    said = [errors.getvalue().splitlines()[-1]]
+                (text,) = said
+                self.assertIsInstance(json.loads(text), list if command == "ls" else dict)
 
     def test_wrong(self) -> None:
         """URLs that name no unit, users without secrets, offsets that there are not."""

@@ -206,4 +206,6 @@ class DeviceTests(InitiatorTests):
         self.assertEqual(bytes(self.now(lun.read(0, 3 * BLOCK))), b"x" * BLOCK + bytes(BLOCK) + b"x" * BLOCK)
         self.now(lun.discard(0, 4 * BLOCK))
         runs = self.now(lun.allocated(0, SIZE))
+        part = self.now(lun.allocated(0, 512))
+        self.assertEqual(sum(length for length, _ in part), 512)
         self.assertEqual(sum(length for length, _ in runs), SIZE)
