@@ -30,6 +30,7 @@ from iscsi_twisted.target.identity import Installation, defaultStateDirectory
 from iscsi_twisted.target.service import Listener
 from iscsi_twisted.target.trace import KINDS
 from iscsi_twisted.target.transport import portal
+from iscsi_twisted.target.users import FileUsers, accessFaults, shortSecrets, tooOpen
 
 TARGETS: Final = "/etc/iscsi/targets"
 AUTHS: Final = "/etc/iscsi/auths"
@@ -50,7 +51,8 @@ class Options(usage.Options):
     @ivar configuration: what is to be served.
     @ivar newcomer: nobody said what to serve.
     @ivar plans: what the configuration comes to.
-    @ivar secrets: of the users of the auths file.
+    @ivar users: of the auths file; None if it has none.
+    @ivar warnings: what is to be said at the start.
     @ivar listeners: where to listen.
     @ivar stateDirectory: where state is kept, as an absolute path: twistd changes the working directory.
     """
@@ -67,6 +69,8 @@ class Options(usage.Options):
         ["state", None, None, "Directory that keeps the identities of disks over restarts."],
     ]
     optFlags = [
+        ["open-discovery", None, "Tell whoever asks which targets there are, even if there are users."],
+        ["open-auths", None, "Take an auths file that everybody on this machine can read."],
         ["ipv4", "4", "Listen on IPv4 only."],
         ["ipv6", "6", "Listen on IPv6 only."],
         ["check", None, "Read the configuration, print it with the disks' identities, and exit."],
@@ -80,7 +84,8 @@ class Options(usage.Options):
 
     def __init__(self) -> None:
         super().__init__()
-        self.secrets: dict[str, bytes] = {}
+        self.users: FileUsers | None = None
+        self.warnings: list[str] = []
         self["listen"], self["disk"], self["trace"] = [], [], set()
 
     def opt_listen(self, description: str) -> None:
@@ -121,7 +126,9 @@ class Options(usage.Options):
         faults: list[ConfigurationError] = []
         for check in (self._words, self._numbers, self._conflicts, self._names, self._endpoints):
             faults += check()
-        for read in (self._state, self._configure, self._users):
+        for read in (self._state, self._configure, self._users, self._access):
+            if read == self._access and faults:
+                continue
             try:
                 read()
             except ConfigurationErrors as errors:
@@ -233,20 +240,29 @@ class Options(usage.Options):
 
     def _secretOf(self, user: str) -> bytes | None:
         """A user's secret for another target: the environment's, or that of the auths file."""
-        return os.environ.get(SECRET, "").encode() or self.secrets.get(user)
+        account = self.users.find(user) if self.users is not None else None
+        return os.environ.get(SECRET, "").encode() or (account.secret if account is not None else None)
 
     def _users(self) -> None:
-        """No user is let in yet, so nobody may believe that they are asked for."""
+        """Read who may log in."""
         path = self["auths"]
         if path is None and not _exists(AUTHS):
             return
-        users = [user for user in loadAuths(path or AUTHS).users if user.method == "chap"]
-        self.secrets = {user.user: user.secret for user in users if user.secret}
+        path = path or AUTHS
+        auths = loadAuths(path)
+        self.warnings += shortSecrets(auths)
+        users = FileUsers(auths)
         if users:
-            raise users[0].where.error(
-                "there are users, but CHAP is not supported: targets would be open to everybody;"
-                " say --auths /dev/null if that is meant"
-            )
+            self.users = users
+            open = None if self["open-auths"] else tooOpen(path)
+            if open is not None:
+                raise open
+
+    def _access(self) -> None:
+        """What targets ask of users, now that both files have been read."""
+        faults = list(accessFaults(self.configuration.targets, self.users))
+        if faults:
+            raise ConfigurationErrors(faults)
 
     def _check(self) -> NoReturn:
         """Print the configuration as it was understood."""
@@ -328,6 +344,10 @@ def makeService(options: Options) -> IService:
         stateDirectory=options.stateDirectory,
         maxSessions=options["max-sessions"],
         trace=frozenset(options["trace"]),
+        secrets=options.users,
+        openDiscovery=bool(options["open-discovery"]),
+        warnings=options.warnings,
+        auths=options["auths"] or AUTHS,
         newcomer=options.newcomer,
         terminal=_terminal(options),
     )

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from io import StringIO
+from typing import Any
 
 from twisted.application.service import IService
 from twisted.python.usage import Options as AnyOptions
@@ -224,14 +225,56 @@ class AuthsTests(OptionsTestCase):
                 self.refusal("-f", "F", option, "none"), ["none: cannot be read: No such file or directory"]
             )
 
+    def users(self, text: str = "agc:chap:correct horse battery\n", mode: int = 0o600) -> None:
+        """Write an auths file C{A}."""
+        self.write("A", text)
+        os.chmod("A", mode)
+
     def test_users(self) -> None:
-        """Users who would have to be asked for a secret are refused, with the reason and the line."""
-        secret = "agc:chap:correct horse battery\n"
-        for name, arguments in ((tap.AUTHS, ()), ("A", ("-a", "A"))):
-            self.write(name, "# users\n" + secret)
-            (found,) = self.refusal("-f", "F", *arguments)
-            self.assertTrue(found.startswith(f"{name}:2: there are users, but CHAP is not supported"), found)
-            self.assertNotIn("horse", found)
+        """Users are read, from the file that is named or the default one; the service asks for them."""
+        self.users()
+        options = self.options("-f", "F", "-a", "A")
+        assert options.users is not None
+        account = options.users.find("agc")
+        assert account is not None
+        self.assertEqual((account.secret, options.users.find("AGC")), (b"correct horse battery", None))
+        os.makedirs(os.path.dirname(tap.AUTHS), exist_ok=True)
+        os.rename("A", tap.AUTHS)
+        service: Any = tap.makeService(self.options("-f", "F"))
+        self.assertIsNotNone(service.node.authenticate)
+        self.assertEqual(service.journal.auths, tap.AUTHS)
+        service = tap.makeService(self.options("-f", "F", "--open-discovery"))
+        self.assertIsNone(service.node.authenticate)
+
+    def test_open(self) -> None:
+        """A file of secrets that everybody can read is refused, unless somebody knows better."""
+        self.users(mode=0o644)
+        (found,) = self.refusal("-f", "F", "-a", "A")
+        self.assertTrue(found.startswith("A: everybody on this machine can use it (mode 644)"), found)
+        self.assertIsNotNone(self.options("-f", "F", "-a", "A", "--open-auths").users)
+
+    def test_access(self) -> None:
+        """What targets ask of users who are not there is told with its line."""
+        text = (
+            "extent0 a 0 1M\nextent1 b 0 1M\ntarget0 extent0 any auth=chap\ntarget1 extent1 any users=agc,x\n"
+        )
+        self.write("T", text)
+        found = self.refusal("-f", "T")
+        self.assertEqual([line[:5] for line in found], ["T:3: ", "T:4: "])
+        self.assertIn("name an auths file", found[0])
+        self.users()
+        self.assertEqual(
+            self.refusal("-f", "T", "-a", "A"), ["T:4: users=: 'x' has no secret in the auths file"]
+        )
+
+    def test_short(self) -> None:
+        """Secrets that are too short are warned of, and not told."""
+        self.users("agc:chap:hidden\nme:chap:long enough it is:it:hidden2\nyou:chap:this is long enough\n")
+        warnings = self.options("-f", "F", "-a", "A").warnings
+        self.assertEqual(
+            [line[:28] for line in warnings], ["A:1: the secret of 'agc' has", "A:2: the secret of 'me' has "]
+        )
+        self.assertNotIn("hidden", "".join(warnings))
 
     def test_nobody(self) -> None:
         """A file without such users is fine."""
@@ -348,7 +391,8 @@ class WhereTests(OptionsTestCase):
         for option in (
             "-f, --targets", "-a, --auths", "-l, --listen", "-p, --port", "-4, --ipv4", "-6, --ipv6",
             "-b, --block-size", "-s, --max-sessions", "-t, --target-name", "--state", "-v, --trace",
-            "-V, --version", "--disk", "--check",
+            "-V, --version", "--disk", "--check", "--open-discovery",
+            "--open-auths",
         ):  # fmt: skip
             self.assertRegex(text, rf"{option}=? +[A-Z]")
 

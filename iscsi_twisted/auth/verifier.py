@@ -34,7 +34,7 @@ class Verifier:
     @ivar user: who has proved to be there; empty until then.
     """
 
-    methods = ("CHAP",)
+    methods: tuple[str, ...] = ("CHAP",)
 
     def __init__(
         self,

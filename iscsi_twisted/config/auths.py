@@ -19,10 +19,10 @@ from iscsi_twisted.config.model import NOWHERE, Where
 from iscsi_twisted.errors import ConfigurationError
 
 METHODS: Final = ("chap", "none")
-COLUMNS: Final = ("user", "method", "secret")
+COLUMNS: Final = ("user", "method", "secret", "target's user", "target's secret")
 """The columns in their order; a new one goes to the end."""
 
-FORM: Final = "USER:CHAP:SECRET"
+FORM: Final = "USER:CHAP:SECRET[:TARGET-USER:TARGET-SECRET]"
 MAX_USER: Final = 255
 """Bytes of a text value, RFC 7143 6.1."""
 
@@ -38,12 +38,16 @@ class Credential:
     @ivar user: as the initiator has to write it, upper and lower case told apart.
     @ivar method: C{"chap"} or C{"none"}.
     @ivar secret: None for the method C{none}.
+    @ivar targetUser: the name that the target gives to this user, for mutual authentication.
+    @ivar targetSecret: with which the target proves that; None if it cannot.
     """
 
     user: str
     method: str
     secret: bytes | None = attrs.field(repr=False)
     where: Where = attrs.field(default=NOWHERE, eq=False, repr=False)
+    targetUser: str = ""
+    targetSecret: bytes | None = attrs.field(default=None, repr=False)
 
 
 class Auths:
@@ -141,12 +145,29 @@ def _credential(line: str, where: Where) -> Credential:
     for column, field in zip(COLUMNS, fields, strict=False):
         if field != field.strip(" \t"):
             raise ConfigurationError(f"white space before or after the {column}; there is none around ':'")
-    user, method, secret = (*fields, "", "")[:3] if len(fields) < 3 else fields
+    user, method, secret, targetUser, targetSecret = (*fields, "", "", "", "")[:5]
     if not 1 <= len(user.encode()) <= MAX_USER:
         raise ConfigurationError(f"a user name has 1 to {MAX_USER} bytes; a line is: {FORM}")
     if len(fields) == 1:
         method = "none"
-    return Credential(user, *_proof(method.lower(), secret), where)
+    if len(fields) > 3:
+        _checkMutual(method, secret, targetUser, targetSecret)
+    return Credential(user, *_proof(method.lower(), secret), where, targetUser, targetSecret.encode() or None)
+
+
+def _checkMutual(method: str, secret: str, targetUser: str, targetSecret: str) -> None:
+    """@raise ConfigurationError: if the target could not prove with these who it is."""
+    if method.lower() == "none":
+        raise ConfigurationError("a target's name that method none never tells; write chap, or remove it")
+    if not 1 <= len(targetUser.encode()) <= MAX_USER or not targetSecret:
+        raise ConfigurationError(
+            f"for mutual authentication both the target's name, of 1 to {MAX_USER} bytes, and its secret"
+            f" are wanted; a line is: {FORM}"
+        )
+    if secret == targetSecret:
+        raise ConfigurationError(
+            "one secret for both directions; the target's has to be another (RFC 7143 12.1.3)"
+        )
 
 
 def _proof(method: str, secret: str) -> tuple[str, bytes | None]:

@@ -90,6 +90,19 @@ def _rotation(text: str) -> int:
     return int(text)
 
 
+def _auth(text: str) -> bool:
+    if text.lower() not in ("chap", "none"):
+        raise ConfigurationError(f"chap or none is wanted, not {quoted(text)}")
+    return text.lower() == "chap"
+
+
+def _users(text: str) -> frozenset[str]:
+    names = text.split(",")
+    if not all(names):
+        raise ConfigurationError(f"names with commas between them are wanted, not {quoted(text)}")
+    return frozenset(names)
+
+
 def _alias(text: str) -> str:
     if not 1 <= len(text.encode("utf-8", "surrogatepass")) <= MAX_ALIAS:
         raise ConfigurationError(f"1 to {MAX_ALIAS} bytes of text are wanted")
@@ -145,6 +158,14 @@ class TargetOptions:
     """Options of a target, on its own line."""
 
     alias: str | None = row(_alias, "TargetAlias that initiators are shown at login, up to 255 bytes.")
+    auth: bool | None = row(
+        _auth,
+        "Whether initiators have to prove who they are: chap or none.  Absent: chap if the auths file has"
+        " users, else none.",
+    )
+    users: frozenset[str] | None = row(
+        _users, "Users of the auths file that may log in, with commas between them.  Absent: all of them."
+    )
 
 
 class Option(NamedTuple):

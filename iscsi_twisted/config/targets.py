@@ -433,6 +433,8 @@ class _Reading:
         name, equals, iqn = line.words[0].partition("=")
         columns, words = _apart(line.words[1:])
         values = self._options(line, "target", words) if words else {}
+        if values and values.get("auth") is False and "users" in values:
+            self._fault(line, "users= with auth=none, which asks nobody who they are; remove one of the two")
         named = self._isFirst(line, name) and self._nameFits(line, name, iqn if equals else None)
         flag = FLAGS.get(columns[0].lower()) if columns else None
         if flag is not None:

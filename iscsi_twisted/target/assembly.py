@@ -57,6 +57,8 @@ class Plan:
     A target that is to be served: its disks are LUN 0, 1, 2 and so on.
 
     @ivar policy: who may come.
+    @ivar guarded: whether initiators have to authenticate themselves, where there are users.
+    @ivar users: those that may log in; None for all that there are.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Plan:
     policy: IAccessPolicy
     alias: str = ""
     readOnly: bool = False
+    guarded: bool = True
+    users: frozenset[str] | None = None
 
 
 class PlacedExtent(Placed, FileExtent):
@@ -141,6 +145,8 @@ def plans(
             cast(IAccessPolicy, target.netmask),
             target.options.alias or "",
             target.readOnly,
+            target.options.auth is not False,
+            target.options.users,
         )
         for target in configuration.targets
     ]

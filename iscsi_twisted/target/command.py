@@ -7,9 +7,12 @@ import atexit
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any, Final, NoReturn, TextIO
+
+from twisted.internet.interfaces import IListeningPort
 
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, LocalError
 from iscsi_twisted.target.service import TargetService
@@ -51,16 +54,23 @@ class CommandService(TargetService):
         newcomer: bool = False,
         terminal: TextIO | None = None,
         end: Callable[[], None] | None = None,
+        warnings: Iterable[str] = (),
+        auths: str = "",
         **options: Any,
     ) -> None:
         """
         @param terminal: where faults are told, and which is closed when the start is over; by default the
             standard error.
+        @param warnings: to be logged at the start.
+        @param auths: the file in which users are looked for, for messages.
         @param end: ends the process with status 1; called when the start fails after it seemed to go well.
         """
         super().__init__(reactor, listeners, **options)
         self.newcomer = newcomer
         self._terminal = terminal
+        self._warnings = tuple(warnings)
+        if auths:
+            self.journal.auths = auths
         self._end = end or self._endProcess
         self.whenReady().addCallbacks(self._announce, lambda _: None)
 
@@ -121,10 +131,25 @@ class CommandService(TargetService):
             self._warn(targetStatus(target))
         if len(targets) > SHOWN:
             self.log.info("serving {count} targets in all", count=len(targets))
+        for line in self._warnings:
+            self.log.warn("{line}", line=line)
+        self._warnOpen()
         for port in self.ports:
             self.log.info("listening on {address}", address=where(port))
         if self.newcomer and self.ports:
             self._welcome(next(iter(targets)), where(self.ports[0]))
+
+    def _warnOpen(self) -> None:
+        """Whoever can reach a port from elsewhere may use what asks nobody who they are."""
+        names = [each.name for each in self.node.targets.values() if each.authenticate is None]
+        beyond = [where(port) for port in self.ports if not _loopback(port)]
+        if names and beyond:
+            self.log.warn(
+                "no authentication: whom netmasks admit at {addresses} may use {targets}",
+                addresses=", ".join(beyond),
+                targets=", ".join(names[:SHOWN]) + (" and others" if len(names) > SHOWN else ""),
+                event="open",
+            )
 
     def _warn(self, target: TargetStatus) -> None:
         for unit in target.units:
@@ -142,6 +167,14 @@ class CommandService(TargetService):
             address=address,
             target=target,
         )
+
+
+def _loopback(port: IListeningPort) -> bool:
+    host = getattr(port.getHost(), "host", None)
+    try:
+        return host is None or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _exitFailed() -> NoReturn:

@@ -9,7 +9,7 @@ out, connections close, and devices are flushed and closed.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Iterable, Sequence
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT, EPFNOSUPPORT, EPROTONOSUPPORT
 from typing import Any, Final, cast
@@ -22,6 +22,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from iscsi_twisted.auth.chap import STRONGEST_FIRST
+from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
 from iscsi_twisted.errors import (
@@ -31,14 +33,14 @@ from iscsi_twisted.errors import (
     DeviceError,
     LocalError,
 )
-from iscsi_twisted.interfaces import IAccessPolicy, INexus
+from iscsi_twisted.interfaces import IAccessPolicy, INexus, ISecretStore
 from iscsi_twisted.scsi.disk import BLOCK_SIZES, DiskUnit
 from iscsi_twisted.scsi.inventory import AbsentUnit
 from iscsi_twisted.scsi.lun import decodeLUN, encodeLUN
 from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.names import complaint, normalise
-from iscsi_twisted.session.node import Node, Portal, Target
+from iscsi_twisted.session.node import Authenticator, Node, Portal, Target
 from iscsi_twisted.storage import asDevice
 from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit
@@ -101,6 +103,9 @@ class TargetService(Service):
         listeners: Iterable[Listener | IStreamServerEndpoint | str] = (),
         *,
         stateDirectory: str | None = None,
+        secrets: ISecretStore | None = None,
+        algorithms: tuple[int, ...] = STRONGEST_FIRST,
+        openDiscovery: bool = False,
         maxSessions: int = 0,
         stopTime: float = 5.0,
         trace: frozenset[str] = frozenset(),
@@ -109,6 +114,9 @@ class TargetService(Service):
         @param listeners: where to listen: endpoints, or descriptions of such (C{tcp:3260}).
         @param stateDirectory: keeps the identities of the units over restarts.  Without one they are
             new at each start, unless a unit's options give them.
+        @param secrets: the users that may log in; without it initiators need not say who they are.
+        @param algorithms: of CHAP, those that are allowed.
+        @param openDiscovery: whether discovery asks nobody who they are even so.
         @param maxSessions: 0 for no limit.
         @param stopTime: seconds that stopping may take at most.
         @param trace: what to trace into the log: some of C{net}, C{iscsi}, C{scsi}.
@@ -116,7 +124,10 @@ class TargetService(Service):
         """
         self.reactor = reactor
         self.journal = Journal()
+        self._secrets, self._algorithms = secrets, algorithms
         self.node = Node(self.journal, maxSessions=maxSessions)
+        if secrets is not None and not openDiscovery:
+            self.node.authenticate = self._verifier
         self.factories: list[TargetFactory] = []
         self.ports: list[IListeningPort] = []
         self._listeners = [_listener(reactor, item) for item in listeners]
@@ -149,6 +160,8 @@ class TargetService(Service):
         readOnly: bool = False,
         blockSize: int = 512,
         options: UnitOptions = NO_UNIT_OPTIONS,
+        guarded: bool = True,
+        users: Iterable[str] | None = None,
     ) -> None:
         """
         Serve devices as LUN 0, 1, 2 and so on of one target.  To be called before the service starts.
@@ -159,6 +172,8 @@ class TargetService(Service):
         @param policy: who may come; everybody if there is none.
         @param blockSize: 512, 1024, 2048, 4096 or 8192 bytes.
         @param options: of every unit.
+        @param guarded: whether initiators have to authenticate themselves, if the service has C{secrets}.
+        @param users: those that may log in; None for all that there are.
         @raise LocalError: for a name that is none or is taken, or a block size that is none of these.
         """
         if blockSize not in BLOCK_SIZES:
@@ -166,7 +181,8 @@ class TargetService(Service):
         disks = tuple(Disk(asDevice(device), options, blockSize, readOnly) for device in devices)
         if policy is None:
             policy = cast(IAccessPolicy, Netmask("any"))
-        self.addPlan(Plan(name, disks, policy, alias, readOnly))
+        allowed = None if users is None else frozenset(users)
+        self.addPlan(Plan(name, disks, policy, alias, readOnly, guarded, allowed))
 
     def addPlan(self, plan: Plan) -> None:
         """
@@ -180,6 +196,8 @@ class TargetService(Service):
             wrong = "there is a target of this name already"
         if wrong is not None:
             raise LocalError(f"target {plan.name!r}: {wrong}")
+        if plan.users is not None and (self._secrets is None or not plan.guarded):
+            raise LocalError(f"target {plan.name!r} is for some users, and nobody asks who they are")
         if self._begun:
             raise LocalError("targets are added before the service starts")
         # Identities derive from the name: one spelling, one disk.
@@ -270,7 +288,7 @@ class TargetService(Service):
         if self._stateDirectory is not None:
             installation = Installation.load(self._stateDirectory)
         else:
-            installation = Installation(secrets.token_bytes(16))
+            installation = Installation(os.urandom(16))
         faults = []
         for plan in self._plans.values():
             try:
@@ -292,8 +310,14 @@ class TargetService(Service):
             unit.inventory = inventory
         self._units += units.values()
         return Target(
-            plan.name, plan.policy, units, absent, decodeLUN, alias=plan.alias, readOnly=plan.readOnly
-        )
+            plan.name, plan.policy, units, absent, decodeLUN, alias=plan.alias, readOnly=plan.readOnly,
+            authenticate=self._verifier if plan.guarded and self._secrets is not None else None,
+            users=plan.users,
+        )  # fmt: skip
+
+    def _verifier(self) -> Authenticator:
+        assert self._secrets is not None
+        return Verifier(self._secrets, os.urandom, self._algorithms)
 
     def _report(self, error: BaseException, task: object) -> None:
         self.journal.surprise(error, "serving a command")

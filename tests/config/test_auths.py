@@ -25,7 +25,7 @@ größe:CHAP:größer
 """
 
 BAD = [
-    ("a:chap:b:c", "4 fields where 3 is the most (USER:CHAP:SECRET); a ':' inside a field is written '\\:'"),
+    ("a:chap:b:c:d:hidden", "6 fields where 5 is the most (USER:CHAP:SECRET[:TARGET-USER:TARGET-SECRET]); a"),
     (":chap:hidden", "a user name has 1 to 255 bytes; a line is: USER:CHAP:SECRET"),
     ("u" * 256 + ":chap:hidden", "a user name has 1 to 255 bytes"),
     ("a:hidden", "the second field is no method; write chap or none: USER:CHAP:SECRET"),
@@ -106,10 +106,26 @@ class AuthsTests(SynchronousTestCase):
         self.assertEqual(
             str(error).split("\n"),
             [
-                "F:2: the second field is no method; write chap or none: USER:CHAP:SECRET",
+                "F:2: the second field is no method; write chap or none: "
+                "USER:CHAP:SECRET[:TARGET-USER:TARGET-SECRET]",
                 "F:3: user 'a' already has a line for chap, line 1; remove one",
             ],
         )
+
+    def test_mutual(self) -> None:
+        """Two more fields are what the target proves to that user."""
+        (user,) = parseAuths("me:chap:hidden:it:hidden\\:two\n", "F").users
+        self.assertEqual((user.secret, user.targetUser, user.targetSecret), (b"hidden", "it", b"hidden:two"))
+        self.assertNotIn("two", repr(user))
+        for line, message in (
+            ("me:chap:hidden:it", "for mutual authentication both"),
+            ("me:chap:hidden::hidden2", "for mutual authentication both"),
+            ("me:none::it:hidden2", "a target's name that method none"),
+            ("me:chap:hidden:it:hidden", "one secret for both directions"),
+        ):
+            error = self.assertRaises(ConfigurationErrors, parseAuths, line, "F")
+            self.assertTrue(str(error).startswith(f"F:1: {message}"), error)
+            self.assertNotIn("hidden", str(error))
 
     def test_secrecy(self) -> None:
         """Nothing that is shown of a credential holds its secret."""

@@ -42,6 +42,9 @@ GOOD: list[tuple[Kind, str, object]] = [
     ("device", "rotation=65534", 65534),
     ("target", "alias=gr\u00f6\u00dfe #1", "gr\u00f6\u00dfe #1"),
     ("target", "alias=" + "x" * 255, "x" * 255),
+    ("target", "auth=CHAP", True),
+    ("target", "auth=none", False),
+    ("target", "users=agc,Joe Doe", frozenset(("agc", "Joe Doe"))),
 ]
 
 BAD: list[tuple[Kind, str, str]] = [
@@ -69,6 +72,9 @@ BAD: list[tuple[Kind, str, str]] = [
     ("extent", "physical=3K", "physical=: a power of two"),
     ("extent", "physical=2M", "physical=: a power of two"),
     ("extent", "physical=x", "physical=: 'x' is not a size"),
+    ("target", "auth=yes", "auth=: chap or none is wanted, not 'yes'"),
+    ("target", "users=a,,b", "users=: names with commas between them are wanted, not 'a,,b'"),
+    ("target", "users=", "users=: names with commas"),
     ("target", "alias=", "alias=: 1 to 255 bytes of text are wanted"),
     ("target", "alias=" + "\u00f6" * 128, "alias=: 1 to 255 bytes"),
     (

@@ -265,6 +265,7 @@ class TargetTests(TargetsTestCase):
                 "storage and netmask missing; a target line is: targetN[=IQN] [ro|rw] STORAGE ... NETMASK",
             ),
             ("target0 ro", "storage and netmask missing"),
+            ("target0 extent0 any auth=none users=a", "users= with auth=none"),
             ("target0 alias=x", "storage and netmask missing"),
             ("target0 extent0", "no netmask after 'extent0'; end with one, such as any or 10.4.0.0/16"),
             ("target0 rw extent0", "no netmask after 'extent0'"),

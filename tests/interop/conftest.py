@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import pytest_twisted
 
+from iscsi_twisted.config.auths import parseAuths
 from iscsi_twisted.config.targets import parse
 from iscsi_twisted.session.names import complaint
 from iscsi_twisted.target.assembly import plans
 from iscsi_twisted.target.service import Listener, TargetService
 from iscsi_twisted.target.transport import VectorEndpoint
+from iscsi_twisted.target.users import FileUsers
 from tests.support.clients import BASE, TOOLS, Serve, Served
 
 
@@ -28,7 +30,11 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     async def start(text: str, **options: Any) -> Served:
         configuration = parse(text.replace("%", str(tmp_path)), None, complaint)
         listeners = [Listener(VectorEndpoint(reactor, 0, address)) for address in ("127.0.0.1", "::1")]
-        service = TargetService(reactor, listeners, stateDirectory=str(tmp_path / "state"), stopTime=10.0)
+        users = options.get("users")
+        service = TargetService(
+            reactor, listeners, stateDirectory=str(tmp_path / "state"), stopTime=10.0,
+            secrets=FileUsers(parseAuths(users, None)) if users else None,
+        )  # fmt: skip
         for plan in plans(configuration, base=BASE, blockSize=options.get("blockSize", 512), reactor=reactor):
             service.addPlan(plan)
         service.privilegedStartService()

@@ -82,6 +82,7 @@ class CommandTests(SynchronousTestCase):
             [
                 f"serving {NAME}:t0 LUN 0: 1024 bytes, a disk",
                 f"serving {NAME}:t1 LUN 0: 512 bytes, MemoryDevice",
+                f"no authentication: whom netmasks admit at 0.0.0.0:3260 may use {NAME}:t0, {NAME}:t1",
                 "listening on 0.0.0.0:3260",
             ],
         )
@@ -96,13 +97,13 @@ class CommandTests(SynchronousTestCase):
         lines = self.start(service)
         with capturedLogs() as events:
             service.startService()
-        self.assertEqual((len(lines), events), (2, []))
+        self.assertEqual((len(lines), events), (3, []))
 
     def test_many(self) -> None:
         """Of many targets only some are named, and how many there are."""
         lines = self.start(self.service(*(MemoryDevice(512) for _ in range(SHOWN + 5))))
-        self.assertEqual(len(lines), SHOWN + 2)
-        self.assertEqual(lines[-2], f"serving {SHOWN + 5} targets in all")
+        self.assertEqual(len(lines), SHOWN + 3)
+        self.assertEqual(lines[-3], f"serving {SHOWN + 5} targets in all")
 
     def test_failedLate(self) -> None:
         """A start that fails after it seemed to go well ends the process; one that was given up does not."""

@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from iscsi_twisted.config.auths import Auths, parseAuths
 from iscsi_twisted.config.options import UnitOptions
 from iscsi_twisted.errors import (
     CheckCondition,
@@ -29,6 +30,7 @@ from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.storage import MemoryDevice, Mirror
 from iscsi_twisted.target import Listener, TargetService, VectorEndpoint
+from iscsi_twisted.target.users import FileUsers
 from iscsi_twisted.wire import numbers
 from tests.support import pdus
 from tests.support.devices import Door, Stubborn
@@ -493,3 +495,26 @@ class StopTests(SynchronousTestCase):
         door.opening = None
         memory.service.startService()
         self.assertEqual(memory.listening, 1)
+
+
+class UserTests(SynchronousTestCase):
+    """Services that ask who comes."""
+
+    def test_guarded(self) -> None:
+        """Targets and discovery ask for users, but those that are told not to."""
+        made = MemoryService(secrets=FileUsers(parseAuths("me:chap:0123456789ab\n", "F")))
+        made.service.addTarget(TARGET, [MemoryDevice(512)], users=["me"])
+        made.service.addTarget(TARGET + "2", [MemoryDevice(512)], guarded=False)
+        made.service.startService()
+        self.addCleanup(made.service.stopService)
+        self.assertEqual(made.line().login()["status"], 0x0201)
+        self.assertEqual(made.line().login(None)["status"], 0x0201)
+        self.assertEqual(made.line().login(TARGET + "2")["status"], 0)
+
+    def test_nobodyAsks(self) -> None:
+        """A target for some users, of a service that cannot ask for them, is a mistake."""
+        for how, guarded in (({}, True), ({"secrets": FileUsers(Auths())}, False)):
+            made = MemoryService(**how)
+            self.assertRaises(
+                LocalError, made.service.addTarget, TARGET, [MemoryDevice(512)], users=["me"], guarded=guarded
+            )

@@ -1,0 +1,78 @@
+# -*- test-case-name: tests.target.test_users -*-
+"""Users of the auths file, as a secret store; and who has to be one."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+
+from zope.interface import implementer
+
+from iscsi_twisted.auth.chap import SHORTEST_SECRET
+from iscsi_twisted.config.auths import Auths, Credential
+from iscsi_twisted.config.lines import quoted
+from iscsi_twisted.config.model import Target
+from iscsi_twisted.errors import ConfigurationError
+from iscsi_twisted.interfaces import Account, ISecretStore
+
+
+@implementer(ISecretStore)
+class FileUsers:
+    """The users of an auths file that have a secret."""
+
+    def __init__(self, auths: Auths) -> None:
+        self._accounts = {each.user: _account(each) for each in auths.users if each.method == "chap"}
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def find(self, user: str) -> Account | None:
+        """See L{ISecretStore}."""
+        return self._accounts.get(user)
+
+
+def _account(credential: Credential) -> Account:
+    return Account(credential.secret or b"", credential.targetUser, credential.targetSecret or b"")
+
+
+def tooOpen(path: str) -> ConfigurationError | None:
+    """What is wrong with the permissions of an auths file, if anything is."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return None  # whoever reads it will say so
+    if not stat.S_ISREG(mode) or not mode & 0o007:
+        return None
+    return ConfigurationError(
+        f"everybody on this machine can use it (mode {mode & 0o777:o}), and it holds secrets: chmod o= it,"
+        " or say --open-auths if you know better",
+        path,
+    )
+
+
+def accessFaults(targets: Iterable[Target], users: FileUsers | None) -> Iterator[ConfigurationError]:
+    """What targets ask of users that are not there."""
+    for target in targets:
+        options = target.options
+        if (options.auth or options.users) and not users:
+            what = "auth=chap" if options.auth else "users="
+            yield target.where.error(
+                f"{what}, and there are no users with secrets; name an auths file that has some with --auths"
+            )
+            continue
+        for name in sorted(options.users or ()):
+            if users is not None and users.find(name) is None:
+                yield target.where.error(f"users=: {quoted(name)} has no secret in the auths file")
+
+
+def shortSecrets(auths: Auths) -> Iterator[str]:
+    """A warning for each secret that is too short."""
+    for each in auths.users:
+        for secret in (each.secret, each.targetSecret):
+            if secret and len(secret) < SHORTEST_SECRET:
+                yield (
+                    f"{each.where.path}:{each.where.line}: the secret of {quoted(each.user)} has less than"
+                    f" {SHORTEST_SECRET} bytes: it can be guessed, and some initiators silently refuse it"
+                )
+                break

@@ -1,0 +1,96 @@
+"""Real initiators before targets that ask who they are."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+
+from pytest_twisted import ensureDeferred
+
+from iscsi_twisted.auth.chap import STRONGEST_FIRST, Credentials
+from iscsi_twisted.initiator import Initiator
+from tests.support.clients import BASE, Serve, Served, good, run
+
+USERS = "agc:chap:correct-horse-battery:it:secret-of-target\njoe:chap:another-secret-12\n"
+TARGETS = "extent0 %/a 0 20MB\nextent1 %/b 0 20MB\ntarget0 extent0 any\ntarget1 extent1 any users=joe\n"
+MAIN = "from iscsi_twisted.cli.harness import main; main()"
+AGC, JOE, WRONG = "agc%correct-horse-battery@", "joe%another-secret-12@", "agc%wrong-horse-battery@"
+
+
+def url(served: Served, user: str, target: str = "target0") -> str:
+    """Where a user goes."""
+    return f"iscsi://{user}{served.portal()}/{BASE}:{target}/0"
+
+
+@ensureDeferred
+async def test_discovery(serve: Serve) -> None:
+    """iscsi-ls is refused without a user, and with one shown what that user may use."""
+    served = await serve(TARGETS, users=USERS)
+    refused = await run("iscsi-ls", f"iscsi://{served.portal()}/")
+    assert refused.status != 0
+    assert "Authentication failure(513)" in refused.text
+    listed = await good("iscsi-ls", "-s", f"iscsi://{AGC}{served.portal()}/")
+    assert f"{BASE}:target0 " in listed
+    assert "target1" not in listed
+    assert f"{BASE}:target1 " in await good("iscsi-ls", "-s", f"iscsi://{JOE}{served.portal()}/")
+
+
+@ensureDeferred
+async def test_refused(serve: Serve) -> None:
+    """libiscsi and qemu are told why they are refused."""
+    served = await serve(TARGETS, users=USERS)
+    for tool in (("iscsi-inq",), ("qemu-img", "info")):
+        for user, target, why in (
+            ("", "target0", "Authentication failure(513)"),
+            (WRONG, "target0", "Authentication failure(513)"),
+            ("nobody%another-secret-12@", "target0", "Authentication failure(513)"),
+            (AGC, "target1", "Authorization failure(514)"),
+        ):
+            refused = await run(*tool, url(served, user, target))
+            assert refused.status != 0, (tool, user, target)
+            assert why in refused.text, (tool, user, target, refused.text)
+
+
+@ensureDeferred
+async def test_used(serve: Serve) -> None:
+    """With the right secret they are served: one-way, and mutual with libiscsi."""
+    served = await serve(TARGETS, users=USERS)
+    assert "20 MiB" in await good("qemu-img", "info", url(served, JOE, "target1"))
+    mutual = "?target_user=it&target_password=secret-of-target"
+    for where in (url(served, JOE, "target1"), url(served, AGC) + mutual):
+        await good("iscsi-test-cu", "-d", "-t", "ALL.Read10", where)
+
+
+@ensureDeferred
+async def test_ours(serve: Serve) -> None:
+    """Our initiator, with every hash, one-way and mutual."""
+    from twisted.internet import reactor
+
+    served = await serve(TARGETS, users=USERS)
+    initiator = Initiator(reactor)
+    for algorithm in STRONGEST_FIRST:
+        for theirs in (("", b""), ("it", b"secret-of-target")):
+            session = await initiator.login(
+                served.portal(), f"{BASE}:target0", algorithms=(algorithm,),
+                credentials=Credentials("agc", b"correct-horse-battery", *theirs),
+            )  # fmt: skip
+            assert await session.ping(b"here") == b"here"
+            await session.logout()
+
+
+@ensureDeferred
+async def test_harness(serve: Serve, tmp_path: Path) -> None:
+    """The harness as the FAQ's question 9 tells of it, with and without an entry for who runs it."""
+    name = getpass.getuser()
+    served = await serve(TARGETS, users=f"{name}:chap:correct-horse-battery\n")
+    auths = tmp_path / "auths"
+    harness = ("-c", MAIN, "-n", "1", "-h", "localhost", "-p", str(served.port))
+    auths.write_text("somebody:chap:correct-horse-battery\n")
+    failed = await run(sys.executable, *harness, "-a", "chap", "--auths", str(auths))
+    assert failed.status != 0
+    assert f"No matching user configuration entry for `{name}' was found" in failed.text
+    assert f"Please add an entry for `{name}' to `{auths}'" in failed.text
+    auths.write_text(f"{name}:chap:correct-horse-battery\n")
+    passed = await good(sys.executable, *harness, "--auths", str(auths))
+    assert "all tests were completed successfully" in passed

@@ -1,0 +1,51 @@
+"""Users of the auths file."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from iscsi_twisted.config.auths import parseAuths
+from iscsi_twisted.interfaces import ISecretStore
+from iscsi_twisted.target.users import FileUsers, shortSecrets, tooOpen
+
+TEXT = "me:chap:0123456789ab:it:ba9876543210\nyou:chap:short\nnobody\n"
+
+
+class UsersTests(SynchronousTestCase):
+    """Tests of C{iscsi_twisted.target.users}."""
+
+    def setUp(self) -> None:
+        self.auths = parseAuths(TEXT, "F")
+        self.users = FileUsers(self.auths)
+
+    def test_found(self) -> None:
+        """Users with secrets are found by their exact names; others are not."""
+        verifyObject(ISecretStore, self.users)
+        self.assertEqual(len(self.users), 2)
+        account = self.users.find("me")
+        assert account is not None
+        self.assertEqual(
+            (account.secret, account.targetUser, account.targetSecret),
+            (b"0123456789ab", "it", b"ba9876543210"),
+        )
+        for name in ("Me", "nobody", ""):
+            self.assertIsNone(self.users.find(name))
+
+    def test_short(self) -> None:
+        """Who has a short secret is told with the line."""
+        (line,) = shortSecrets(self.auths)
+        self.assertTrue(line.startswith("F:2: the secret of 'you' has less than 12 bytes"), line)
+
+    def test_permissions(self) -> None:
+        """What others can use is too open; what is no plain file, or is not there, is not judged."""
+        path = self.mktemp()
+        self.assertIsNone(tooOpen(path))
+        with open(path, "w"):
+            pass
+        for mode, wrong in ((0o600, False), (0o640, False), (0o644, True), (0o602, True)):
+            os.chmod(path, mode)
+            self.assertEqual(tooOpen(path) is not None, wrong, oct(mode))
+        self.assertIsNone(tooOpen("/dev/null"))
