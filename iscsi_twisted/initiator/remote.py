@@ -25,6 +25,9 @@ T = TypeVar("T")
 PATIENCE: Final = 20.0
 """Seconds that I/O waits for a target to come back: less than the 30 after which others give up on us."""
 
+COMMAND_TIME: Final = 60.0
+"""Seconds in which a target that lives has to answer a command; a flush may take as long."""
+
 SecretOf = Callable[[str], bytes | None]
 """Given the name of a user: that user's secret, or None."""
 
@@ -60,7 +63,7 @@ class RemoteExtent(BlockDevice):
     A range of a unit of another target.
 
     Its session lasts: when the connection is lost, what waits is sent again over the next one, and fails only
-    after L{PATIENCE}.
+    after L{PATIENCE}.  A command that a living target does not answer is aborted after L{COMMAND_TIME}.
     """
 
     def __init__(
@@ -115,7 +118,7 @@ class RemoteExtent(BlockDevice):
                 lasting=True,
                 patience=PATIENCE,
             )
-            self._lun = LUN(self._session, self.url.lun or 0)
+            self._lun = LUN(self._session, self.url.lun or 0, timeout=COMMAND_TIME)
             await self._lun.open(self._remoteChanged)
             self._measure()
         except Exception as error:  # what endpoints fail with has no common class

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from iscsi_twisted.errors import ISCSIError, LocalError
 from iscsi_twisted.initiator.protocol import InitiatorFactory
 from iscsi_twisted.interfaces import Buffer
-from iscsi_twisted.session.answers import ConnectionEnded, Event, Redirected
+from iscsi_twisted.session.answers import ConnectionEnded, Event, LogoutRefused, Redirected
 from iscsi_twisted.session.client import ClientConnection
 from iscsi_twisted.session.command import SIMPLE, Command, Outcome
 from iscsi_twisted.session.request import Authentication, Wish
@@ -367,7 +367,12 @@ class Session:
         return answer
 
     def logout(self) -> Deferred[None]:
-        """Close the session; fires when it is closed, by the target or for want of an answer."""
+        """
+        Close the session.
+
+        @return: fires when it is closed, by the target or for want of an answer; fails, then too, with
+            L{LogoutRefused} if the target says that something went wrong.
+        """
         if self.connection is None:
             self.abandon()
             closed: Deferred[None] = Deferred()
@@ -378,7 +383,8 @@ class Session:
         answer: Deferred[Any] = Deferred()
         connection.logout(_fire(answer))
         answer.addTimeout(ABORT_TIME, self.reactor)
-        return answer.addBoth(lambda _: connection.end(ConnectionEnded("logged out")))
+        answer.addBoth(_ended, connection)
+        return answer
 
     def abandon(self) -> None:
         """End the session without a word; whatever waits fails."""
@@ -417,6 +423,12 @@ class Link:
     def ended(self, error: ISCSIError) -> None:
         """The connection is over."""
         self._session.lost(error)
+
+
+def _ended(result: Any, connection: ClientConnection) -> Failure | None:
+    """Whatever has become of a logout, the connection is over; what the target said of it is told."""
+    connection.end(ConnectionEnded("logged out"))
+    return result if isinstance(result, Failure) and result.check(LogoutRefused) else None
 
 
 def _nobody(result: object) -> None:

@@ -112,6 +112,27 @@ RESPONSES: Final = {
 """What the responses to task management functions mean (RFC 7143 11.6.1)."""
 
 
+class LogoutRefused(RemoteError):
+    """
+    The target has not logged out as it was asked to (RFC 7143 11.15.1).
+
+    @ivar response: the response code.
+    """
+
+    def __init__(self, response: int) -> None:
+        words = LOGOUTS.get(response, "a response that is not defined")
+        super().__init__(f"the logout failed: {words} ({response})")
+        self.response = response
+
+
+LOGOUTS: Final = {
+    numbers.CID_NOT_FOUND: "no such connection",
+    numbers.RECOVERY_NOT_SUPPORTED: "connections cannot be recovered",
+    numbers.CLEANUP_FAILED: "what was under way could not be cleaned up",
+}
+"""What the responses to a logout mean (RFC 7143 11.15.1)."""
+
+
 class ConnectionEnded(ISCSIError):
     """The connection is gone; whether the command was carried out is not known."""
 
@@ -134,6 +155,9 @@ class Event:
     parameters: tuple[int, int, int]
 
 
+SURPRISE: Final = "a response that is the vendor's own, or not defined"
+
+
 class TargetFailure(ISCSIError):
     """
     A command was not carried out: the target has failed (RFC 7143 11.4.3).
@@ -142,5 +166,6 @@ class TargetFailure(ISCSIError):
     """
 
     def __init__(self, response: int) -> None:
-        super().__init__(f"the target has failed, response {response:02x}h")
+        words = "the target has failed" if response == numbers.TARGET_FAILURE else SURPRISE
+        super().__init__(f"the command was not carried out: {words} ({response:02x}h)")
         self.response = response

@@ -17,6 +17,7 @@ from iscsi_twisted.session.answers import (
     ConnectionEnded,
     Event,
     LoginRefused,
+    LogoutRefused,
     Redirected,
     Rejected,
     TargetFailure,
@@ -155,7 +156,8 @@ def loggedOut(connection: ClientConnection, chunk: Buffer, offset: int, data: Bu
     """Logout Response, RFC 7143 11.15."""
     (_, _, response, _, itt, statSN, expCmdSN, maxCmdSN, _, _) = layout.LOGOUT_RESPONSE.unpack(chunk, offset)
     connection.numbered(statSN, expCmdSN, maxCmdSN)
-    _answered(connection, itt, "a Logout Response", response)
+    result = response if response == numbers.LOGOUT_SUCCESS else LogoutRefused(response)
+    _answered(connection, itt, "a Logout Response", result)
     connection.end(ConnectionEnded("logged out"))
 
 

@@ -109,6 +109,9 @@ FUNCTION_NOT_SUPPORTED: Final = 5
 FUNCTION_NOT_AUTHORIZED: Final = 6
 FUNCTION_REJECTED: Final = 255
 
+# A response to a SCSI Command other than 'completed' (RFC 7143 11.4.3)
+TARGET_FAILURE: Final = 1
+
 # Logout reasons (RFC 7143 11.14.1) and responses (11.15.1)
 CLOSE_SESSION: Final = 0
 CLOSE_CONNECTION: Final = 1

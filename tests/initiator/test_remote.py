@@ -18,7 +18,7 @@ from iscsi_twisted.errors import (
     WriteProtected,
 )
 from iscsi_twisted.initiator import RemoteExtent
-from iscsi_twisted.initiator.remote import PATIENCE, nameRemote
+from iscsi_twisted.initiator.remote import COMMAND_TIME, PATIENCE, nameRemote
 from iscsi_twisted.interfaces import IBlockDevice
 from iscsi_twisted.storage import MemoryDevice, Mirror
 from tests.support.devices import FakeDevice
@@ -191,6 +191,17 @@ class FaultTests(InitiatorTests):
         self.device.operations[0].fail(ReadError("bad", START + 1024))
         self.turn()
         self.assertEqual(self.failureResultOf(reading, ReadError).value.offset, 1024)
+
+    def test_deaf(self) -> None:
+        """A target that answers pings and no commands does not hold up I/O for ever."""
+        extent = RemoteExtent(self.initiator, URL, START, LENGTH, endpoint=self.endpoint)
+        self.now(extent.open(lambda: None))
+        reading = extent.read(512, 1024)
+        self.clock.pump([1] * int(COMMAND_TIME - 1))
+        self.turn()
+        self.assertNoResult(reading)
+        self.clock.advance(1)
+        self.assertIn("iscsi://10.4.0.9", self.failureResultOf(reading, ReadError).getErrorMessage())
 
     def test_protected(self) -> None:
         """A unit that turns out to be protected stays that."""

@@ -11,7 +11,7 @@ from twisted.internet.error import ConnectionRefusedError
 from iscsi_twisted.errors import LocalError
 from iscsi_twisted.initiator import LUN, Session
 from iscsi_twisted.initiator.session import ABORT_TIME, FIRST_DELAY, REDIRECTS
-from iscsi_twisted.session.answers import ConnectionEnded, Event, LoginRefused, Redirected
+from iscsi_twisted.session.answers import ConnectionEnded, Event, LoginRefused, LogoutRefused, Redirected
 from iscsi_twisted.wire import numbers
 from tests.support.devices import FakeDevice
 from tests.support.initiator import SIZE, InitiatorTests
@@ -38,6 +38,16 @@ class LoginTests(InitiatorTests):
         self.now(session.logout())
         self.assertEqual((self.node.sessions, session.connection), (set(), None))
         self.assertIn(("loggedOut",), self.diary.entries)
+
+    def test_logoutRefused(self) -> None:
+        """A logout that went wrong at the target says so; the session is over all the same."""
+        session = self.session()
+        connection = session.connection
+        assert connection is not None
+        self.patch(connection, "logout", lambda done: done(LogoutRefused(numbers.CLEANUP_FAILED)))
+        error = self.fails(LogoutRefused, session.logout())
+        self.assertIn("cleaned up", str(error))
+        self.assertIsNone(session.connection)
 
     def test_refused(self) -> None:
         """A login that the target refuses says why."""

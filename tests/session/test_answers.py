@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterable
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.session.answers import (
+    LOGOUTS,
     REASONS,
     RESPONSES,
     STATUSES,
     FunctionRefused,
     LoginRefused,
+    LogoutRefused,
     Redirected,
     Rejected,
+    TargetFailure,
 )
 from iscsi_twisted.wire import numbers
 
@@ -43,6 +46,16 @@ class WordsTests(SynchronousTestCase):
         """All responses of RFC 7143 11.6.1 but 'complete'."""
         self.assertEqual(set(RESPONSES), {1, 2, 3, 4, 5, 6, 255})
         self.check(FunctionRefused, RESPONSES, 9)
+
+    def test_logouts(self) -> None:
+        """All responses of RFC 7143 11.15.1 but 'closed'."""
+        self.assertEqual(set(LOGOUTS), {1, 2, 3})
+        self.check(LogoutRefused, LOGOUTS, 9)
+
+    def test_commands(self) -> None:
+        """The response of RFC 7143 11.4.3, and a vendor's own."""
+        self.assertIn("the target has failed (01h)", str(TargetFailure(1)))
+        self.assertIn("vendor's own", str(TargetFailure(0x80)))
 
     def test_redirected(self) -> None:
         """Whether a target has moved for good."""

@@ -15,6 +15,7 @@ from iscsi_twisted.session.answers import (
     ConnectionEnded,
     Event,
     LoginRefused,
+    LogoutRefused,
     Redirected,
     Rejected,
     TargetFailure,
@@ -314,6 +315,21 @@ class FullFeatureTests(ClientTests):
         self.assertEqual(second, Outcome(2, b"abc", b"", 0, -9))
         self.assertEqual((type(third), type(fourth)), (TargetFailure, Rejected))
         self.assertEqual(self.core.commands, {})
+
+    def test_logouts(self) -> None:
+        """What the target says of a logout; the connection is over whatever that is."""
+        for response in (0, 1, 3, 77):
+            self.make()
+            self.login()
+            self.core.logout(self.results.append)
+            itt = int.from_bytes(self.taken()[16:20], "big")
+            self.core.receive(
+                self.numbered(layout.LOGOUT_RESPONSE, numbers.LOGOUT_RESPONSE, itt=itt, response=response)
+            )
+            (result,) = self.results
+            self.assertEqual(getattr(result, "response", result), response)
+            self.assertEqual(isinstance(result, LogoutRefused), response != 0)
+            self.assertTrue(self.closed)
 
     def test_pings(self) -> None:
         """A ping of the target's is answered, with its tag."""
