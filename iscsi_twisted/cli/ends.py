@@ -7,9 +7,10 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-from twisted.internet.defer import maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
 
 from iscsi_twisted.cli.streams import Stream
 from iscsi_twisted.errors import CheckCondition, LocalError
@@ -134,11 +135,17 @@ Threads = Callable[..., Any]
 """Calls a function, maybe in a thread; its result, or a Deferred of it."""
 
 
+EAGER: Final = 32 << 20
+"""Bytes after which the disk begins to write."""
+
+
 class FileEnd:
     """
     A file or a block device.
 
     Reads, and writes to the page cache, are done at once.  What waits for the disk is done in a thread.
+
+    @ivar eager: whether the disk begins to write while there is more to come, as it is waited for at the end.
     """
 
     ordered = False
@@ -160,7 +167,11 @@ class FileEnd:
                 f"{path} is neither a file nor a block device; for a pipe there is read, and write"
             )
         self.size = os.lseek(self._fd, 0, os.SEEK_END)
-        self._hollow = 0
+        self._hollow = self._dirty = 0
+        self.eager = False
+        self._syncing: Deferred[Any] | None = None
+        self._waiting: Deferred[None] | None = None
+        self._error: Failure | None = None
 
     def __str__(self) -> str:
         return self.path
@@ -191,9 +202,24 @@ class FileEnd:
 
     async def write(self, place: int, data: memoryview) -> None:
         """Write bytes."""
+        self._dirty += len(data)
         while len(data):
             done = os.pwrite(self._fd, data, place)
             place, data = place + done, data[done:]
+        if self.eager and self._dirty >= EAGER and self._syncing is None:
+            self._dirty = 0
+            self._syncing = maybeDeferred(self._threads, os.fdatasync, self._fd)
+            self._syncing.addErrback(self._failed).addBoth(self._synced)
+
+    def _failed(self, why: Failure) -> None:
+        """The system tells once that something could not be written."""
+        self._error = why
+
+    def _synced(self, _: object) -> None:
+        self._syncing = None
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
 
     async def zero(self, place: int, length: int) -> bool:
         """Each place is written once, and all of them are holes before."""
@@ -221,6 +247,11 @@ class FileEnd:
 
     async def flush(self) -> None:
         """Wait for the disk."""
+        if self._syncing is not None:
+            self._waiting = Deferred()
+            await self._waiting
+        if self._error is not None:
+            self._error.raiseException()
         await self._threads(os.fsync, self._fd)
 
     def identity(self, reading: bool) -> dict[str, Any]:

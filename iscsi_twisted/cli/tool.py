@@ -265,6 +265,7 @@ class Tool:
         if _isURL(text):
             return await self._unitEnd(text)
         file = FileEnd(text, reading, self._threads)
+        file.eager = self.options.flush
         self._files.append(file)
         return file
 

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.cli import ends
 from iscsi_twisted.cli.ends import FileEnd
 from iscsi_twisted.errors import LocalError
 
@@ -60,6 +61,38 @@ class FileTests(SynchronousTestCase):
         self.now(end.flush())
         with open(self.path, "rb") as file:
             self.assertEqual(file.read(), b"x" * PAGE + bytes(2 * PAGE) + b"y" * PAGE + bytes(PAGE))
+
+    def eager(self) -> tuple[FileEnd, list[Deferred[None]]]:
+        """A file that does not wait for its end, written; what its thread has to do."""
+        calls: list[Deferred[None]] = []
+
+        def threads(function: Any, *arguments: Any) -> Deferred[None]:
+            calls.append(Deferred())
+            return calls[-1]
+
+        self.patch(ends, "EAGER", PAGE)
+        end = FileEnd(self.path, False, threads)
+        self.addCleanup(end.close)
+        end.eager = True
+        for place in range(3):
+            self.now(end.write(place * PAGE, memoryview(bytes(PAGE))))
+        self.assertEqual(len(calls), 1)
+        return end, calls
+
+    def test_eager(self) -> None:
+        """The disk begins early, with one thing at a time, and in the end all is waited for."""
+        end, calls = self.eager()
+        flushing = Deferred.fromCoroutine(end.flush())
+        calls[0].callback(None)
+        self.assertNoResult(flushing)
+        calls[1].callback(None)
+        self.successResultOf(flushing)
+
+    def test_failsEarly(self) -> None:
+        """What the disk could not write early is not forgotten at the end."""
+        end, calls = self.eager()
+        calls[0].errback(OSError("worn out"))
+        self.failureResultOf(Deferred.fromCoroutine(end.flush()), OSError)
 
     def test_neither(self) -> None:
         """What is neither file nor disk is refused."""
