@@ -19,7 +19,14 @@ LOOPBACK: Final = 127 << 24
 """This machine in IPv4: a network of 8 bits (RFC 1122 3.2.1.3)."""
 
 SHORT = re.compile(r"[0-9]+(?:\.[0-9]+){0,3}")
-FORMS: Final = "ADDRESS/BITS (10.4.0.0/16, 2001:db8::/32), an address, any, any4, any6, none, or a comma list"
+FORMS: Final = (
+    "ADDRESS/BITS (10.4.0.0/16, 2001:db8::/32), an address, any, any4, any6, none, or a comma list,"
+    " with ! before what is excluded"
+)
+
+
+Ranges = tuple[tuple[int, int], ...]
+"""Pairs of a mask and a network."""
 
 
 class Hosts(NamedTuple):
@@ -51,12 +58,13 @@ class Netmask:
 
     A host with an IPv4 address is judged by that address even if it came over an IPv6 socket
     (C{::ffff:10.4.1.5}).  A peer without an address (a UNIX socket) is admitted by C{any} and C{all} alone.
+    What has a C{!} before it is excluded, wherever it stands in the list.
     A mask of no bits at all, C{0.0.0.0/0}, is every host of either family, as the old manuals
     promise; C{any4} is every host of IPv4 and none of IPv6.  C{127.0.0.0/8} is this machine in both families:
     on many C{localhost} is C{::1} first.
     """
 
-    __slots__ = ("_everyone", "_four", "_six", "_text")
+    __slots__ = ("_everyone", "_four", "_local", "_notFour", "_notSix", "_six", "_text")
 
     def __init__(self, text: str) -> None:
         """
@@ -66,35 +74,38 @@ class Netmask:
         items = text.split(",")
         if len(items) > 1 and any(item.lower() == "none" for item in items):
             raise ConfigurationError(f"'none' in the list {quoted(text)}; it can only stand alone")
-        hosts = [_hosts(item) for item in items]
+        hosts = [_hosts(item) for item in items if not item.startswith("!")]
+        others = [_excluded(item) for item in items if item.startswith("!")]
+        if not hosts:
+            raise ConfigurationError(
+                f"{quoted(text)} admits nobody; write any,{text} to admit all the others"
+            )
         self._text = text
-        self._everyone = any(each.rest for each in hosts)
-        self._four = tuple(each.four for each in hosts if each.four is not None)
-        self._six = tuple(each.six for each in hosts if each.six is not None)
+        self._local = any(each.rest for each in hosts)
+        self._everyone = self._local and not others
+        self._four, self._six = _ranges(hosts)
+        self._notFour, self._notSix = _ranges(others)
 
     def admits(self, address: str | None) -> bool:
         """Whether a peer at this address is admitted; None for a peer that has no address."""
         if self._everyone:
             return True
         if address is None:
-            return False
+            return self._local
         try:
-            number, ranges = self._locate(address)
+            number, ranges, others = self._locate(address)
         except (OSError, ValueError):
             return False
-        for mask, network in ranges:  # noqa: SIM110 - half the cost of a generator; discovery asks for each target
-            if number & mask == network:
-                return True
-        return False
+        return _within(number, ranges) and not _within(number, others)
 
-    def _locate(self, address: str) -> tuple[int, tuple[tuple[int, int], ...]]:
-        """An address as a number, and the ranges of its family."""
+    def _locate(self, address: str) -> tuple[int, Ranges, Ranges]:
+        """An address as a number, and the ranges of its family: the admitted and the excluded ones."""
         if ":" not in address:
-            return int.from_bytes(inet_pton(AF_INET, address)), self._four
+            return int.from_bytes(inet_pton(AF_INET, address)), self._four, self._notFour
         number = int.from_bytes(inet_pton(AF_INET6, address.partition("%")[0]))
         if number >> 32 == MAPPED:
-            return number & ALL_FOUR, self._four
-        return number, self._six
+            return number & ALL_FOUR, self._four, self._notFour
+        return number, self._six, self._notSix
 
     def __str__(self) -> str:
         return self._text
@@ -107,6 +118,32 @@ class Netmask:
 
     def __hash__(self) -> int:
         return hash(self._text)
+
+
+def _ranges(hosts: list[Hosts]) -> tuple[Ranges, Ranges]:
+    """The ranges of IPv4 and of IPv6."""
+    return (
+        tuple(each.four for each in hosts if each.four is not None),
+        tuple(each.six for each in hosts if each.six is not None),
+    )
+
+
+def _within(number: int, ranges: Ranges) -> bool:
+    for mask, network in ranges:  # noqa: SIM110 - half the cost of a generator; discovery asks for each target
+        if number & mask == network:
+            return True
+    return False
+
+
+def _excluded(item: str) -> Hosts:
+    """What one item that begins with C{!} excludes."""
+    hosts = _hosts(item[1:])
+    if hosts.rest or hosts == WORDS["none"]:
+        raise ConfigurationError(
+            f"{quoted(item)} excludes {'everybody' if hosts.rest else 'nobody'}; write an address or a mask"
+            " after the !, or none alone"
+        )
+    return hosts
 
 
 def _hosts(item: str) -> Hosts:

@@ -41,6 +41,8 @@ class Events(Protocol):
 
     def unknownUser(self, connection: Connection, user: str) -> None: ...
 
+    def turnedAway(self, peer: Peer) -> None: ...
+
     def reset(self, session: Session, function: str, lun: int | None) -> None: ...
 
     def surprise(self, error: BaseException, doing: str) -> None: ...
@@ -345,6 +347,11 @@ class Node:
         if not target.policy.admits(peer.address):
             raise LoginError(numbers.AUTHORIZATION_FAILURE, f"the netmask of {target.name} does not admit it")
         return target
+
+    def admits(self, address: str | None) -> bool:
+        """Whether there is anything here for a peer at this address."""
+        targets = self.targets.values()
+        return not targets or any(target.policy.admits(address) for target in targets)
 
     def visible(self, peer: Peer, user: str = "") -> Iterator[Target]:
         """The targets that this peer may log in to, as this user."""

@@ -2,8 +2,8 @@
 """
 The life of sessions as structured log events.
 
-Every event carries C{event} (one of C{login}, C{logout}, C{lost}, C{refused}, C{reset}, C{surprise})
-and its facts by name.  I/O is never logged.
+Every event carries C{event} (one of C{login}, C{logout}, C{lost}, C{refused}, C{unknownUser}, C{turnedAway},
+C{reset}, C{surprise}) and its facts by name.  I/O is never logged.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.names import printable
+from iscsi_twisted.session.node import Peer
 from iscsi_twisted.session.session import Session
 
 
@@ -21,7 +22,7 @@ class Journal:
     Provides L{iscsi_twisted.session.node.Events}.
 
     @ivar logins: sessions that began.
-    @ivar refusals: logins that were refused.
+    @ivar refusals: logins that were refused, and connections that were.
     @ivar losses: connections that ended without a logout.
     @ivar surprises: failures of our own code.
     """
@@ -72,6 +73,13 @@ class Journal:
             "Please add an entry for `{user}' to `{path}'",
         ):
             self.log.warn(line, event="unknownUser", user=printable(user), path=self.auths)
+
+    def turnedAway(self, peer: Peer) -> None:
+        """No target admits an address, so its connection was cut."""
+        self.refusals += 1
+        self.log.warn(
+            "! connection from {address} cut: no target admits it", event="turnedAway", address=peer.text
+        )
 
     def reset(self, session: Session, function: str, lun: int | None) -> None:
         """An initiator reset something."""

@@ -72,10 +72,14 @@ class TargetProtocol(Protocol):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
         reactor = self.factory.reactor
+        ends = peer(transport.getPeer(), transport.getHost())
+        # A wrapper may know only later who the peer is.
+        if not isinstance(transport, ProtocolWrapper) and not self._admits(ends):
+            return
         core = self.core = Connection(
             self.factory.node,
             self.factory.portal,
-            peer(transport.getPeer(), transport.getHost()),
+            ends,
             send=transport.writeSequence if isinstance(transport, Vectored) else partial(writeBytes, self),
             close=self._close,
             stall=self._stall,
@@ -101,7 +105,22 @@ class TargetProtocol(Protocol):
         assert self.core is not None and self.transport is not None
         self.core.peer = peer(self.transport.getPeer(), self.transport.getHost())
         self.dataReceived = receive  # type: ignore[method-assign,assignment]
-        receive(data)
+        if self._admits(self.core.peer):
+            receive(data)
+
+    def _admits(self, ends: Peer) -> bool:
+        """Whether any target admits the peer; if not it is cut off without a word."""
+        node = self.factory.node
+        try:
+            if node.admits(ends.address):
+                return True
+        except Exception:
+            # A policy of an application's; the login asks it again, and reports what is wrong with it.
+            return True
+        node.events.turnedAway(ends)
+        transport: Any = self.transport
+        transport.abortConnection()
+        return False
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""

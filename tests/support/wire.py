@@ -53,6 +53,9 @@ class Diary:
     def unknownUser(self, connection: Connection, user: str) -> None:
         self.entries.append(("unknownUser", user))
 
+    def turnedAway(self, peer: Peer) -> None:
+        self.entries.append(("turnedAway", peer.text))
+
     def reset(self, session: Session, function: str, lun: int | None) -> None:
         self.entries.append(("reset", function, lun))
 

@@ -18,7 +18,7 @@ from iscsi_twisted.target.journal import Journal
 from iscsi_twisted.wire import numbers
 from tests.support import pdus
 from tests.support.served import MemoryLine
-from tests.support.wire import INITIATOR, TARGET, makeNode, makeTarget
+from tests.support.wire import INITIATOR, TARGET, Nobody, makeNode, makeTarget
 
 
 class JournalTests(SynchronousTestCase):
@@ -148,3 +148,10 @@ class JournalTests(SynchronousTestCase):
         with capturedLogs() as events:
             MemoryLine(self.factory, UNIXAddress(b"/run/a\r\nb"), UNIXAddress(b"/run/s")).login()
         self.assertTrue(all(formatEvent(event).isprintable() for event in events))
+
+    def test_turnedAway(self) -> None:
+        """A connection from where no target admits anybody is one line, and counted as a refusal."""
+        self.node.targets[TARGET].policy = Nobody()
+        (event,) = self.talk()
+        self.assertEqual(formatEvent(event), "! connection from 192.0.2.7 cut: no target admits it")
+        self.assertEqual(self.journal.refusals, 1)

@@ -77,6 +77,17 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(len(self.node.sessions), 0)
 
+    def test_turnedAway(self) -> None:
+        """A peer that no target admits is cut off without a word, and takes nobody's place."""
+        node, diary = makeNode(makeTarget(MemoryDevice(512), policy=Nobody("192.0.2.8")))
+        factory = TargetFactory(node, self.clock)
+        line = MemoryLine(factory)
+        self.assertTrue(line.transport.disconnected)
+        self.assertEqual(line.transport.value(), b"")
+        self.assertEqual((diary.entries, dict(node.unfinished)), ([("turnedAway", "192.0.2.7")], {}))
+        line.lose()
+        self.assertEqual((factory.connections(), self.clock.getDelayedCalls()), ([], []))
+
     def test_garbage(self) -> None:
         """Bytes that are no PDU end the connection; nothing stays."""
         line = MemoryLine(self.factory)

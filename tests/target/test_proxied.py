@@ -15,7 +15,7 @@ from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target import TargetService
 from tests.support.processes import Python, portIn
-from tests.support.rawclient import RawClient
+from tests.support.rawclient import Closed, RawClient
 from tests.support.wire import TARGET, read10, write10
 from tests.target.test_loopback import LoopbackTestCase, loggedIn
 
@@ -29,10 +29,16 @@ REFUSED = b"\x02\x02"
 class ProxyTests(LoopbackTestCase):
     """Tests of the PROXY protocol, as C{haproxy:} portals speak it."""
 
-    def masked(self) -> TargetService:
-        """A service for one network only, which is not the proxy's."""
+    def masked(self, *others: str) -> TargetService:
+        """
+        A service with a target for one network, which is not the proxy's.
+
+        @param others: netmasks of more targets.
+        """
         service = self.serve(listen="haproxy:tcp:0:interface=127.0.0.1")
-        service.addTarget(TARGET, [MemoryDevice(512)], policy=Netmask("192.0.2.0/24"))
+        for number, mask in enumerate(("192.0.2.0/24", *others)):
+            name = f"{TARGET}{number or ''}"
+            service.addTarget(name, [MemoryDevice(512)], policy=Netmask(mask))
         service.startService()
         return service
 
@@ -47,7 +53,7 @@ class ProxyTests(LoopbackTestCase):
 
     async def test_netmask(self) -> None:
         """Netmasks look at the address that the proxy tells, not at the proxy's own."""
-        service = self.masked()
+        service = self.masked("any")
         for words, status in (
             (b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 3260\r\n", b"\0\0"),
             (b"PROXY TCP4 203.0.113.7 198.51.100.1 40000 3260\r\n", REFUSED),
@@ -55,6 +61,12 @@ class ProxyTests(LoopbackTestCase):
             (b"PROXY UNKNOWN 192.0.2.7 198.51.100.1 40000 3260\r\n", REFUSED),
         ):
             self.assertEqual(await self.status(service, words), status, words)
+
+    async def test_turnedAway(self) -> None:
+        """A host that no target admits is cut off once the proxy has told its address."""
+        waiting = self.status(self.masked(), b"PROXY TCP4 203.0.113.7 198.51.100.1 40000 3260\r\n")
+        with self.assertRaises(Closed):
+            await waiting
 
     async def test_discovery(self) -> None:
         """The address that discovery tells is the one that the client connected to."""
