@@ -6,7 +6,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from iscsi_twisted.errors import FramingError, LoginError, RemoteError, TextError, UnknownUser
+from iscsi_twisted.errors import (
+    FramingError,
+    LoginError,
+    NotAuthenticated,
+    RemoteError,
+    TextError,
+    UnknownUser,
+)
 from iscsi_twisted.interfaces import Buffer, Pending, isPending
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.negotiation import Negotiation
@@ -128,7 +135,16 @@ class Login:
         agreed = self._negotiation.results["AuthMethod"] == "CHAP"
         if self._authenticator is None or self.stage != numbers.SECURITY or not agreed:
             raise LoginError(numbers.INITIATOR_ERROR, "CHAP keys where CHAP was not agreed upon")
-        return self._authenticator.answer(said)
+        failures = self._connection.node.failures
+        held = failures.hold(self._connection.peer.address) if failures and "CHAP_R" in said else None
+        if held is None:
+            return self._authenticator.answer(said)
+        held.addCallbacks(partial(self._judge, self._authenticator, said))
+        return held
+
+    def _judge(self, authenticator: Authenticator, said: dict[str, str], _: object) -> Any:
+        """An attempt from where others have failed has waited long enough."""
+        return [] if self._connection.closing else authenticator.answer(said)
 
     def _proved(
         self, fields: tuple[int, ...], answers: list[tuple[str, str]], proof: list[tuple[str, str]]
@@ -359,12 +375,16 @@ class Login:
         self, fields: tuple[int, ...], status: int, reason: str, error: Exception | None = None
     ) -> None:
         connection = self._connection
-        if isinstance(error, UnknownUser):
-            connection.node.events.unknownUser(connection, error.user)
+        events, failures = connection.node.events, connection.node.failures
+        if failures and isinstance(error, NotAuthenticated):
+            failures.failed(connection.peer.address)
         self._send(fields, 0, status, b"", None)
-        connection.node.events.refused(connection, status, reason)
         connection.ended = True
+        # What is logged, and so how long that takes, says whether there is such a user: answer first.
         connection.finish()
+        if isinstance(error, UnknownUser):
+            events.unknownUser(connection, error.user)
+        events.refused(connection, status, reason)
 
     def _send(self, fields: tuple[int, ...], flags: int, status: int, data: bytes, tsih: int | None) -> None:
         connection = self._connection

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from iscsi_twisted.errors import CheckCondition, LoginError
 from iscsi_twisted.interfaces import IAccessPolicy, ILogicalUnit, INexus, Pending
+from iscsi_twisted.session.failures import Failures
 from iscsi_twisted.session.names import normalise
 from iscsi_twisted.wire import numbers
 
@@ -277,6 +278,7 @@ class Node:
 
     @ivar targets: by name.
     @ivar authenticate: begins an authentication for discovery; None if that needs none.
+    @ivar failures: slows down whoever failed to authenticate; None for nobody.
     @ivar maxSessions: how many sessions there may be; 0 for no limit.
     @ivar depth: commands that one session may have outstanding (its CmdSN window).
     @ivar solicited: bounds what all sessions together have solicited.
@@ -304,6 +306,7 @@ class Node:
         self.targets: dict[str, Target] = {}
         self.events = events
         self.authenticate: Authenticate | None = None
+        self.failures: Failures | None = None
         self.maxSessions = maxSessions
         self.depth = depth
         self.solicited = Budget(SOLICITED)

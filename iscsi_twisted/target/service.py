@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from errno import EADDRNOTAVAIL, EAFNOSUPPORT, EPFNOSUPPORT, EPROTONOSUPPORT
+from functools import partial
 from typing import Any, Final, cast
 
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -39,6 +40,7 @@ from iscsi_twisted.scsi.inventory import AbsentUnit
 from iscsi_twisted.scsi.lun import decodeLUN, encodeLUN
 from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.session.connection import Connection
+from iscsi_twisted.session.failures import Failures
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.node import Authenticator, Node, Portal, Target
 from iscsi_twisted.storage import asDevice
@@ -139,6 +141,7 @@ class TargetService(Service):
         self._open: list[DiskUnit] = []
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
+        self.node.failures = Failures(reactor.seconds, partial(deferLater, reactor))
         self._begun = False
         self._starting: Deferred[None] | None = None
         self._opening: Deferred[Any] | None = None
