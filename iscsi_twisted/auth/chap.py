@@ -81,12 +81,14 @@ class Credentials:
     @ivar targetUser: whom the target has to be, for mutual authentication; empty for anybody who knows its
         secret.
     @ivar targetSecret: the target's; empty for one-way authentication.
+    @ivar required: whether there is to be no session with a target that does not ask for them.
     """
 
     user: str
     secret: bytes = attrs.field(repr=False)
     targetUser: str = ""
     targetSecret: bytes = attrs.field(default=b"", repr=False)
+    required: bool = False
 
     def __attrs_post_init__(self) -> None:
         """@raise LocalError: for an empty secret, or one for both directions."""
@@ -100,7 +102,8 @@ class CHAP:
     """
     The initiator's side of one login; see L{iscsi_twisted.session.request.Authentication}.
 
-    @ivar methods: what is offered: CHAP; and None, unless the target has to prove who it is.
+    @ivar methods: what is offered: CHAP; and None, unless CHAP is required, or the target has to prove who
+        it is.
     """
 
     def __init__(
@@ -117,7 +120,8 @@ class CHAP:
         self._algorithms = tuple(each for each in algorithms if available(each))
         if not self._algorithms:
             raise LocalError("this platform has none of the algorithms that CHAP may use here")
-        self.methods: tuple[str, ...] = ("CHAP",) if credentials.targetSecret else ("CHAP", "None")
+        sure = credentials.targetSecret or credentials.required
+        self.methods: tuple[str, ...] = ("CHAP",) if sure else ("CHAP", "None")
         self._offered = self._algorithms
         self._algorithm = 0
         self._identifier = 0

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import attrs
+
 from iscsi_twisted import __version__
 from iscsi_twisted.cli.exercises import Exercises, Failed
 from iscsi_twisted.cli.running import Running, runCommand, unbroken
@@ -130,7 +132,9 @@ class Harness:
         self.say("logged out")
 
     async def _discover(self, credentials: Credentials | None) -> str:
-        discovery = self.initiator.discover(self._endpoint, credentials=credentials)
+        # Many targets ask nobody who only looks round, and refuse who insists on it.
+        offered = None if credentials is None else attrs.evolve(credentials, required=False)
+        discovery = self.initiator.discover(self._endpoint, credentials=offered)
         found = await unbroken(self.reactor, discovery, lambda found: None)
         names = [one.name for one in found]
         self.say(f"discovered {len(names)} targets: {', '.join(names) or 'none'}")
@@ -158,7 +162,7 @@ class Harness:
             if options.method == "chap":
                 raise self._noEntry()
             return None
-        return Credentials(self.user, entry.secret)
+        return Credentials(self.user, entry.secret, required=options.method == "chap")
 
     def _noEntry(self) -> Failed:
         return Failed(

@@ -34,6 +34,9 @@ commands before all of a batch have been looked at.  With 32 reads of 4 KiB outs
 gave 1.4 times the rate of sending once for each batch.
 """
 
+DROPPED: Final = 1024
+"""Aborted commands of which late PDUs are still known: more than a target has room for."""
+
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 _NO_LUN: Final = bytes(8)
 _NO_TAG: Final = numbers.NO_TAG
@@ -71,6 +74,7 @@ class ClientConnection:
     @ivar declared: what the target declared in the login, as C{TargetAlias}.
     @ivar tsih: the session's handle.
     @ivar commands: those that were sent and have not ended, by initiator task tag.
+    @ivar dropped: initiator task tags of some that were aborted: a target may have sent something for them.
     @ivar waiting: those that the window has no room for yet.
     @ivar bytesIn: bytes received; C{bytesOut} sent.
     """
@@ -98,6 +102,7 @@ class ClientConnection:
         self.declared: dict[str, str] = {}
         self.tsih = 0
         self.commands: dict[int, Command] = {}
+        self.dropped: dict[int, None] = {}
         self.waiting: deque[Command] = deque()
         self.bytesIn = self.bytesOut = 0
         self.error: ISCSIError | None = None
@@ -111,6 +116,7 @@ class ClientConnection:
         self._maxCmdSN = 1
         self._expCmdSN = 1
         self.expStatSN = 0
+        self._skips = 0
         self._tag = 0
         self.headerDigest = self.dataDigest = False
         self.loginText = bytearray()
@@ -188,6 +194,8 @@ class ClientConnection:
         self._usable()
         tag = self._nextTag()
         self.callbacks[tag] = done
+        # Some targets count the status of an aborted task, though they do not send it.
+        self._skips += len(self.commands) if command is None else 1
         referenced, refCmdSN = (_NO_TAG, 0) if command is None else (command.itt, command.cmdSN)
         self.put(
             layout.TASK_MANAGEMENT_REQUEST.pack(
@@ -209,8 +217,11 @@ class ClientConnection:
         return True
 
     def drop(self, command: Command) -> None:
-        """The target has aborted a command: nothing more comes for it."""
-        self.commands.pop(command.itt, None)
+        """The target has aborted a command: nothing more is told of it, though some targets still send it."""
+        if self.commands.pop(command.itt, None) is not None:
+            self.dropped[command.itt] = None
+            if len(self.dropped) > DROPPED:
+                del self.dropped[next(iter(self.dropped))]
 
     def ask(self, pairs: Iterable[Pair], done: Callback) -> None:
         """
@@ -390,10 +401,24 @@ class ClientConnection:
         @param counts: whether it has a StatSN of its own.
         """
         if statSN != self.expStatSN:
-            raise RemoteError(f"StatSN {statSN} where {self.expStatSN} is due")
+            self._skip(statSN)
         if counts:
             self.expStatSN = (statSN + 1) & MASK
         self.window(expCmdSN, maxCmdSN)
+
+    def late(self, statSN: int, expCmdSN: int, maxCmdSN: int) -> None:
+        """Take the numbers of a status of an aborted task, which others may have overtaken."""
+        if distance(self.expStatSN, statSN) >= 0:
+            self.numbered(statSN, expCmdSN, maxCmdSN)
+        else:
+            self.window(expCmdSN, maxCmdSN)
+
+    def _skip(self, statSN: int) -> None:
+        skipped = distance(self.expStatSN, statSN)
+        if not 0 < skipped <= self._skips:
+            raise RemoteError(f"StatSN {statSN} where {self.expStatSN} is due")
+        self._skips -= skipped
+        self.expStatSN = statSN
 
     def window(self, expCmdSN: int, maxCmdSN: int) -> None:
         """Take the ends of the command window; mostly they are where they were."""

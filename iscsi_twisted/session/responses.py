@@ -97,9 +97,13 @@ def dataIn(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffe
     (_, flags, status, _, _, itt, _, statSN, expCmdSN, maxCmdSN, dataSN, place, residual) = (
         layout.DATA_IN.unpack(chunk, offset)
     )
-    command = _command(connection, itt, "Data-In")
-    command.dataIn(dataSN, place, data)
+    command = connection.commands.get(itt) or _dropped(connection, itt, "Data-In")
+    if command is not None:
+        command.dataIn(dataSN, place, data)
     if flags & numbers.STATUS:
+        if command is None:
+            connection.late(statSN, expCmdSN, maxCmdSN)
+            return
         connection.numbered(statSN, expCmdSN, maxCmdSN)
         del connection.commands[itt]
         command.end(status, b"", _residual(flags, residual))
@@ -112,10 +116,13 @@ def scsiResponse(connection: ClientConnection, chunk: Buffer, offset: int, data:
     (_, flags, response, status, _, itt, _, statSN, expCmdSN, maxCmdSN, _, _, residual) = (
         layout.SCSI_RESPONSE.unpack(chunk, offset)
     )
-    command = _command(connection, itt, "a SCSI Response")
+    command = connection.commands.get(itt) or _dropped(connection, itt, "a SCSI Response")
     length = int.from_bytes(data[:2], "big")
     if length > max(0, len(data) - 2):
         raise RemoteError(f"sense data of {length} bytes in a data segment of {len(data)}")
+    if command is None:
+        connection.late(statSN, expCmdSN, maxCmdSN)
+        return
     connection.numbered(statSN, expCmdSN, maxCmdSN)
     del connection.commands[itt]
     if response:
@@ -127,8 +134,10 @@ def scsiResponse(connection: ClientConnection, chunk: Buffer, offset: int, data:
 def r2t(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
     """Ready To Transfer, RFC 7143 11.8."""
     (_, _, _, _, itt, ttt, _, expCmdSN, maxCmdSN, r2tSN, place, wanted) = layout.R2T.unpack(chunk, offset)
-    command = _command(connection, itt, "an R2T")
+    command = connection.commands.get(itt) or _dropped(connection, itt, "an R2T")
     connection.window(expCmdSN, maxCmdSN)
+    if command is None:
+        return
     end = place + wanted
     if not wanted or end > len(command.data) or wanted > connection.parameters.maxBurst or ttt == _NO_TAG:
         raise RemoteError(f"an R2T for {wanted} bytes at offset {place} of {len(command.data)}")
@@ -138,11 +147,11 @@ def r2t(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) 
     connection.dataOut(command, ttt, place, end)
 
 
-def _command(connection: ClientConnection, itt: int, what: str) -> Command:
-    command = connection.commands.get(itt)
-    if command is None:
+def _dropped(connection: ClientConnection, itt: int, what: str) -> Command | None:
+    """Late PDUs for what was aborted mean nothing; those for what never was break the protocol."""
+    if itt not in connection.dropped:
         raise RemoteError(f"{what} for task {itt:08x}h, which there is not")
-    return command
+    return None
 
 
 def managed(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:

@@ -75,6 +75,10 @@ class CHAPTests(SynchronousTestCase):
         self.assertTrue(one.complete())
         self.assertEqual(one.answer({}), [])
 
+    def test_required(self) -> None:
+        """Who insists on CHAP does not offer to go without."""
+        self.assertEqual(CHAP(Credentials("me", SECRET, required=True), counting).methods, ("CHAP",))
+
     def test_mutual(self) -> None:
         """The target has to answer ours, with the right secret and name."""
         for user, secret, right in (("it", OTHER, True), ("it", SECRET, False), ("she", OTHER, False)):

@@ -9,9 +9,15 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from iscsi_twisted import __version__
+from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.cli.exercises import Failed
 from iscsi_twisted.cli.harness import Harness, main, parser
+from iscsi_twisted.errors import ISCSIError
+from iscsi_twisted.interfaces import Account
+from iscsi_twisted.session.answers import LoginRefused
 from iscsi_twisted.storage import MemoryDevice
+from tests.auth.test_verifier import OTHER, SECRET, Store
 from tests.support.initiator import InitiatorTests
 
 TURNS = 6000
@@ -97,6 +103,96 @@ class HarnessTests(HarnessTestCase):
             error = self.assertRaises(SystemExit, main, arguments)
             self.assertTrue(error.code)
             self.assertIn("usage: iscsi-harness", said.getvalue())
+
+
+class OptionTests(HarnessTestCase):
+    """Every option does something."""
+
+    def test_digests(self) -> None:
+        """-d: the digests of the normal session."""
+        for name, expected in (
+            ("none", (False, False)), ("header", (True, False)), ("data", (False, True)),
+            ("both", (True, True)), ("all", (True, True)),
+        ):  # fmt: skip
+            self.successResultOf(self.run_("-d", name, "-l", "1")[1])
+            core = self.endpoint.transports[-1].protocol.core
+            self.assertEqual((core.headerDigest, core.dataDigest), expected)
+
+    def test_unit(self) -> None:
+        """-t and -l: which target, and which unit, which is put back too."""
+        said, result = self.run_("-t", self.target.name, "-l", "1")
+        self.successResultOf(result)
+        self.assertIn(f"##BEGIN INITIAL TESTS[{self.target.name}:1]##", said)
+        _, result = self.run_("-l", "2")
+        self.failureResultOf(result)
+
+    def test_user(self) -> None:
+        """-u: it is a part of the initiator's name, too."""
+        made = Harness(self.clock, parser().parse_args(["-u", "Agc"]))
+        self.assertEqual((made.user, made.initiator.name.rpartition(":")[2]), ("Agc", "agc"))
+
+    def test_where(self) -> None:
+        """-h, -p, -4 and -6: where the target is, by literal addresses as well as by names."""
+        for arguments, expected in (
+            ((), "localhost:3260"),
+            (("-h", "disks.example.com", "-p", "3261"), "disks.example.com:3261"),
+            (("-h", "::1"), "[::1]:3260"),
+            (("-4", "-h", "127.0.0.1"), "127.0.0.1:3260"),
+            (("-6", "-h", "::1", "-p", "99"), "[::1]:99"),
+        ):
+            self.assertEqual(Harness(self.clock, parser().parse_args(arguments))._endpoint, expected)
+        for arguments in (("-4", "-h", "::1"), ("-6", "-h", "127.0.0.1")):
+            error = self.assertRaises(Failed, Harness, self.clock, parser().parse_args(arguments))
+            self.assertIn(f"has no IPv{arguments[0][1]} address", str(error))
+
+    def test_version(self) -> None:
+        """-V: the version, and nothing else."""
+        said = io.StringIO()
+        self.patch(sys, "stdout", said)
+        self.assertFalse(self.assertRaises(SystemExit, main, ["-V"]).code)
+        self.assertEqual(said.getvalue(), f"iscsi-harness {__version__}\n")
+
+
+class CHAPTests(HarnessTestCase):
+    """-a and -u: users that the target asks for, or does not."""
+
+    def auths(self, secret: bytes) -> str:
+        """An auths file that has one user."""
+        path = self.mktemp()
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(f"me:chap:{secret.decode()}\n")
+        return path
+
+    def guard(self) -> None:
+        """The target asks who comes."""
+        store = Store(me=Account(SECRET, "it", OTHER))
+        self.target.authenticate = self.node.authenticate = lambda: Verifier(store, os.urandom)
+
+    def as_(self, secret: bytes, *arguments: str) -> Any:
+        """How it ends, for a user with this secret."""
+        options = parser().parse_args(["-u", "me", "-l", "1", "--auths", self.auths(secret), *arguments])
+        run = Harness(self.clock, options, lambda line: None, endpoint=self.endpoint, repeat=2)
+        result = Deferred.fromCoroutine(run.run())
+        self.turn(TURNS)
+        return result
+
+    def test_right(self) -> None:
+        """The credentials of the auths file are used if CHAP is asked for, and if nothing is said."""
+        self.guard()
+        for arguments in ((), ("-a", "chap")):
+            self.successResultOf(self.as_(SECRET, *arguments))
+
+    def test_wrong(self) -> None:
+        """A wrong secret is refused; who offers none reads what to do."""
+        self.guard()
+        self.failureResultOf(self.as_(OTHER), LoginRefused)
+        error = self.failureResultOf(self.as_(SECRET, "-a", "none"), Failed)
+        self.assertIn("No matching user configuration entry for `me' was found", error.getErrorMessage())
+
+    def test_open(self) -> None:
+        """A target that asks for nobody passes, but not where CHAP is insisted on."""
+        self.successResultOf(self.as_(SECRET))
+        self.failureResultOf(self.as_(SECRET, "-a", "chap"), ISCSIError)
 
 
 class IntegrityTests(HarnessTestCase):

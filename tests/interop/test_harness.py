@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.servers import ROOT, Istgt, Ours, Server, Tgt, fill
+from tests.interop.test_initiator import SECRET, ClosedTgt
 
 MAIN = "from iscsi_twisted.cli.harness import main; main()"
 
@@ -53,6 +54,26 @@ def test_passes(tmp_path: Path, kind: type[Server]) -> None:
     assert done.stdout.count("##END DEVICE-SPECIFIC TESTS") == 3
     assert "all tests were completed successfully" in done.stdout
     assert server.disk.read_bytes() == before
+
+
+def test_chap(tmp_path: Path) -> None:
+    """With the user's secret it passes where CHAP is asked for; without, it says what to do."""
+    server = ClosedTgt(tmp_path)
+    fill(server.disk, 16 << 20)
+    auths = tmp_path / "auths"
+    auths.write_text(f"me:chap:{SECRET.decode()}\n")
+    auths.chmod(0o600)
+    where = ("-h", "127.0.0.1", "-p", str(server.port), "-l", str(server.lun), "-u", "me", "-t", server.iqn)
+    server.start()
+    try:
+        done = harness(*where, "-a", "chap", "--auths", str(auths))
+        refused = harness(*where, "-a", "none")
+    finally:
+        server.stop()
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert "all tests were completed successfully" in done.stdout
+    assert refused.returncode == 1
+    assert "Please add an entry for `me'" in refused.stderr
 
 
 def test_nobody(tmp_path: Path) -> None:

@@ -331,6 +331,44 @@ class FullFeatureTests(ClientTests):
             self.assertEqual(isinstance(result, LogoutRefused), response != 0)
             self.assertTrue(self.closed)
 
+    def aborted(self) -> Command:
+        """A command that the target says it has aborted."""
+        command = self.command(expected=512)
+        self.taken()
+        self.core.manage(numbers.ABORT_TASK, NO_LUN, command, lambda response: self.core.drop(command))
+        itt = int.from_bytes(self.taken()[16:20], "big")
+        answer = layout.TASK_MANAGEMENT_RESPONSE, numbers.TASK_MANAGEMENT_RESPONSE
+        self.core.receive(self.numbered(*answer, itt=itt))
+        return command
+
+    def test_late(self) -> None:
+        """What a target still sends for a task that it has aborted, in any order, means nothing."""
+        for ahead in (0, -1):
+            self.make()
+            self.login()
+            gone = self.aborted()
+            self.core.receive(self.dataIn(gone.itt, b"x" * 512))
+            if ahead:
+                self.core.receive(self.response(gone.itt, statSN=self.statSN + ahead))
+                self.statSN -= 1
+            else:
+                self.core.receive(self.response(gone.itt))
+            other = self.command()
+            self.core.receive(self.response(other.itt))
+            self.assertEqual([result.status for result in self.results], [0])
+            self.assertIsNone(self.core.error)
+
+    def test_skipped(self) -> None:
+        """A status number may be left out for a task that was aborted, but no more than that."""
+        self.aborted()
+        self.statSN += 1
+        other = self.command()
+        self.core.receive(self.response(other.itt))
+        self.assertIsNone(self.core.error)
+        self.statSN += 1
+        self.core.receive(self.response(self.command().itt))
+        self.assertBroken("StatSN")
+
     def test_pings(self) -> None:
         """A ping of the target's is answered, with its tag."""
         self.core.receive(
