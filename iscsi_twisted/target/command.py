@@ -93,21 +93,36 @@ class CommandService(TargetService):
         except (ConfigurationError, ConfigurationErrors) as error:
             self._refuse(error)
         finally:
-            terminal, self._terminal = self._terminal, None
-            if terminal is not None:
-                terminal.close()
+            if self._starting is None:
+                self._letGo()
+
+    def _letGo(self) -> None:
+        """The start is over, and the terminal its user's own again."""
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            terminal.close()
+
+    def _tell(self, line: str) -> None:
+        """Print a fault, if anybody is left to read it."""
+        with suppress(OSError):
+            # twistd has put its log in the place of sys.stderr.
+            print(line, file=self._terminal or sys.__stderr__, flush=True)
 
     def _refuse(self, error: ConfigurationError | ConfigurationErrors) -> NoReturn:
         for line in str(error).splitlines():
-            # twistd has put its log in the place of sys.stderr.
-            print(line, file=self._terminal or sys.__stderr__, flush=True)
+            self._tell(line)
             self.log.critical("{line}", line=line, event="failed")
         raise StartFailed(str(error)) from None
 
     def _complain(self, _: None) -> None:
         """A process that serves nothing must not look as if it did."""
         super()._complain(_)
-        if self._outcome is not None and not self._outcome.check(LocalError):
+        outcome = self._outcome
+        failed = outcome is not None and not outcome.check(LocalError)
+        if outcome is not None and failed:
+            self._tell(outcome.getErrorMessage())
+        self._letGo()
+        if failed:
             self._end()
 
     def _endProcess(self) -> None:

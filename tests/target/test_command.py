@@ -106,18 +106,22 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(lines[-3], f"serving {SHOWN + 5} targets in all")
 
     def test_failedLate(self) -> None:
-        """A start that fails after it seemed to go well ends the process; one that was given up does not."""
-        for outcome, ends in ((DeviceError("gone"), 1), (None, 0)):
+        """
+        A start that fails after it seemed to go well is told of on the terminal, and ends the process; one
+        that was given up does not.
+        """
+        for outcome, ends, text in ((DeviceError("gone"), 1, "gone\n"), (None, 0, "")):
             opening: Deferred[None] = Deferred()
             ended: list[int] = []
-            service = self.service(Disk(opening), end=lambda ended=ended: ended.append(1))
+            terminal = KeptStringIO()
+            service = self.service(Disk(opening), end=lambda ended=ended: ended.append(1), terminal=terminal)
             service.privilegedStartService()
             if outcome is not None:
                 opening.errback(outcome)
             else:
                 service.stopService()
                 opening.callback(None)
-            self.assertEqual(len(ended), ends)
+            self.assertEqual((len(ended), terminal.text, terminal.closed), (ends, text, True))
 
     def test_newcomer(self) -> None:
         """A newcomer is told what the example is, and commands to try it."""
