@@ -37,6 +37,10 @@ class Attentions:
         self._known: set[INexus] = set()
         self.pending: dict[INexus, list[int]] = {}
 
+    def known(self) -> frozenset[INexus]:
+        """All nexuses that there are."""
+        return frozenset(self._known)
+
     def found(self, nexus: INexus) -> None:
         """A nexus came: it does not know yet that the unit was started."""
         self._known.add(nexus)

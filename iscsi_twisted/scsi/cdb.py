@@ -28,6 +28,8 @@ WRITES: Final = 8 | MEDIUM
 """Changes what is stored."""
 SHARED: Final = 16
 """Allowed although another nexus has reserved the unit (SPC-2 table 8, SBC-2 table 7)."""
+PUBLIC: Final = 32
+"""Allowed although another nexus holds a persistent reservation; so is what is L{SHARED} (SPC-4 table 68)."""
 
 
 class Layout:
@@ -117,7 +119,9 @@ def declare(
 
 # Primary commands
 
-TEST_UNIT_READY = declare(0x00, "TEST UNIT READY", "opcode:B _:4x control:B", "00 00 00 00 00 04", MEDIUM)
+TEST_UNIT_READY = declare(
+    0x00, "TEST UNIT READY", "opcode:B _:4x control:B", "00 00 00 00 00 04", MEDIUM | PUBLIC
+)
 REQUEST_SENSE = declare(
     0x03, "REQUEST SENSE", "opcode:B flags:B _:2x allocation:B control:B", "03 01 00 00 FF 04", EXEMPT
 )
@@ -178,6 +182,36 @@ RESERVE_10 = declare(0x56, "RESERVE (10)", "opcode:B flags:B _:7x control:B", "5
 RELEASE_10 = declare(
     0x57, "RELEASE (10)", "opcode:B flags:B _:7x control:B", "57 13 00 00 00 00 00 00 00 04", SHARED
 )
+
+
+def _persistent(action: int, name: str, outward: bool = False) -> Command:
+    """A service action of PERSISTENT RESERVE IN or OUT; SPC-4 6.15, 6.16."""
+    if outward:
+        spec, usage = (
+            "opcode:B action:B type:B _:2x length:I control:B",
+            f"5F {action:02X} FF 00 00 FF FF FF FF 04",
+        )
+    else:
+        spec, usage = (
+            "opcode:B action:B _:5x allocation:H control:B",
+            f"5E {action:02X} 00 00 00 00 00 FF FF 04",
+        )
+    title = f"PERSISTENT RESERVE {'OUT' if outward else 'IN'} ({name})"
+    return declare(0x5F if outward else 0x5E, title, spec, usage, PUBLIC, serviceAction=action)
+
+
+READ_KEYS = _persistent(0, "READ KEYS")
+READ_RESERVATION = _persistent(1, "READ RESERVATION")
+REPORT_CAPABILITIES = _persistent(2, "REPORT CAPABILITIES")
+READ_FULL_STATUS = _persistent(3, "READ FULL STATUS")
+PR_REGISTER = _persistent(0, "REGISTER", True)
+PR_RESERVE = _persistent(1, "RESERVE", True)
+PR_RELEASE = _persistent(2, "RELEASE", True)
+PR_CLEAR = _persistent(3, "CLEAR", True)
+PR_PREEMPT = _persistent(4, "PREEMPT", True)
+PR_PREEMPT_AND_ABORT = _persistent(5, "PREEMPT AND ABORT", True)
+PR_REGISTER_IGNORING = _persistent(6, "REGISTER AND IGNORE EXISTING KEY", True)
+PR_REGISTER_AND_MOVE = _persistent(7, "REGISTER AND MOVE", True)
 
 # Block commands
 

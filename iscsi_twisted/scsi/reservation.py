@@ -8,7 +8,7 @@ A reservation ends with RELEASE, with a reset, and with its nexus.
 from __future__ import annotations
 
 from iscsi_twisted.interfaces import ITask
-from iscsi_twisted.scsi import cdb
+from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.unit import LogicalUnit
 
@@ -47,6 +47,10 @@ def release10(unit: LogicalUnit, task: ITask) -> None:
 def reserve(unit: LogicalUnit, task: ITask, command: cdb.Command) -> None:
     """Whoever gets here finds the unit free, or has it already."""
     _refuseOthers(unit, task, command)
+    if unit.registrations.keys:
+        # Where there are registrations, this way of reserving is closed (SPC-4 5.13.3).
+        task.fail(codes.RESERVATION_CONFLICT)
+        return
     unit.reserve(task.nexus)
     task.complete()
 
@@ -54,6 +58,9 @@ def reserve(unit: LogicalUnit, task: ITask, command: cdb.Command) -> None:
 def release(unit: LogicalUnit, task: ITask, command: cdb.Command) -> None:
     """Give the unit back; without effect, and no error, for who has not reserved it."""
     _refuseOthers(unit, task, command)
+    if unit.registrations.keys:
+        task.fail(codes.RESERVATION_CONFLICT)
+        return
     if unit.holder is task.nexus:
         unit.reserve(None)
     task.complete()

@@ -14,10 +14,11 @@ from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import Buffer, ILogicalUnit, INexus, ITask, Pending
 from iscsi_twisted.scsi import codes, sense
 from iscsi_twisted.scsi.attention import Attentions
-from iscsi_twisted.scsi.cdb import EXEMPT, MEDIUM, READS, SHARED
+from iscsi_twisted.scsi.cdb import EXEMPT, MEDIUM, PUBLIC, READS, SHARED
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.operation import Exclusive, Operation
 from iscsi_twisted.scsi.order import Order
+from iscsi_twisted.scsi.registrations import READABLE, Port, Registrations, Told, portOf
 from iscsi_twisted.scsi.table import CommandTable
 
 Report: TypeAlias = Callable[[BaseException, ITask | None], None]
@@ -80,6 +81,7 @@ class LogicalUnit:
     @ivar queueError: QERR: what becomes of other tasks after a CHECK CONDITION (SPC-4 7.5.8).
     @ivar descriptorSense: whether sense data have descriptor format.
     @ivar holder: the nexus that has reserved the unit, or None.
+    @ivar registrations: persistent reservations.
     @ivar operations: what devices work on.
     @ivar receiving: tasks whose Data-Out has not come yet.
     @ivar fences: what overlapping I/O waits for: operations of aborted tasks that still run and may yet
@@ -103,6 +105,7 @@ class LogicalUnit:
         self.inventory: Callable[[INexus], Sequence[int]] = noUnits
         self.notReady = 0
         self.holder: INexus | None = None
+        self.registrations = Registrations()
         self.operations: set[Operation] = set()
         self.receiving: set[ITask] = set()
         self.fences: list[Operation | Exclusive] = []
@@ -213,8 +216,37 @@ class LogicalUnit:
     def reconsider(self) -> None:
         """Find out whether commands must go the long way."""
         self._unusual = bool(
-            self._attentions.pending or self.notReady or self.holder is not None or self.order.active
+            self._attentions.pending
+            or self.notReady
+            or self.holder is not None
+            or self.order.active
+            # A reservation costs nothing while all that are here may do everything.
+            or any(map(self._restricted, self._attentions.known() if self.registrations.type else ()))
         )
+
+    def _restricted(self, nexus: INexus) -> bool:
+        """Whether a persistent reservation keeps a nexus from anything."""
+        return bool(self.registrations.type) and self.registrations.restricts(portOf(nexus))
+
+    def tellPorts(self, told: Told) -> None:
+        """Establish unit attention conditions for those of these ports that are here."""
+        for nexus in self._attentions.known():
+            code = told.get(portOf(nexus))
+            if code is not None:
+                self._attentions.establish(code, nexus, None)
+        self.reconsider()
+
+    def abortNexuses(self, ports: set[Port], but: ITask) -> None:
+        """Abort all tasks that came from these ports (SPC-4 5.13.11.2.5)."""
+        for other in self._outstanding() - {but}:
+            if portOf(other.nexus) in ports:
+                other.abort()
+
+    def _allowed(self, access: int) -> bool:
+        """Whether a command may be done beside a persistent reservation of another (SPC-4 5.13.1.3)."""
+        if access & (PUBLIC | SHARED):
+            return True
+        return bool(access & _LOOKS) and self.registrations.type in READABLE
 
     def _refuses(self, task: ITask) -> bool:
         """
@@ -227,15 +259,16 @@ class LogicalUnit:
         """
         nexus = task.nexus
         queue = self._attentions.pending.get(nexus)
-        reserved = self.reservedAgainst(nexus)
-        if not (queue or reserved or self.notReady):
+        reserved = self.holder is not None and self.holder is not nexus
+        fenced = self._restricted(nexus)
+        if not (queue or reserved or fenced or self.notReady):
             return False
         command = self.table.find(task.cdb)
         # What nobody knows is refused as that.
         access = SHARED if command is None else command.access
         if access & EXEMPT:
             return False
-        reserved = reserved and not access & SHARED
+        reserved = (reserved and not access & SHARED) or (fenced and not self._allowed(access))
         if queue and not (reserved and queue[0] >> 8 != _RESETS):
             code = self.takeAttention(nexus)
             assert code is not None
@@ -249,7 +282,7 @@ class LogicalUnit:
 
     def reservedAgainst(self, nexus: INexus) -> bool:
         """Whether another nexus has reserved the unit."""
-        return self.holder is not None and self.holder is not nexus
+        return (self.holder is not None and self.holder is not nexus) or self._restricted(nexus)
 
     def reserve(self, nexus: INexus | None) -> None:
         """Reserve the unit for a nexus, or for nobody."""

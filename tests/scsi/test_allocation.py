@@ -38,6 +38,10 @@ ASKED: list[tuple[Command, dict[str, int]]] = [
     (cdb.REPORT_TASK_MANAGEMENT, {"options": 0x80}),
     *((cdb.LOG_SENSE, {"page": 0x40 | page}) for page in (0, 2, 3, 0x2F)),
     (cdb.LOG_SENSE, {"page": 0x40, "subpage": 0xFF}),
+    *(
+        (each, {})
+        for each in (cdb.READ_KEYS, cdb.READ_RESERVATION, cdb.REPORT_CAPABILITIES, cdb.READ_FULL_STATUS)
+    ),
     (cdb.READ_CAPACITY_16, {}),
     (cdb.GET_LBA_STATUS, {}),
 ]

@@ -102,7 +102,7 @@ class ReservationTests(DiskTests):
     def test_unknown(self) -> None:
         """A command that there is not is refused as such."""
         self.good(cdb.RESERVE_6)
-        task = run(self.unit, Task(b"\x5e", self.other))
+        task = run(self.unit, Task(b"\x5c", self.other))
         self.assertSense(task, codes.ILLEGAL_REQUEST, codes.INVALID_OPCODE)
 
     def test_precedence(self) -> None:

@@ -1,0 +1,213 @@
+# -*- test-case-name: tests.scsi.test_registrations -*-
+"""
+Persistent reservations of one logical unit: who has registered, and who holds what (SPC-4 5.13).
+
+Registrations belong to pairs of ports, not to sessions: they outlive them, and resets.  Nothing here knows of
+commands, or of sessions; every change tells whom it concerns.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from iscsi_twisted.interfaces import INexus
+from iscsi_twisted.scsi import codes
+
+WRITE_EXCLUSIVE: Final = 1
+EXCLUSIVE_ACCESS: Final = 3
+WRITE_EXCLUSIVE_REGISTRANTS: Final = 5
+EXCLUSIVE_ACCESS_REGISTRANTS: Final = 6
+WRITE_EXCLUSIVE_ALL: Final = 7
+EXCLUSIVE_ACCESS_ALL: Final = 8
+"""Types of reservations; SPC-4 table 221."""
+
+TYPES: Final = frozenset((1, 3, 5, 6, 7, 8))
+FOR_REGISTRANTS: Final = frozenset((5, 6, 7, 8))
+"""All that have registered may do what the holder may."""
+HELD_BY_ALL: Final = frozenset((7, 8))
+"""All that have registered are holders."""
+READABLE: Final = frozenset((1, 5, 7))
+"""Others may read."""
+
+MOST: Final = 1024
+"""Registrations of one unit; more than a cluster has paths, and what a hostile initiator may have us keep."""
+
+
+class Port(NamedTuple):
+    """An initiator port and a target port: what a registration belongs to."""
+
+    initiatorName: str
+    isid: bytes
+    tag: int
+
+
+def portOf(nexus: INexus) -> Port:
+    """The ports of a nexus."""
+    return Port(nexus.initiatorName, nexus.isid, nexus.portalGroupTag)
+
+
+Told = dict[Port, int]
+"""The unit attention that each of these is told."""
+
+
+class Conflict(Exception):
+    """The reservation, or the lack of a registration, forbids this: RESERVATION CONFLICT status."""
+
+
+class Registrations:
+    """
+    The state.
+
+    @ivar generation: PRGENERATION, counts changes of registrations.
+    @ivar keys: by port, in the order in which they came.
+    @ivar type: of the reservation, 0 for none.
+    @ivar holder: who holds it; None if all registrants do.
+    """
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.keys: dict[Port, int] = {}
+        self.type = 0
+        self.holder: Port | None = None
+
+    def holds(self, port: Port) -> bool:
+        """Whether this port holds the reservation."""
+        return bool(self.type) and (port in self.keys if self.type in HELD_BY_ALL else port == self.holder)
+
+    def restricts(self, port: Port) -> bool:
+        """Whether the reservation keeps this port from anything."""
+        if not self.type or self.holds(port):
+            return False
+        return self.type not in FOR_REGISTRANTS or port not in self.keys
+
+    def _check(self, port: Port, key: int) -> None:
+        if self.keys.get(port) != key:
+            raise Conflict
+
+    # Registering
+
+    def register(self, port: Port, key: int | None, new: int) -> Told:
+        """
+        REGISTER; SPC-4 5.13.7.
+
+        @param key: the key that is there, 0 for none; None to ignore it.
+        @param new: the key from now on; 0 to unregister.
+        @raise Conflict: if C{key} is not the one that is there, or there are too many registrations.
+        """
+        if key is not None and self.keys.get(port, 0) != key:
+            raise Conflict
+        if new and port not in self.keys and len(self.keys) >= MOST:
+            raise Conflict
+        self.generation += 1
+        if new:
+            self.keys[port] = new
+            return {}
+        return self._forget(port) if port in self.keys else {}
+
+    def _forget(self, port: Port) -> Told:
+        """Unregister; SPC-4 5.13.11.2.2: a reservation may go with it."""
+        held, kind = self.holds(port), self.type
+        del self.keys[port]
+        if not held or (kind in HELD_BY_ALL and self.keys):
+            return {}
+        self._free()
+        return dict.fromkeys(self.keys, codes.RESERVATIONS_RELEASED) if kind in FOR_REGISTRANTS else {}
+
+    def _free(self) -> None:
+        self.type, self.holder = 0, None
+
+    def _hold(self, port: Port, kind: int) -> None:
+        self.type, self.holder = kind, None if kind in HELD_BY_ALL else port
+
+    # Reserving
+
+    def reserve(self, port: Port, key: int, kind: int) -> None:
+        """
+        RESERVE; SPC-4 5.13.9.
+
+        @raise Conflict: unless the unit is free, or held in the same way.
+        """
+        self._check(port, key)
+        if not self.type:
+            self._hold(port, kind)
+        elif not (self.holds(port) and self.type == kind):
+            raise Conflict
+
+    def release(self, port: Port, key: int, kind: int) -> Told | None:
+        """
+        RELEASE; SPC-4 5.13.11.2.1.
+
+        @return: None if it is held in another way.
+        @raise Conflict: if C{key} is not the one that is there.
+        """
+        self._check(port, key)
+        if not self.holds(port):
+            return {}
+        if self.type != kind:
+            return None
+        self._free()
+        if kind not in FOR_REGISTRANTS:
+            return {}
+        return {each: codes.RESERVATIONS_RELEASED for each in self.keys if each != port}
+
+    def clear(self, port: Port, key: int) -> Told:
+        """CLEAR; SPC-4 5.13.11.2.6."""
+        self._check(port, key)
+        told = {each: codes.RESERVATIONS_PREEMPTED for each in self.keys if each != port}
+        self.generation += 1
+        self.keys.clear()
+        self._free()
+        return told
+
+    def preempts(self, victim: int) -> bool:
+        """Whether preempting a key takes the reservation too."""
+        if self.type in HELD_BY_ALL:
+            return victim == 0
+        return self.holder is not None and self.keys.get(self.holder) == victim
+
+    def preempt(self, port: Port, key: int, victim: int, kind: int) -> Told:
+        """
+        PREEMPT; SPC-4 5.13.11.2.4.
+
+        @param victim: the key of those that lose their registrations; 0 for all others, where all hold it.
+        @raise Conflict: if nobody has that key.
+        """
+        self._check(port, key)
+        takes = self.preempts(victim)
+        gone = [each for each, one in self.keys.items() if (takes and victim == 0) or one == victim]
+        if not gone:
+            raise Conflict
+        self.generation += 1
+        before = self.type
+        told: Told = {}
+        for each in gone:
+            if takes and each == port:
+                continue
+            told |= self._forget(each) if not takes else {}
+            self.keys.pop(each, None)
+            told[each] = codes.REGISTRATIONS_PREEMPTED
+        if takes:
+            self._hold(port, kind)
+            if before != kind and before in FOR_REGISTRANTS:
+                told = {each: codes.RESERVATIONS_RELEASED for each in self.keys} | told
+        told.pop(port, None)
+        return told
+
+    def move(self, port: Port, key: int, to: Port, new: int, unregister: bool) -> None:
+        """
+        REGISTER AND MOVE; SPC-4 5.13.8.
+
+        @raise Conflict: unless C{port} alone holds the reservation.
+        """
+        self._check(port, key)
+        if (
+            self.type in HELD_BY_ALL
+            or not self.holds(port)
+            or (to not in self.keys and len(self.keys) >= MOST)
+        ):
+            raise Conflict
+        self.generation += 1
+        self.keys[to] = new
+        self.holder = to
+        if unregister:
+            del self.keys[port]
