@@ -73,8 +73,6 @@ SHAPES = (
 
 LATER = {
     "EXTENDEDCOPY is not implemented.": "EXTENDED COPY",
-    "PERSISTENT RESERVE IN is not implemented.": "PERSISTENT RESERVE IN",
-    "PROUT Not Supported": "PERSISTENT RESERVE OUT",
     "READDEFECTDATA10 is not implemented.": "READ DEFECT DATA",
     "READDEFECTDATA12 is not implemented.": "READ DEFECT DATA",
     "RECEIVE_COPY_RESULTS is not implemented.": "RECEIVE COPY RESULTS",
