@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import ClassVar, Final
 
 import attrs
 
@@ -87,19 +88,6 @@ REASONS: Final = {
 """What the reasons of a Reject mean (RFC 7143 11.17.1)."""
 
 
-class FunctionRefused(RemoteError):
-    """
-    A task management function was not carried out (RFC 7143 11.6).
-
-    @ivar response: the response code.
-    """
-
-    def __init__(self, response: int) -> None:
-        words = RESPONSES.get(response, "a response that is not defined")
-        super().__init__(f"the task management function was not carried out: {words} ({response})")
-        self.response = response
-
-
 RESPONSES: Final = {
     numbers.NO_SUCH_TASK: "the task does not exist",
     numbers.NO_SUCH_LUN: "the unit does not exist",
@@ -111,26 +99,44 @@ RESPONSES: Final = {
 }
 """What the responses to task management functions mean (RFC 7143 11.6.1)."""
 
-
-class LogoutRefused(RemoteError):
-    """
-    The target has not logged out as it was asked to (RFC 7143 11.15.1).
-
-    @ivar response: the response code.
-    """
-
-    def __init__(self, response: int) -> None:
-        words = LOGOUTS.get(response, "a response that is not defined")
-        super().__init__(f"the logout failed: {words} ({response})")
-        self.response = response
-
-
 LOGOUTS: Final = {
     numbers.CID_NOT_FOUND: "no such connection",
     numbers.RECOVERY_NOT_SUPPORTED: "connections cannot be recovered",
     numbers.CLEANUP_FAILED: "what was under way could not be cleaned up",
 }
 """What the responses to a logout mean (RFC 7143 11.15.1)."""
+
+
+class RequestRefused(RemoteError):
+    """
+    A request that the target has not carried out.
+
+    @cvar what: the request, and that it failed.
+    @cvar meanings: of response codes.
+    @ivar response: the response code.
+    """
+
+    what: ClassVar[str]
+    meanings: ClassVar[Mapping[int, str]]
+
+    def __init__(self, response: int) -> None:
+        words = self.meanings.get(response, "a response that is not defined")
+        super().__init__(f"{self.what}: {words} ({response})")
+        self.response = response
+
+
+class FunctionRefused(RequestRefused):
+    """A task management function was not carried out (RFC 7143 11.6)."""
+
+    what = "the task management function was not carried out"
+    meanings = RESPONSES
+
+
+class LogoutRefused(RequestRefused):
+    """The target has not logged out as it was asked to (RFC 7143 11.15.1)."""
+
+    what = "the logout failed"
+    meanings = LOGOUTS
 
 
 class ConnectionEnded(ISCSIError):
