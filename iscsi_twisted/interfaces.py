@@ -133,6 +133,7 @@ class INexus(Interface):
     targetName: str = Attribute("iSCSI name of the target.")
     portalGroupTag: int = Attribute("With the target name, the target port.")
     readOnly: bool = Attribute("This nexus may not write.")
+    luns: frozenset[int] | None = Attribute("The LUNs that it sees; None for all.")
 
 
 class ITask(Interface):
@@ -262,3 +263,40 @@ class IAccessPolicy(Interface):
 
         @param address: as the transport tells it, IPv4 or IPv6; None if there is none (a UNIX socket).
         """
+
+
+class Asker(NamedTuple):
+    """
+    Who wants to use a target.
+
+    @ivar address: as L{IAccessPolicy.admits} gets it.
+    @ivar initiatorName: in normal form.
+    @ivar user: who was authenticated; empty if nobody was.
+    @ivar certificate: whom a TLS certificate names; None if there is none.
+    @ivar target: the target's name.
+    """
+
+    address: str | None
+    initiatorName: str
+    user: str
+    certificate: str | None
+    target: str
+
+
+class Grant(NamedTuple):
+    """
+    What somebody may do with a target.
+
+    @ivar readOnly: it may not write.
+    @ivar luns: the LUNs that it sees; None for all.
+    """
+
+    readOnly: bool = False
+    luns: frozenset[int] | None = None
+
+
+class ILoginPolicy(IAccessPolicy):
+    """Decides for each login, and for discovery, who may use a target, and how."""
+
+    def decide(asker: Asker) -> Grant | None:
+        """What may be done; None for nothing: logins are refused, and discovery does not list the target."""

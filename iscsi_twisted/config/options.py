@@ -103,6 +103,26 @@ def _users(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def _initiators(text: str) -> tuple[str, ...]:
+    patterns = tuple(text.lower().split(","))
+    if not all(re.fullmatch(r"[^\s,]{1,223}", each) for each in patterns):
+        raise ConfigurationError(
+            "names of initiators with commas between them are wanted, * for any characters,"
+            f" not {quoted(text)}"
+        )
+    return patterns
+
+
+def _luns(text: str) -> tuple[tuple[str, frozenset[int]], ...]:
+    found = []
+    for item in text.lower().split(";"):
+        match = re.fullmatch(r"([^\s,;]{1,223}):([0-9]{1,5}(?:,[0-9]{1,5})*)", item)
+        if match is None:
+            raise ConfigurationError(f"INITIATOR:LUN,LUN;INITIATOR:LUN is wanted, not {quoted(text)}")
+        found.append((match[1], frozenset(map(int, match[2].split(",")))))
+    return tuple(found)
+
+
 def _alias(text: str) -> str:
     if not 1 <= len(text.encode("utf-8", "surrogatepass")) <= MAX_ALIAS:
         raise ConfigurationError(f"1 to {MAX_ALIAS} bytes of text are wanted")
@@ -165,6 +185,19 @@ class TargetOptions:
     )
     users: frozenset[str] | None = row(
         _users, "Users of the auths file that may log in, with commas between them.  Absent: all of them."
+    )
+    initiators: tuple[str, ...] | None = row(
+        _initiators,
+        "Names of the initiators that may log in, with commas between them; * stands for any characters."
+        "  Absent: all.",
+    )
+    readers: tuple[str, ...] | None = row(
+        _initiators, "Names of initiators that may read and not write, written as those of initiators=."
+    )
+    luns: tuple[tuple[str, frozenset[int]], ...] | None = row(
+        _luns,
+        "INITIATOR:LUN,LUN;INITIATOR:LUN: which LUNs an initiator sees; one that is not named sees none."
+        "  Absent: all see all.",
     )
 
 

@@ -66,7 +66,7 @@ def _sendTargets(connection: Connection, value: str) -> Iterable[Pair]:
     if value == "All":
         if not session.discovery:
             return [("SendTargets", REJECT)]
-        visible = connection.node.visible(connection.peer, session.user)
+        visible = connection.node.visible(connection.peer, session.user, session.initiatorName)
         return chain.from_iterable(_record(connection, target) for target in visible)
     wanted = normalise(value) if value else session.target.name if session.target else None
     if wanted is None:
@@ -74,7 +74,7 @@ def _sendTargets(connection: Connection, value: str) -> Iterable[Pair]:
     if session.target is not None and wanted != session.target.name:
         return []
     target = connection.node.targets.get(wanted)
-    if target is None or target not in connection.node.visible(connection.peer, session.user):
+    if target is None or target.grant(connection.peer, session.initiatorName, session.user) is None:
         return []
     return _record(connection, target)
 

@@ -352,7 +352,11 @@ class Login:
             key = self.initiatorName, isid, connection.portal.tag, self._named
             self._reinstate(node.discoveries.get(key))
             return Session(node, self.initiatorName, isid, node.nextTSIH(), fields[9], parameters, key=key)
-        nexus = Nexus(self.initiatorName, isid, target.name, connection.portal.tag, target.readOnly)
+        grant = target.grant(connection.peer, self.initiatorName, self.user)
+        if grant is None:
+            raise LoginError(numbers.AUTHORIZATION_FAILURE, f"this initiator may not use {target.name}")
+        readOnly = target.readOnly or grant.readOnly
+        nexus = Nexus(self.initiatorName, isid, target.name, connection.portal.tag, readOnly, grant.luns)
         self._reinstate(target.sessions.get(nexus.key))
         return Session(
             node, self.initiatorName, isid, target.nextTSIH(), fields[9], parameters, target, nexus

@@ -90,7 +90,7 @@ def _carryOut(connection: Connection, chunk: Buffer, offset: int) -> None:
         connection.nextStatSN(), session.expCmdSN, session.maxCmdSN,
     )  # fmt: skip
     connection.put(header)
-    if function == numbers.TARGET_COLD_RESET:
+    if function == numbers.TARGET_COLD_RESET and response == numbers.FUNCTION_COMPLETE:
         _dropAll(session)
 
 
@@ -140,8 +140,8 @@ def _skipUpTo(session: Session, cmdSN: int) -> None:
 def _onUnit(session: Session, function: int, lunField: bytes) -> int:
     """Functions on one logical unit."""
     target = session.target
-    assert target is not None
-    lun, unit = target.addressed(lunField)
+    assert target is not None and session.nexus is not None
+    lun, unit = target.addressed(lunField, session.nexus)
     if unit is target.absent:
         return numbers.NO_SUCH_LUN
     if function == numbers.CLEAR_ACA:
@@ -180,7 +180,10 @@ def _abort(sessions: Iterable[Session], lun: int, tell: bool = False) -> int:
 def _onTarget(session: Session, function: int) -> int:
     """Reset all units (RFC 7143 11.5.1)."""
     target = session.target
-    assert target is not None
+    assert target is not None and session.nexus is not None
+    if session.nexus.luns is not None:
+        # There may be units that it must not know of.
+        return numbers.FUNCTION_NOT_AUTHORIZED
     for other in list(target.sessions.values()):
         other.abortAll()
     for unit in target.units.values():

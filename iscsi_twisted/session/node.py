@@ -10,7 +10,7 @@ import attrs
 from zope.interface import implementer
 
 from iscsi_twisted.errors import CheckCondition, LoginError
-from iscsi_twisted.interfaces import IAccessPolicy, ILogicalUnit, INexus, Pending
+from iscsi_twisted.interfaces import Asker, Grant, IAccessPolicy, ILogicalUnit, INexus, Pending
 from iscsi_twisted.session.failures import Failures
 from iscsi_twisted.session.names import normalise
 from iscsi_twisted.wire import numbers
@@ -107,14 +107,23 @@ class Peer:
 class Nexus:
     """See L{INexus}."""
 
-    __slots__ = ("initiatorName", "isid", "portalGroupTag", "readOnly", "targetName")
+    __slots__ = ("initiatorName", "isid", "luns", "portalGroupTag", "readOnly", "targetName")
 
-    def __init__(self, initiatorName: str, isid: bytes, targetName: str, tag: int, readOnly: bool) -> None:
+    def __init__(
+        self,
+        initiatorName: str,
+        isid: bytes,
+        targetName: str,
+        tag: int,
+        readOnly: bool,
+        luns: frozenset[int] | None = None,
+    ) -> None:
         self.initiatorName = initiatorName
         self.isid = isid
         self.targetName = targetName
         self.portalGroupTag = tag
         self.readOnly = readOnly
+        self.luns = luns
 
     @property
     def key(self) -> tuple[str, bytes, int]:
@@ -170,13 +179,25 @@ class Target:
         """Whether a user may log in; one who has no name yet may try."""
         return self.users is None or not user or user in self.users
 
-    def addressed(self, field: bytes) -> tuple[int, ILogicalUnit]:
-        """The number and the unit that the LUN field of a PDU names."""
+    def grant(self, peer: Peer, initiatorName: str, user: str) -> Grant | None:
+        """What an initiator may do here; None for nothing."""
+        if not self.allows(user) or not self.policy.admits(peer.address):
+            return None
+        # A policy that only admits, or does not, has nothing more to say.
+        decide = getattr(self.policy, "decide", None)
+        if decide is None:
+            return Grant()
+        grant: Grant | None = decide(Asker(peer.address, initiatorName, user, None, self.name))
+        return grant
+
+    def addressed(self, field: bytes, nexus: INexus) -> tuple[int, ILogicalUnit]:
+        """The number and the unit that the LUN field of a PDU names, if the nexus sees it."""
         try:
             lun = self._decodeLUN(field)
         except CheckCondition:
             return -1, self.absent
-        return lun, self.units.get(lun, self.absent)
+        seen = nexus.luns is None or lun in nexus.luns
+        return lun, self.units.get(lun, self.absent) if seen else self.absent
 
     def reportEvent(self, field: bytes, sense: bytes) -> int:
         """
@@ -185,10 +206,17 @@ class Target:
         @param field: the unit that reports it, as eight bytes.
         @return: how many were told.
         """
-        told = [each.connection for each in self.sessions.values() if each.connection is not None]
+        told = [
+            each.connection
+            for each in self.sessions.values()
+            if each.connection is not None and each.nexus is not None and self._sees(each.nexus, field)
+        ]
         for connection in told:
             connection.reportEvent(field, sense)
         return len(told)
+
+    def _sees(self, nexus: INexus, field: bytes) -> bool:
+        return nexus.luns is None or self.addressed(field, nexus)[1] is not self.absent
 
     def nextTSIH(self) -> int:
         """
@@ -356,8 +384,8 @@ class Node:
         targets = self.targets.values()
         return not targets or any(target.policy.admits(address) for target in targets)
 
-    def visible(self, peer: Peer, user: str = "") -> Iterator[Target]:
-        """The targets that this peer may log in to, as this user."""
+    def visible(self, peer: Peer, user: str = "", initiatorName: str = "") -> Iterator[Target]:
+        """The targets that this initiator may log in to, as this user."""
         # They may be taken one by one over some time, in which targets come and go.
         targets = tuple(self.targets.values())
-        return (each for each in targets if each.allows(user) and each.policy.admits(peer.address))
+        return (each for each in targets if each.grant(peer, initiatorName, user) is not None)

@@ -175,8 +175,8 @@ class Session:
 
     def addressed(self, field: bytes) -> tuple[int, ILogicalUnit]:
         """The number and the unit that a LUN field names; the data path looks into C{units} first."""
-        assert self.target is not None
-        found = self.target.addressed(field)
+        assert self.target is not None and self.nexus is not None
+        found = self.target.addressed(field, self.nexus)
         if len(self.units) < LUNS_CACHED and found[1] is not self.target.absent:
             self.units[field] = found
         return found

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NoReturn, Protocol, cast
+from typing import Any, Final, NoReturn, Protocol
 
 import attrs
 from twisted.python.failure import Failure
@@ -19,6 +19,7 @@ from iscsi_twisted.scsi.unit import Report
 from iscsi_twisted.storage import Concatenation, FileExtent, Filter, Mirror, Stripe
 from iscsi_twisted.storage.members import Composition
 from iscsi_twisted.storage.pending import call
+from iscsi_twisted.target.access import linePolicy
 from iscsi_twisted.target.identity import Installation, UnitIdentity, identify
 from iscsi_twisted.target.placed import Placed, makeFilter
 
@@ -142,7 +143,7 @@ def plans(
         Plan(
             target.targetName(base),
             tuple(maker.disk(storage, target.readOnly, blockSize) for storage in target.storages),
-            cast(IAccessPolicy, target.netmask),
+            linePolicy(target),
             target.options.alias or "",
             target.readOnly,
             target.options.auth is not False,

@@ -307,7 +307,7 @@ class TargetService(Service):
         luns = tuple(sorted(units))
 
         def inventory(nexus: INexus) -> Sequence[int]:
-            return luns
+            return luns if nexus.luns is None else [lun for lun in luns if lun in nexus.luns]
 
         for unit in (*units.values(), absent):
             unit.inventory = inventory

@@ -45,6 +45,9 @@ GOOD: list[tuple[Kind, str, object]] = [
     ("target", "auth=CHAP", True),
     ("target", "auth=none", False),
     ("target", "users=agc,Joe Doe", frozenset(("agc", "Joe Doe"))),
+    ("target", "initiators=iqn.x:A*,eui.0*", ("iqn.x:a*", "eui.0*")),
+    ("target", "readers=*", ("*",)),
+    ("target", "luns=iqn.x:a:0,1;*:2", (("iqn.x:a", frozenset((0, 1))), ("*", frozenset((2,))))),
 ]
 
 BAD: list[tuple[Kind, str, str]] = [
@@ -75,6 +78,10 @@ BAD: list[tuple[Kind, str, str]] = [
     ("target", "auth=yes", "auth=: chap or none is wanted, not 'yes'"),
     ("target", "users=a,,b", "users=: names with commas between them are wanted, not 'a,,b'"),
     ("target", "users=", "users=: names with commas"),
+    ("target", "initiators=a,", "initiators=: names of initiators with commas between them are wanted"),
+    ("target", "readers=", "readers=: names of initiators"),
+    ("target", "luns=iqn.x", "luns=: INITIATOR:LUN,LUN;INITIATOR:LUN is wanted, not 'iqn.x'"),
+    ("target", "luns=iqn.x:0;", "luns=: INITIATOR:LUN"),
     ("target", "alias=", "alias=: 1 to 255 bytes of text are wanted"),
     ("target", "alias=" + "\u00f6" * 128, "alias=: 1 to 255 bytes"),
     (

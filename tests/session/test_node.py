@@ -17,6 +17,9 @@ from tests.support.wire import TARGET, Line, Nobody, makeNode, makeTarget
 HERE = Peer("192.0.2.7", "192.0.2.7", None)
 THERE = Peer("192.0.2.8", "192.0.2.8", None)
 
+EVERYWHERE = Nexus("iqn.2001-04.com.example:host", b"\x80\0\0\0\0\1", TARGET, 1, False)
+"""A nexus that sees all units."""
+
 
 class NodeTests(SynchronousTestCase):
     """Finding targets."""
@@ -60,10 +63,10 @@ class TargetTests(SynchronousTestCase):
     def test_addressed(self) -> None:
         """A LUN field leads to its unit, or to what answers for units that are not there."""
         target = makeTarget(MemoryDevice(512), MemoryDevice(512))
-        self.assertEqual(target.addressed(bytes(8)), (0, target.units[0]))
-        self.assertEqual(target.addressed(b"\0\1" + bytes(6)), (1, target.units[1]))
-        self.assertEqual(target.addressed(b"\0\2" + bytes(6)), (2, target.absent))
-        self.assertEqual(target.addressed(b"\xff" * 8), (-1, target.absent))
+        self.assertEqual(target.addressed(bytes(8), EVERYWHERE), (0, target.units[0]))
+        self.assertEqual(target.addressed(b"\0\1" + bytes(6), EVERYWHERE), (1, target.units[1]))
+        self.assertEqual(target.addressed(b"\0\2" + bytes(6), EVERYWHERE), (2, target.absent))
+        self.assertEqual(target.addressed(b"\xff" * 8, EVERYWHERE), (-1, target.absent))
 
     def test_noHandleLeft(self) -> None:
         """When all session handles are taken the login is refused: out of resources."""

@@ -27,6 +27,7 @@ class Nexus:
         self.targetName = targetName
         self.portalGroupTag = portalGroupTag
         self.readOnly = readOnly
+        self.luns: frozenset[int] | None = None
 
 
 @implementer(ITask)

@@ -210,8 +210,12 @@ class Line:
     def clearAttentions(self) -> None:
         """Take the unit attention that every new nexus gets, from every unit."""
         assert self.core.session is not None
-        for lun in self.core.session.target.units:  # type: ignore[union-attr]
+        target, nexus = self.core.session.target, self.core.session.nexus
+        assert target is not None and nexus is not None
+        for lun in target.units:
             field = bytes((0, lun)) + bytes(6)
+            if target.addressed(field, nexus)[1] is target.absent:
+                continue
             while self.command(TEST_UNIT_READY, lun=field)[-1]["status"]:
                 pass
 
