@@ -15,6 +15,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from iscsi_twisted.auth.chap import SHA256, STRONGEST_FIRST, Credentials
+from iscsi_twisted.initiator import Initiator
+from iscsi_twisted.session.answers import LoginRefused
+from iscsi_twisted.wire import numbers
 from tests.support.processes import ROOT, TWISTD, Python
 from tests.support.rawclient import RawClient
 from tests.support.wire import read10, write10
@@ -125,6 +129,31 @@ class ExampleTests(TestCase):
         self.assertEqual(status["sessions"][0]["target"], f"{BASE}:embedded")  # type: ignore[index]
         await self.interrupt(process)
 
+    async def test_credUsers(self) -> None:
+        """C{cred_users.py} lets in whom twisted.cred knows, in every algorithm, and nobody else."""
+        from twisted.internet import reactor
+
+        process = self.example(str(EXAMPLES / "cred_users.py"), "0")
+        port, secret = await self.port(process), b"0123456789abcdef"
+        initiator = Initiator(reactor)
+
+        async def login(user: str, secret: bytes, algorithm: int = SHA256) -> None:
+            session = await initiator.login(
+                f"127.0.0.1:{port}",
+                f"{BASE}:users",
+                credentials=Credentials(user, secret),
+                algorithms=(algorithm,),
+            )
+            await session.logout()
+
+        for algorithm in STRONGEST_FIRST:
+            await login("agc", secret, algorithm)
+        for user, word in (("agc", b"another secret"), ("joe", secret)):
+            with self.assertRaises(LoginRefused) as caught:
+                await login(user, word)
+            self.assertEqual(caught.exception.status, numbers.AUTHENTICATION_FAILURE)
+        await self.interrupt(process)
+
     async def test_faulty(self) -> None:
         """C{faulty_disk.py} has one block that cannot be read, and counts who tried."""
         process = self.example(str(EXAMPLES / "faulty_disk.py"), "0")
@@ -151,6 +180,7 @@ class ExampleTests(TestCase):
             [path.name for path in examples],
             [
                 "copy_lun.py",
+                "cred_users.py",
                 "custom_device.py",
                 "devices.py",
                 "embed_with_web.py",
