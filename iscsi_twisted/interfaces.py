@@ -254,6 +254,20 @@ class ISecretStore(Interface):
         """
 
 
+class IReservationStore(Interface):
+    """Keeps the persistent reservations of one unit through a loss of power (SPC-4 5.13.5)."""
+
+    def load() -> bytes:
+        """What was saved last; empty if nothing was, or if nothing is to be kept."""
+
+    def save(state: bytes) -> Pending | None:
+        """
+        Keep this, durably; calls are carried out in their order.
+
+        @param state: empty for nothing.
+        """
+
+
 class IAccessPolicy(Interface):
     """Decides who may use a target."""
 

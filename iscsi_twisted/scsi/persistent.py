@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from iscsi_twisted.errors import CheckCondition
-from iscsi_twisted.interfaces import Buffer, ITask
+from iscsi_twisted.interfaces import Buffer, ITask, isPending
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.registrations import TYPES, Conflict, Port, Registrations, Told, portOf
 from iscsi_twisted.scsi.table import CommandSet
@@ -58,8 +58,10 @@ def readReservation(unit: LogicalUnit, task: ITask) -> None:
 
 @COMMANDS.handles(cdb.REPORT_CAPABILITIES)
 def reportCapabilities(unit: LogicalUnit, task: ITask) -> None:
-    """REPORT CAPABILITIES; SPC-4 6.15.4.  All types; nothing outlives a power loss."""
-    _answer(task, struct.pack(">HBB2s2x", 8, 0, 0x80, TYPE_MASK))
+    """REPORT CAPABILITIES; SPC-4 6.15.4.  All types; PTPL_C and PTPL_A where there is a store."""
+    capable = 0x01 if unit.store is not None else 0
+    kept = 0x01 if unit.registrations.kept else 0
+    _answer(task, struct.pack(">HBB2s2x", 8, capable, 0x80 | kept, TYPE_MASK))
 
 
 @COMMANDS.handles(cdb.READ_FULL_STATUS)
@@ -200,14 +202,39 @@ def _whole(
 
 def _apply(unit: LogicalUnit, task: ITask, data: bytes, action: Action) -> None:
     key, new, flags = LIST.unpack(data)
-    if flags & (_SPEC_I_PT | _ALL_TG_PT | _APTPL):
-        raise _badList(20)
-    told = action(unit.registrations, portOf(task.nexus), key, new, task.cdb[2] & 15)
-    if task.cdb[1] & 0x1F == cdb.PR_PREEMPT_AND_ABORT.serviceAction:
+    _checkFlags(unit, flags, 20)
+    state, number = unit.registrations, task.cdb[1] & 0x1F
+    told = action(state, portOf(task.nexus), key, new, task.cdb[2] & 15)
+    if action in (_register, _registerIgnoring):
+        state.kept = bool(flags & _APTPL)
+    if number == cdb.PR_PREEMPT_AND_ABORT.serviceAction:
         unit.abortNexuses(
             {port for port, code in told.items() if code == codes.REGISTRATIONS_PREEMPTED}, task
         )
     unit.tellPorts(told)
+    _end(unit, task)
+
+
+def _checkFlags(unit: LogicalUnit, flags: int, byte: int) -> None:
+    """@raise CheckCondition: for what cannot be done here, as REPORT CAPABILITIES says."""
+    if flags & (_SPEC_I_PT | _ALL_TG_PT) or (flags & _APTPL and unit.store is None):
+        raise _badList(byte)
+
+
+def _end(unit: LogicalUnit, task: ITask) -> None:
+    """Complete the task, once what has to be kept is kept."""
+    state, store = unit.registrations, unit.store
+    saved = None
+    if store is not None and (state.kept or unit.stored):
+        unit.stored = state.kept
+        saved = store.save(state.dump())
+    if isPending(saved):
+        unit.pend(task, saved, 0, 0, True, _saved, task)
+    else:
+        task.complete()
+
+
+def _saved(_: None, task: ITask) -> None:
     task.complete()
 
 
@@ -221,8 +248,7 @@ def _move(unit: LogicalUnit, task: ITask, data: bytes) -> None:
     key, new, flags, tag, length = MOVE_LIST.unpack_from(data)
     if len(data) != MOVE_LIST.size + length:
         raise CheckCondition(codes.ILLEGAL_REQUEST, codes.PARAMETER_LIST_LENGTH_ERROR)
-    if flags & _APTPL:
-        raise _badList(17)
+    _checkFlags(unit, flags & _APTPL, 17)
     port = portOf(task.nexus)
     if unit.registrations.keys.get(port) != key:
         raise Conflict
@@ -232,5 +258,6 @@ def _move(unit: LogicalUnit, task: ITask, data: bytes) -> None:
     if found is None or Port(*found, tag) == port:
         raise _badList(MOVE_LIST.size)
     unit.registrations.move(port, key, Port(*found, tag), new, bool(flags & _UNREG))
+    unit.registrations.kept = bool(flags & _APTPL)
     unit.reconsider()
-    task.complete()
+    _end(unit, task)

@@ -8,6 +8,7 @@ commands, or of sessions; every change tells whom it concerns.
 
 from __future__ import annotations
 
+import json
 from typing import Final, NamedTuple
 
 from iscsi_twisted.interfaces import INexus
@@ -62,6 +63,7 @@ class Registrations:
     @ivar keys: by port, in the order in which they came.
     @ivar type: of the reservation, 0 for none.
     @ivar holder: who holds it; None if all registrants do.
+    @ivar kept: whether all this outlives a loss of power (APTPL).
     """
 
     def __init__(self) -> None:
@@ -69,6 +71,45 @@ class Registrations:
         self.keys: dict[Port, int] = {}
         self.type = 0
         self.holder: Port | None = None
+        self.kept = False
+
+    # Through a loss of power
+
+    def dump(self) -> bytes:
+        """The state as text; nothing if it is not to be kept, or there is nothing to keep."""
+        if not self.kept or not self.keys:
+            return b""
+        ports = list(self.keys)
+        told = {
+            "keys": [[port.initiatorName, port.isid.hex(), port.tag, key] for port, key in self.keys.items()],
+            "type": self.type,
+            "holder": None if self.holder is None else ports.index(self.holder),
+        }
+        return json.dumps(told).encode()
+
+    def restore(self, state: bytes) -> None:
+        """
+        Take over what L{dump} gave.
+
+        @raise ValueError: if it is not that.
+        """
+        if not state:
+            return
+        told = json.loads(state)
+        try:
+            keys = {
+                Port(str(name), bytes.fromhex(isid), int(tag)): int(key)
+                for name, isid, tag, key in told["keys"]
+            }
+            kind, place = int(told["type"]), told["holder"]
+            holder = None if place is None else list(keys)[place]
+        except (TypeError, KeyError, IndexError, AttributeError) as error:
+            raise ValueError(f"no reservations: {error}") from error
+        if kind not in TYPES | {0} or (holder is None) != (kind in HELD_BY_ALL | {0}):
+            raise ValueError(f"no reservation: type {kind}")
+        self.keys, self.type, self.holder, self.kept = keys, kind, holder, True
+
+    # Asking
 
     def holds(self, port: Port) -> bool:
         """Whether this port holds the reservation."""

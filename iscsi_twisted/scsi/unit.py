@@ -11,7 +11,7 @@ import attrs
 from zope.interface import implementer
 
 from iscsi_twisted.errors import CheckCondition
-from iscsi_twisted.interfaces import Buffer, ILogicalUnit, INexus, ITask, Pending
+from iscsi_twisted.interfaces import Buffer, ILogicalUnit, INexus, IReservationStore, ITask, Pending
 from iscsi_twisted.scsi import codes, sense
 from iscsi_twisted.scsi.attention import Attentions
 from iscsi_twisted.scsi.cdb import EXEMPT, MEDIUM, PUBLIC, READS, SHARED
@@ -82,6 +82,8 @@ class LogicalUnit:
     @ivar descriptorSense: whether sense data have descriptor format.
     @ivar holder: the nexus that has reserved the unit, or None.
     @ivar registrations: persistent reservations.
+    @ivar store: keeps them through a loss of power, or None.
+    @ivar stored: something is in it.
     @ivar operations: what devices work on.
     @ivar receiving: tasks whose Data-Out has not come yet.
     @ivar fences: what overlapping I/O waits for: operations of aborted tasks that still run and may yet
@@ -106,6 +108,8 @@ class LogicalUnit:
         self.notReady = 0
         self.holder: INexus | None = None
         self.registrations = Registrations()
+        self.store: IReservationStore | None = None
+        self.stored = False
         self.operations: set[Operation] = set()
         self.receiving: set[ITask] = set()
         self.fences: list[Operation | Exclusive] = []
@@ -223,6 +227,17 @@ class LogicalUnit:
             # A reservation costs nothing while all that are here may do everything.
             or any(map(self._restricted, self._attentions.known() if self.registrations.type else ()))
         )
+
+    def keep(self, store: IReservationStore) -> None:
+        """
+        Take over the persistent reservations that a store has kept, and keep them there.
+
+        @raise ValueError: if what it has is damaged.
+        """
+        self.registrations.restore(store.load())
+        self.stored = self.registrations.kept
+        self.store = store
+        self.reconsider()
 
     def _restricted(self, nexus: INexus) -> bool:
         """Whether a persistent reservation keeps a nexus from anything."""

@@ -48,6 +48,7 @@ from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.journal import Journal
+from iscsi_twisted.target.keeping import ReservationFile
 from iscsi_twisted.target.placed import takeFaults
 from iscsi_twisted.target.protocol import TargetFactory
 from iscsi_twisted.target.status import ServiceStatus, sessionStatus, targetStatus, where
@@ -311,12 +312,30 @@ class TargetService(Service):
 
         for unit in (*units.values(), absent):
             unit.inventory = inventory
+        for each in units.values():
+            self._keep(each)
         self._units += units.values()
         return Target(
             plan.name, plan.policy, units, absent, decodeLUN, alias=plan.alias, readOnly=plan.readOnly,
             authenticate=self._verifier if plan.guarded and self._secrets is not None else None,
             users=plan.users,
         )  # fmt: skip
+
+    def _keep(self, unit: DiskUnit) -> None:
+        """
+        Take over the persistent reservations of a unit, where there is a place to keep them.
+
+        @raise ConfigurationError: if they cannot be read.
+        """
+        if self._stateDirectory is None:
+            return
+        store = ReservationFile(self._stateDirectory, unit.identity.naa.hex(), self.reactor)
+        try:
+            unit.keep(store)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"damaged ({error}): restore it, or remove it and let hosts reserve anew", store.path
+            ) from None
 
     def _verifier(self) -> Authenticator:
         assert self._secrets is not None

@@ -6,7 +6,10 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
+from iscsi_twisted.interfaces import IReservationStore
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.persistent import LIST, MOVE_LIST, parseTransportID, transportID
@@ -26,6 +29,38 @@ READING = {
     "PRE-FETCH (10)", "PRE-FETCH (16)", "GET LBA STATUS",
 }  # fmt: skip
 """What a write exclusive reservation allows to others."""
+
+
+DAMAGED = (
+    b"x",
+    b"{}",
+    b"[]",
+    b'{"keys": [1], "type": 1, "holder": 0}',
+    b'{"keys": [], "type": 1, "holder": 0}',
+    b'{"keys": [], "type": 2, "holder": null}',
+)
+
+
+@implementer(IReservationStore)
+class Store:
+    """
+    Keeps everything that it is given.
+
+    @ivar waiting: what the next call of C{save} returns.
+    """
+
+    def __init__(self) -> None:
+        self.states: list[bytes] = []
+        self.waiting: Deferred[None] | None = None
+
+    def load(self) -> bytes:
+        """The last one."""
+        return self.states[-1] if self.states else b""
+
+    def save(self, state: bytes) -> Any:
+        """One more."""
+        self.states.append(state)
+        return self.waiting
 
 
 class PersistentTests(DiskTests):
@@ -264,6 +299,50 @@ class PersistentTests(DiskTests):
         self.assertEqual(self.told(self.other), codes.REGISTRATIONS_PREEMPTED)
         self.assertTrue(self.refused(cdb.WRITE_10, self.other))
         self.assertFalse(self.refused(cdb.READ_10, self.other))
+
+    def test_kept(self) -> None:
+        """With APTPL the state is kept before the command ends, and comes back; without, nothing is."""
+        store = Store()
+        self.unit.keep(store)
+        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8).hex(), "00080180ea010000")
+        self.ok(cdb.PR_REGISTER, 0, 7)
+        self.assertEqual(store.states, [])
+        store.waiting = Deferred()
+        task = self.out(cdb.PR_REGISTER, 7, 8, flags=0x01)
+        self.assertIsNone(task.status)
+        store.waiting.callback(None)
+        self.assertEqual(task.status, codes.GOOD)
+        store.waiting = None
+        self.ok(cdb.PR_RESERVE, 8, 0, 5)
+        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8).hex(), "00080181ea010000")
+        again = self.makeUnit(self.device)
+        again.keep(store)
+        state = again.registrations
+        port = portOf(self.nexus)
+        self.assertEqual((state.keys, state.type, state.holder, state.kept), ({port: 8}, 5, port, True))
+        self.ok(cdb.PR_REGISTER, 8, 9)
+        self.assertEqual(store.states[-1], b"")
+        count = len(store.states)
+        self.ok(cdb.PR_CLEAR, 9)
+        self.assertEqual(len(store.states), count)
+
+    def test_notKept(self) -> None:
+        """A state that cannot be kept is an error of the command."""
+        store = Store()
+        self.unit.keep(store)
+        store.waiting = Deferred()
+        task = self.out(cdb.PR_REGISTER, 0, 7, flags=0x01)
+        store.waiting.errback(OSError(5, "broken"))
+        self.assertEqual(task.status, codes.CHECK_CONDITION)
+
+    def test_damaged(self) -> None:
+        """A state that is none is refused as a whole."""
+        for state in DAMAGED:
+            store = Store()
+            store.states.append(state)
+            unit = self.makeUnit(self.device)
+            self.assertRaises(ValueError, unit.keep, store)
+            self.assertEqual((unit.registrations.keys, unit.registrations.type), ({}, 0))
 
     @given(st.binary(max_size=60))
     def test_anyTransportID(self, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from collections.abc import Callable
 from threading import Event
 from typing import Any, TypeVar
@@ -378,3 +379,34 @@ class RemoteTests(LoopbackTestCase):
         error = await self.assertFailure(service.whenReady(), ConfigurationErrors)
         self.assertTrue(str(error).startswith(f"targets:1: extent0: iscsi://me%***@127.0.0.1:{port}/"), error)
         self.flushLoggedErrors(ConfigurationErrors)
+
+
+class ReservationTests(LoopbackTestCase):
+    """Persistent reservations over a restart."""
+
+    async def test_restart(self) -> None:
+        """A reservation with APTPL is there again, and one without is not."""
+        device, state = MemoryDevice(1 << 20), self.mktemp()
+
+        def register(client: RawClient, key: int, flags: int) -> int:
+            loggedIn(client)
+            for action, data in (
+                (6, struct.pack(">QQ4xB3x", 0, key, flags)), (1, struct.pack(">QQ8x", key, 0)),
+            ):  # fmt: skip
+                cdb = struct.pack(">BBB2xIx", 0x5F, action, 5, 24)
+                status = client.command(cdb, write=data).status
+            return status
+
+        def keys(client: RawClient) -> bytes:
+            loggedIn(client)
+            return client.command(b"\x5e\0" + bytes(5) + b"\0\xff\0", read=255).data[8:]
+
+        for key, flags, kept in ((7, 1, (7).to_bytes(8, "big")), (9, 0, b"")):
+            service = self.serve(device, stateDirectory=state)
+            service.startService()
+            self.assertEqual(await self.talk(service, lambda c, k=key, f=flags: register(c, k, f)), 0)
+            await service.stopService()
+            again = self.serve(device, stateDirectory=state)
+            again.startService()
+            self.assertEqual(await self.talk(again, keys), kept)
+            await again.stopService()

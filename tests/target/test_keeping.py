@@ -1,0 +1,76 @@
+"""Files that keep persistent reservations."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
+from iscsi_twisted.interfaces import IReservationStore
+from iscsi_twisted.storage import MemoryDevice
+from iscsi_twisted.target.keeping import FOLDER, ReservationFile
+from tests.support.served import MemoryService
+from tests.support.threads import StepPool, StepReactor
+
+
+class Reactor(StepReactor):
+    """A reactor with a pool that works when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = StepPool()
+
+    def getThreadPool(self) -> StepPool:
+        """The pool."""
+        return self.pool
+
+
+class FileTests(SynchronousTestCase):
+    """Tests of L{ReservationFile}."""
+
+    def setUp(self) -> None:
+        self.directory = self.mktemp()
+        self.reactor = Reactor()
+        self.file = ReservationFile(self.directory, "u", self.reactor)
+
+    def test_saved(self) -> None:
+        """What was saved is there for the next one; nothing leaves no file."""
+        verifyObject(IReservationStore, self.file)
+        self.assertEqual(self.file.load(), b"")
+        for state in (b"one", b"two", b"", b""):
+            saving = self.file.save(state)
+            self.reactor.pool.run()
+            self.successResultOf(saving)
+            self.assertEqual(ReservationFile(self.directory, "u", self.reactor).load(), state)
+        self.assertEqual(os.listdir(os.path.join(self.directory, FOLDER)), [])
+
+    def test_order(self) -> None:
+        """Of several at once the last one stays."""
+        savings = [self.file.save(state) for state in (b"1", b"2", b"3")]
+        self.assertEqual(len(self.reactor.pool.waiting), 1)
+        self.reactor.pool.run()
+        for saving in savings:
+            self.successResultOf(saving)
+        self.assertEqual(self.file.load(), b"3")
+
+    def test_unreadable(self) -> None:
+        """What cannot be read is told: nobody knows who is to be kept out."""
+        os.makedirs(os.path.join(self.directory, FOLDER, "u"))
+        self.assertRaises(ConfigurationError, self.file.load)
+
+    def test_damaged(self) -> None:
+        """A service does not start over what is damaged."""
+        service = MemoryService(MemoryDevice(512), stateDirectory=self.directory)
+        service.service.startService()
+        (unit,) = service.service._units
+        service.service.stopService()
+        path = os.path.join(self.directory, FOLDER, unit.identity.naa.hex())
+        os.makedirs(os.path.dirname(path))
+        with open(path, "w") as file:
+            file.write("nonsense")
+        again = MemoryService(MemoryDevice(512), stateDirectory=self.directory)
+        error = self.assertRaises(ConfigurationErrors, again.service.startService)
+        self.assertIn("damaged", str(error))
+        self.assertIn(path, str(error))
