@@ -443,6 +443,9 @@ class _Reading:
         if not named or values is None or storages is None or netmask is None:
             return
         options = TargetOptions(**values) if values else NO_TARGET_OPTIONS
+        beyond = {lun for _, luns in options.luns or () for lun in luns if lun >= len(storages)}
+        if beyond:
+            self._fault(line, f"luns=: there is no LUN {min(beyond)}; the last one is {len(storages) - 1}")
         where = Where(self.path, line.number)
         self.targets.append(Target(name, iqn or None, flag is True, storages, netmask, options, where))
 

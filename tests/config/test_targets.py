@@ -266,6 +266,7 @@ class TargetTests(TargetsTestCase):
             ),
             ("target0 ro", "storage and netmask missing"),
             ("target0 extent0 any auth=none users=a", "users= with auth=none"),
+            ("target0 extent0 any luns=*:0,3", "luns=: there is no LUN 3; the last one is 0"),
             ("target0 alias=x", "storage and netmask missing"),
             ("target0 extent0", "no netmask after 'extent0'; end with one, such as any or 10.4.0.0/16"),
             ("target0 rw extent0", "no netmask after 'extent0'"),

@@ -94,3 +94,34 @@ async def test_harness(serve: Serve, tmp_path: Path) -> None:
     auths.write_text(f"{name}:chap:correct-horse-battery\n")
     passed = await good(sys.executable, *harness, "--auths", str(auths))
     assert "all tests were completed successfully" in passed
+
+
+@ensureDeferred
+async def test_masked(serve: Serve) -> None:
+    """An initiator sees the LUNs that are meant for it, and cannot write where it may only read."""
+    served = await serve(
+        "extent0 %/a 0 20MB\nextent1 %/b 0 20MB\n"
+        "target0 extent0 extent1 any luns=iqn.2007-10.*:1;iqn.x.*:0 readers=iqn.2007-10.*\n"
+    )
+    listed = await good("iscsi-ls", "-s", f"iscsi://{served.portal()}/")
+    assert "Lun:1 " in listed
+    assert "Lun:0 " not in listed
+    assert "LOGICAL_UNIT_NOT_SUPPORTED" in (await run("iscsi-inq", url(served, ""))).text
+    there = f"iscsi://{served.portal()}/{BASE}:target0/1"
+    assert "CONNECTED" in await good("iscsi-inq", there)
+
+
+@ensureDeferred
+async def test_initiators(serve: Serve) -> None:
+    """A target for other initiators is not listed, and logins to it are refused."""
+    served = await serve("extent0 %/a 0 20MB\ntarget0 extent0 any initiators=iqn.1999-01.org.example:*\n")
+    assert "target0" not in await good("iscsi-ls", f"iscsi://{served.portal()}/")
+    assert "Authorization failure(514)" in (await run("iscsi-inq", url(served, ""))).text
+
+
+@ensureDeferred
+async def test_excluded(serve: Serve) -> None:
+    """A host that no target admits is cut off."""
+    served = await serve("extent0 %/a 0 20MB\ntarget0 extent0 any,!127.0.0.0/8\n")
+    refused = await run("iscsi-ls", f"iscsi://{served.portal()}/")
+    assert refused.status != 0
