@@ -413,12 +413,17 @@ class Link:
         self._session.loggedIn(connection)
 
     def told(self, event: Event) -> None:
-        """An asynchronous message came; a request to log out is obeyed (RFC 7143 11.9.1)."""
+        """
+        An asynchronous message came; a request to log out is obeyed, and to one for a negotiation we have
+        nothing to say (RFC 7143 11.9.1).
+        """
         session = self._session
         session.told(event)
         connection = session.connection
         if event.code == numbers.EVENT_LOGOUT_REQUEST and connection is not None:
             connection.logout(lambda result: None)
+        elif event.code == numbers.EVENT_NEGOTIATION and connection is not None:
+            connection.ask([], lambda result: None)
 
     def ended(self, error: ISCSIError) -> None:
         """The connection is over."""

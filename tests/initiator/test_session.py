@@ -349,6 +349,16 @@ class LifeTests(InitiatorTests):
             self.turn()
         self.assertIsNotNone(session.connection)
 
+    def test_negotiation(self) -> None:
+        """To a request for a negotiation an empty Text Request is the answer."""
+        session: Session = self.session()
+        (core,) = self.factory.connections()
+        before = core.pdusIn
+        core._tell(numbers.EVENT_NEGOTIATION)
+        self.turn()
+        self.assertEqual(core.pdusIn, before + 1)
+        self.assertEqual(self.now(session.ping(b"here")), b"here")
+
     def test_events(self) -> None:
         """Events are told; a request to log out is obeyed."""
         session: Session = self.session()
