@@ -359,6 +359,8 @@ class Connection:
         """Take no more PDUs, and close when all is sent."""
         self.node.unfinished.pop(self, None)
         self.closing = self.framer.stopped = True
+        if self.login is not None:
+            self.login.abandon()
         self.flush()
         self._close()
 
@@ -435,6 +437,8 @@ class Connection:
         """Whatever the reason: nothing more happens here."""
         self.node.unfinished.pop(self, None)
         self.ended = self.closing = self.framer.stopped = True
+        if self.login is not None:
+            self.login.abandon()
         session = self.session
         if session is not None and session.connection is self:
             session.end()

@@ -60,7 +60,7 @@ class Login:
         self._fixed: tuple[bytes, int, int, int] | None = None
         self._target: Target | None = None
         self._authenticator: Authenticator | None = None
-        self._waiting = False
+        self._waiting: Pending | None = None
         self._named = ""
         self._joined: Session | None = None
         self.stage: int | None = None
@@ -79,6 +79,12 @@ class Login:
         except RemoteError as error:
             self._refuse(fields, numbers.INITIATOR_ERROR, str(error))
 
+    def abandon(self) -> None:
+        """The connection is closing: nobody wants to know any more who comes."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+
     def interrupt(self) -> None:
         """
         Another PDU came before the login was complete (RFC 7143 6.3).
@@ -95,7 +101,7 @@ class Login:
             raise LoginError(
                 numbers.UNSUPPORTED_VERSION, f"it wants version {versionMin} at least; ours is 0"
             )
-        if self._waiting:
+        if self._waiting is not None:
             raise LoginError(numbers.INITIATOR_ERROR, "a request before the last one was answered")
         transit, goesOn = flags & numbers.FINAL, flags & numbers.CONTINUE
         self._checkStage(flags)
@@ -121,7 +127,7 @@ class Login:
         answers = self._answers(pairs, isid, tsih, cid)  # type: ignore[arg-type]
         proof: Any = self._authenticate(self._offered)
         if isPending(proof):
-            self._waiting = True
+            self._waiting = proof
             proof.addCallbacks(partial(self._proved, fields, answers), partial(self._unproved, fields))
             return False
         self._unsent = text.encode(answers + proof)
@@ -150,7 +156,7 @@ class Login:
         self, fields: tuple[int, ...], answers: list[tuple[str, str]], proof: list[tuple[str, str]]
     ) -> None:
         """The authentication could be judged, after a while."""
-        self._waiting = False
+        self._waiting = None
         if self._connection.closing:
             return
         self._unsent = text.encode(answers + proof)
@@ -163,7 +169,7 @@ class Login:
 
     def _unproved(self, fields: tuple[int, ...], why: Any) -> None:
         """The authentication has failed, or nobody could judge it."""
-        self._waiting = False
+        self._waiting = None
         error = why.value
         if self._connection.closing:
             return

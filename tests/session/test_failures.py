@@ -130,6 +130,7 @@ class HeldTests(LoginTests):
         self.fail(FREE)
         line, _ = self.attempt(b"wrong")
         line.core.lost("gone")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
         told = len(self.diary.entries)
         self.clock.advance(LONGEST)
         self.assertEqual(len(self.diary.entries), told)
