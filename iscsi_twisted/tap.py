@@ -12,6 +12,7 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from iscsi_twisted import __version__
+from iscsi_twisted.auth.chap import NAMES, available
 from iscsi_twisted.config.auths import loadAuths
 from iscsi_twisted.config.disks import fromDisks, newcomer
 from iscsi_twisted.config.lines import quoted, visible
@@ -48,6 +49,7 @@ class Options(usage.Options):
 
     What follows is there once the options have been read.
 
+    @ivar algorithms: that CHAP may use.
     @ivar configuration: what is to be served.
     @ivar newcomer: nobody said what to serve.
     @ivar plans: what the configuration comes to.
@@ -66,6 +68,7 @@ class Options(usage.Options):
         ["block-size", "b", "512", "Bytes of a logical block: 512, 1024, 2048, 4096 or 8192."],
         ["max-sessions", "s", "0", "Sessions that there may be; 0 for no limit."],
         ["target-name", "t", DEFAULT_BASE, "What the names of targets begin with that have no IQN."],
+        ["chap", None, ",".join(NAMES), "Hashes that CHAP may use."],
         ["state", None, None, "Directory that keeps the identities of disks over restarts."],
     ]
     optFlags = [
@@ -76,6 +79,7 @@ class Options(usage.Options):
         ["check", None, "Read the configuration, print it with the disks' identities, and exit."],
     ]
 
+    algorithms: tuple[int, ...]
     configuration: Configuration
     newcomer = False
     plans: list[Plan]
@@ -146,6 +150,12 @@ class Options(usage.Options):
                 # What all else goes on with is the default.
                 self[name] = None
                 yield ConfigurationError(f"--{name}: a path is wanted")
+        names = self["chap"].lower().split(",")
+        for name in sorted(set(names).difference(NAMES)):
+            yield ConfigurationError(f"--chap {visible(name)}: wanted are some of {', '.join(NAMES)}")
+        self.algorithms = tuple(NAMES[name] for name in names if name in NAMES and available(NAMES[name]))
+        if not self.algorithms and set(names) <= set(NAMES):
+            yield ConfigurationError(f"--chap {visible(self['chap'])}: this platform has none of these")
         for what in sorted(self["trace"].difference(KINDS)):
             yield ConfigurationError(f"--trace {visible(what)}: wanted is {', '.join(KINDS)} or all")
 
@@ -345,6 +355,7 @@ def makeService(options: Options) -> IService:
         maxSessions=options["max-sessions"],
         trace=frozenset(options["trace"]),
         secrets=options.users,
+        algorithms=options.algorithms,
         openDiscovery=bool(options["open-discovery"]),
         warnings=options.warnings,
         auths=options["auths"] or AUTHS,

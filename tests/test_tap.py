@@ -246,6 +246,14 @@ class AuthsTests(OptionsTestCase):
         service = tap.makeService(self.options("-f", "F", "--open-discovery"))
         self.assertIsNone(service.node.authenticate)
 
+    def test_hashes(self) -> None:
+        """All hashes are allowed but for those that are left out; what is none is an error."""
+        self.assertEqual(self.options("-f", "F").algorithms, (5, 6, 7, 8))
+        self.assertEqual(self.options("-f", "F", "--chap", "SHA3-256,sha256").algorithms, (8, 7))
+        for text in ("md4", "", "md5,"):
+            (found,) = self.refusal("-f", "F", "--chap", text)
+            self.assertIn("wanted are some of md5, sha1, sha256, sha3-256", found)
+
     def test_open(self) -> None:
         """A file of secrets that everybody can read is refused, unless somebody knows better."""
         self.users(mode=0o644)
@@ -392,7 +400,7 @@ class WhereTests(OptionsTestCase):
             "-f, --targets", "-a, --auths", "-l, --listen", "-p, --port", "-4, --ipv4", "-6, --ipv6",
             "-b, --block-size", "-s, --max-sessions", "-t, --target-name", "--state", "-v, --trace",
             "-V, --version", "--disk", "--check", "--open-discovery",
-            "--open-auths",
+            "--open-auths", "--chap",
         ):  # fmt: skip
             self.assertRegex(text, rf"{option}=? +[A-Z]")
 

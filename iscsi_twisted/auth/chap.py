@@ -23,6 +23,9 @@ STRONGEST_FIRST: Final = (SHA3_256, SHA256, SHA1, MD5)
 
 _HASHES: Final = {MD5: "md5", SHA1: "sha1", SHA256: "sha256", SHA3_256: "sha3_256"}
 
+NAMES: Final = {"md5": MD5, "sha1": SHA1, "sha256": SHA256, "sha3-256": SHA3_256}
+"""What people call the algorithms."""
+
 LONGEST: Final = 1024
 """Bytes of a large-binary-value (RFC 7143 6.1)."""
 
