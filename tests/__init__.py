@@ -2,6 +2,7 @@
 
 from hypothesis import HealthCheck, settings
 
-# Tests of conversations are inherited, to be run again with the stream in other segments.
-settings.register_profile("tests", suppress_health_check=[HealthCheck.differing_executors])
+# Tests of conversations are inherited, to be run again with the stream in other segments; and how long an
+# example takes is the machine's affair.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 settings.load_profile("tests")
