@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Callable
+from typing import Final
 
 from iscsi_twisted.errors import LocalError, NotReady, OutOfSpace
 from iscsi_twisted.interfaces import Buffer, Capabilities
 from iscsi_twisted.storage.device import BlockDevice, checkRange, outOfRange
+
+_UNRESERVED: Final = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+"""The module has a name for it from Python 3.12 on."""
 
 
 class MemoryDevice(BlockDevice):
@@ -20,18 +25,23 @@ class MemoryDevice(BlockDevice):
     @ivar size: bytes.
     """
 
-    def __init__(self, size: int, blockSize: int = 1) -> None:
+    def __init__(self, size: int, blockSize: int = 1, *, reserved: bool = True) -> None:
+        """
+        @param reserved: whether the system has to promise all of the memory when the device is opened;
+            otherwise it may be larger than the machine, and the process ends if that is used up.
+        """
         if size < 1 or blockSize < 1 or size % blockSize:
             raise LocalError(f"{size} bytes are not one or more whole blocks of {blockSize}")
         self.size = size
         self.blockSize = blockSize
+        self._flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (0 if reserved else _UNRESERVED)
         self._memory: mmap.mmap | None = None
 
     def open(self, changed: Callable[[], None]) -> None:
         """@raise OutOfSpace: if the system does not promise that much memory."""
         try:
             # Private, not shared: only such pages are given back, and read as zeros, by madvise.
-            self._memory = mmap.mmap(-1, self.size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._memory = mmap.mmap(-1, self.size, self._flags)
         except (OSError, OverflowError) as error:
             raise OutOfSpace(f"{self.size} bytes of memory cannot be had: {error}") from error
 

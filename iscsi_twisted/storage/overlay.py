@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from math import lcm
 from typing import Any, Final, TypeVar
 
@@ -64,7 +65,7 @@ class Overlay(BlockDevice):
         self.base: IBlockDevice = asDevice(base)
         self.store: IBlockDevice = _NONE
         self._kept = store is not None
-        self._makeStore = store or MemoryDevice
+        self._makeStore = store or partial(MemoryDevice, reserved=False)
         self._readOnly = readOnly
         self._volatile = False
         self._marks = bytearray()

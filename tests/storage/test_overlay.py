@@ -277,6 +277,16 @@ class OverlayTests(SynchronousTestCase):
         self.assertEqual(self.store.contents, before)
         self.assertEqual(self.store.closings, self.store.openings)
 
+    def test_large(self) -> None:
+        """In memory an overlay may lie over far more than the machine has."""
+        base = FakeDevice(synchronous=True)
+        base.size = 1 << 40
+        device = Overlay(base)
+        device.open(lambda: None)
+        device.write((1 << 40) - 4096, b"x" * 4096)
+        self.assertEqual((device.read((1 << 40) - 1, 1), device.changes()), (b"x", GRANULE))
+        device.close()
+
     def test_blocks(self) -> None:
         """Blocks that do not divide a granule are refused."""
         base = FakeDevice(3 * 8192, 8192, synchronous=True)
