@@ -9,6 +9,7 @@ import attrs
 
 from iscsi_twisted.config.lines import visible
 from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Device, Extent, Filtered, Storage, Target
+from iscsi_twisted.config.options import TargetOptions
 
 IdentityOf = Callable[[Target, int], Iterable[str]]
 """Given a target and a LUN: lines about the unit's identity."""
@@ -25,10 +26,26 @@ def describe(configuration: Configuration, identityOf: IdentityOf, base: str = D
         mode = "ro" if target.readOnly else "rw"
         yield f"{visible(target.name)}:{mode}:{target.netmask}"
         yield f"\tTargetName {visible(target.targetName(base))}"
+        yield from (f"\t{line}" for line in _access(target.options))
         for lun, storage in enumerate(target.storages):
             for line in identityOf(target, lun):
                 yield f"\tLUN {lun}: {line}"
             yield from _storage(storage, "\t")
+
+
+def _access(options: TargetOptions) -> Iterator[str]:
+    """Who gets in, as far as the target's line says it; never a secret, for none stands there."""
+    if options.auth is not None:
+        yield f"auth {'chap' if options.auth else 'none'}"
+    for what, names in (
+        ("users", sorted(options.users or ())),
+        ("initiators", options.initiators),
+        ("readers", options.readers),
+    ):
+        if names:
+            yield f"{what} {visible(','.join(names))}"
+    for pattern, luns in options.luns or ():
+        yield f"luns of {visible(pattern)}: {','.join(map(str, sorted(luns)))}"
 
 
 def _storage(storage: Storage, indent: str) -> Iterator[str]:

@@ -20,7 +20,7 @@ target0 ro device1 extent3 10.4/16,::1
 extent4 /e 0 64K
 device2 FAULTS extent4 kind=error on=read,write active=no probability=0.5
 device3 READONLY device2
-lun1=iqn.2001-04.com.example:x device3 any
+lun1=iqn.2001-04.com.example:x device3 any auth=chap users=b,a initiators=iqn.* readers=iqn.r luns=iqn.*:0
 """
 
 WANTED = """\
@@ -38,6 +38,11 @@ target0:ro:10.4/16,::1
 	extent3:/d\\u202e:0:1048576
 lun1:rw:any
 	TargetName iqn.2001-04.com.example:x
+	auth chap
+	users a,b
+	initiators iqn.*
+	readers iqn.r
+	luns of iqn.*: 0
 	LUN 0: serial lun1-0
 	LUN 0: and more
 	device3:READONLY
