@@ -121,6 +121,23 @@ class FileExtent(BlockDevice):
             if not self._opening.readOnly and not opened.durable:
                 self._writePace = Pace(self._clock, self._waited)
 
+    def measure(self) -> bool:
+        """
+        See whether the file has grown, and take what is new, if the extent goes to its end.
+
+        @return: whether it has; then whoever opened the extent has been told.
+        @raise DeviceError: if others use what is new; the extent stays as it is.
+        """
+        opened = self._ready()
+        size = os.lseek(opened.fd, 0, os.SEEK_END) - self.start
+        if self._opening.length is not None or size <= self.size:
+            return False
+        if opened.locked:
+            self._opening.lock(opened.fd, size)
+        self.size = opened.size = size
+        self._changed()
+        return True
+
     def close(self) -> Deferred[None] | None:
         """
         Wait for what is running, make writes durable, and let the file and its lock go.

@@ -163,7 +163,7 @@ class Opening:
         isBlock = stat.S_ISBLK(status.st_mode)
         end = os.lseek(fd, 0, os.SEEK_END) if isBlock else status.st_size
         size = self._size(end)
-        locked = self._lock(fd, size)
+        locked = self.lock(fd, size)
         if self.start + size > end:
             self._reach(fd, self.start + size, end, isBlock)
         return OpenRange(
@@ -195,7 +195,13 @@ class Opening:
             return probeBlocks(status.st_rdev)
         return probeFile(self.path, status.st_dev)
 
-    def _lock(self, fd: int, size: int) -> bool:
+    def lock(self, fd: int, size: int) -> bool:
+        """
+        Lock the range.
+
+        @return: whether the file system has such locks.
+        @raise DeviceError: if others use a part of it.
+        """
         try:
             return lockRange(fd, self.start, size, shared=self.readOnly)
         except BlockingIOError as error:

@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 
 from iscsi_twisted.errors import (
+    DeviceError,
     InUse,
     LocalError,
     NotReady,
@@ -395,3 +396,38 @@ class OtherTests(ExtentCase):
         self.assertEqual(self.outcome(device.allocated(0, SIZE)), [(SIZE, False)])
         device.write(0, b"x")
         self.assertTrue(self.outcome(device.allocated(0, 1))[0][1])
+
+
+class GrowthTests(ExtentCase):
+    """Files that grow while they are served."""
+
+    def test_grown(self) -> None:
+        """An extent to the end of its file takes what is new when it is asked to look, and tells so once."""
+        with open(self.path, "wb") as file:
+            file.write(bytes(self.START + 1000))
+        told: list[int] = []
+        device = self.makeExtent(length=None)
+        device.open(lambda: told.append(device.size))
+        self.addCleanup(self.closed, device)
+        self.assertFalse(device.measure())
+        os.truncate(self.path, self.START + 5000)
+        self.assertTrue(device.measure())
+        self.assertFalse(device.measure())
+        self.assertEqual(told, [5000])
+        device.write(4000, b"x" * 1000)
+        self.assertEqual(device.read(4999, 1), b"x")
+
+    def test_takenByOthers(self) -> None:
+        """If others use what is new the extent stays as it is."""
+        with open(self.path, "wb") as file:
+            file.write(bytes(self.START + 1000))
+        device = self.opened(length=None)
+        self.opened(start=self.START + 1000, length=4000)
+        self.assertRaises(DeviceError, device.measure)
+        self.assertEqual(device.size, 1000)
+
+    def test_fixed(self) -> None:
+        """An extent with a length of its own never grows."""
+        device = self.opened(length=512)
+        os.truncate(self.path, 1 << 20)
+        self.assertFalse(device.measure())
