@@ -238,6 +238,20 @@ GET_LBA_STATUS = declare(
     READS,
     serviceAction=0x12,
 )
+READ_DEFECT_DATA_10 = declare(
+    0x37,
+    "READ DEFECT DATA (10)",
+    "opcode:B _:x lists:B _:4x allocation:H control:B",
+    "37 00 1F 00 00 00 00 FF FF 04",
+    READS,
+)
+READ_DEFECT_DATA_12 = declare(
+    0xB7,
+    "READ DEFECT DATA (12)",
+    "opcode:B lists:B _:4x allocation:I _:x control:B",
+    "B7 1F 00 00 00 00 FF FF FF FF 00 04",
+    READS,
+)
 READ_6 = declare(
     0x08, "READ (6)", "opcode:B lba:B low:H length:B control:B", "08 1F FF FF FF 04", READS, fast=True
 )

@@ -14,6 +14,7 @@ from iscsi_twisted.scsi import (
     atomic,
     cdb,
     codes,
+    defects,
     inquiry,
     inventory,
     lbastatus,
@@ -105,6 +106,7 @@ class DiskUnit(LogicalUnit):
         transfer.COMMANDS,
         provisioning.COMMANDS,
         lbastatus.COMMANDS,
+        defects.COMMANDS,
         verify.COMMANDS,
         atomic.COMMANDS,
     )
