@@ -12,7 +12,7 @@ from iscsi_twisted.errors import LocalError, NotReady, OutOfSpace
 from iscsi_twisted.interfaces import Buffer, Capabilities
 from iscsi_twisted.storage.device import BlockDevice, checkRange, outOfRange
 
-_UNRESERVED: Final = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+UNRESERVED: Final = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 """The module has a name for it from Python 3.12 on."""
 
 
@@ -34,7 +34,7 @@ class MemoryDevice(BlockDevice):
             raise LocalError(f"{size} bytes are not one or more whole blocks of {blockSize}")
         self.size = size
         self.blockSize = blockSize
-        self._flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (0 if reserved else _UNRESERVED)
+        self._flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (0 if reserved else UNRESERVED)
         self._memory: mmap.mmap | None = None
 
     def open(self, changed: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,7 @@ from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending
 from iscsi_twisted.storage.concatenation import chained, shift, shifted
 from iscsi_twisted.storage.device import ZEROS, BlockDevice, asDevice, checkRange, outOfRange
 from iscsi_twisted.storage.extent import FileExtent
-from iscsi_twisted.storage.memory import MemoryDevice
+from iscsi_twisted.storage.memory import UNRESERVED, MemoryDevice
 from iscsi_twisted.storage.pending import answered, attempt, gather, ifLater, ready, whenDone
 
 _T = TypeVar("_T")
@@ -68,7 +69,7 @@ class Overlay(BlockDevice):
         self._makeStore = store or partial(MemoryDevice, reserved=False)
         self._readOnly = readOnly
         self._volatile = False
-        self._marks = bytearray()
+        self._marks: Any = bytearray()
         self._start = 0
         self._dirty: set[int] = set()
         self._held: list[_Held] = []
@@ -111,7 +112,7 @@ class Overlay(BlockDevice):
         able = self.store.capabilities()
         self._readOnly = self._readOnly or able.readOnly
         self._volatile = able.volatileCache
-        self._marks = bytearray(mapLength(size))
+        self._marks = _zeros(mapLength(size))
         if self._kept:
             await self._load(size)
         self.size, self.blockSize = size, block
@@ -177,7 +178,7 @@ class Overlay(BlockDevice):
         last = -(-end // GRANULE)
         while offset < end:
             mark = self._marks[offset // GRANULE]
-            until = self._marks.find(1 - mark, offset // GRANULE, last)
+            until = self._marks.find(bytes((1 - mark,)), offset // GRANULE, last)
             stop = end if until < 0 else until * GRANULE
             runs.append((mark, offset, stop - offset))
             offset = stop
@@ -208,9 +209,9 @@ class Overlay(BlockDevice):
         if not 0 <= offset <= end <= self.size:
             raise outOfRange(self.size, offset, length)
         first, last = offset // GRANULE, -(-end // GRANULE)
-        if self._marks.find(1, first, last) < 0:
+        if self._marks.find(b"\1", first, last) < 0:
             return self.base.read(offset, length)
-        if self._marks.find(0, first, last) < 0:
+        if self._marks.find(b"\0", first, last) < 0:
             return self._stored(self.store.read, offset, length)
         return whenDone(self._spread("read", offset, length), b"".join)
 
@@ -225,7 +226,7 @@ class Overlay(BlockDevice):
         if not 0 <= offset <= end <= self.size:
             raise outOfRange(self.size, offset, len(data))
         self._checkWritable()
-        if self._marks.find(0, offset // GRANULE, -(-end // GRANULE)) < 0:
+        if self._marks.find(b"\0", offset // GRANULE, -(-end // GRANULE)) < 0:
             return self._stored(self.store.write, offset, data)
         return answered(self._fill(offset, data))  # type: ignore[no-any-return]
 
@@ -343,7 +344,9 @@ class Overlay(BlockDevice):
 
     def changes(self) -> int:
         """How many bytes the store holds in place of the base's."""
-        return min(self._marks.count(1) * GRANULE, self.size)
+        pages = range(0, len(self._marks), PAGE)
+        marks: int = sum(self._marks[page : page + PAGE].count(1) for page in pages)
+        return min(marks * GRANULE, self.size)
 
     def revert(self) -> Pending | None:
         """
@@ -360,7 +363,7 @@ class Overlay(BlockDevice):
             raise LocalError(f"{self}: is being written; end that first")
 
     async def _revert(self) -> None:
-        self._marks = bytearray(len(self._marks))
+        self._marks = _zeros(len(self._marks))
         self._dirty.clear()
         if self._kept:
             await ready(self.store.zero(HEADER, len(self._marks), True))
@@ -411,6 +414,11 @@ class _Held:
 
 _NONE: Final[IBlockDevice] = BlockDevice()
 _FOREIGN: Final = "is no overlay; name the file of one, or a file that does not exist"
+
+
+def _zeros(size: int) -> mmap.mmap:
+    """Zeros that take memory only where they are written: the map of a large device is mostly empty."""
+    return mmap.mmap(-1, max(size, PAGE), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | UNRESERVED)
 
 
 def _header(size: int) -> bytes:
