@@ -44,6 +44,8 @@ ASKED: list[tuple[Command, dict[str, int]]] = [
     ),
     (cdb.READ_CAPACITY_16, {}),
     (cdb.GET_LBA_STATUS, {}),
+    (cdb.READ_DEFECT_DATA_10, {"lists": 0x18}),
+    (cdb.READ_DEFECT_DATA_12, {"lists": 0x18}),
 ]
 """Commands and their other fields: every page, control and reporting option."""
 

@@ -76,6 +76,8 @@ DATA_IN = [
     (cdb.READ_FULL_STATUS, {}, 0, 0xFFFF),
     (cdb.READ_CAPACITY_16, {}, 0, 0xFFFFFFFF),
     (cdb.GET_LBA_STATUS, {}, 0, 0xFFFFFFFF),
+    (cdb.READ_DEFECT_DATA_10, {"lists": 0x18}, 0, 0xFFFF),
+    (cdb.READ_DEFECT_DATA_12, {"lists": 0x18}, 0, 0xFFFFFFFF),
     (cdb.REPORT_LUNS, {}, 16, 0xFFFFFFFF),
     (cdb.REPORT_OPCODES, {}, 0, 0xFFFFFFFF),
     (cdb.REPORT_OPCODES, {"options": 0x81, "requested": 0x28}, 0, 0xFFFFFFFF),

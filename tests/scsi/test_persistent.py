@@ -27,6 +27,7 @@ ALWAYS = {
 READING = {
     "READ (6)", "READ (10)", "READ (12)", "READ (16)", "VERIFY (10)", "VERIFY (12)", "VERIFY (16)",
     "PRE-FETCH (10)", "PRE-FETCH (16)", "GET LBA STATUS",
+    "READ DEFECT DATA (10)", "READ DEFECT DATA (12)",
 }  # fmt: skip
 """What a write exclusive reservation allows to others."""
 
