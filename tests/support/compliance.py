@@ -73,8 +73,6 @@ SHAPES = (
 
 LATER = {
     "EXTENDEDCOPY is not implemented.": "EXTENDED COPY",
-    "READDEFECTDATA10 is not implemented.": "READ DEFECT DATA",
-    "READDEFECTDATA12 is not implemented.": "READ DEFECT DATA",
     "RECEIVE_COPY_RESULTS is not implemented.": "RECEIVE COPY RESULTS",
     "RECEIVECOPYRESULT is not implemented.": "RECEIVE COPY RESULTS",
     "WRITEATOMIC16 is not implemented.": "WRITE ATOMIC",
