@@ -229,7 +229,8 @@ class Registrations:
             told[each] = codes.REGISTRATIONS_PREEMPTED
         if takes:
             self._hold(port, kind)
-            if before != kind and before in FOR_REGISTRANTS:
+            # Whoever keeps its registration is told of another type (SPC-4 5.13.11.2.4).
+            if before != kind:
                 told = {each: codes.RESERVATIONS_RELEASED for each in self.keys} | told
         told.pop(port, None)
         return told

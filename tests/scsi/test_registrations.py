@@ -121,8 +121,19 @@ class RegistrationsTests(SynchronousTestCase):
     def test_preemptSelf(self) -> None:
         """A holder that preempts its own key keeps its registration, and may change the type."""
         self.state.reserve(A, 1, 1)
-        self.assertEqual(self.state.preempt(A, 1, 1, 3), {})
+        wanted = {B: codes.RESERVATIONS_RELEASED, C: codes.RESERVATIONS_RELEASED}
+        self.assertEqual(self.state.preempt(A, 1, 1, 3), wanted)
         self.assertEqual((self.state.keys[A], self.state.holder, self.state.type), (1, A, 3))
+
+    def test_preemptType(self) -> None:
+        """Whoever keeps its registration is told of another type, whatever the type was before."""
+        for before in sorted(TYPES - HELD_BY_ALL):
+            for after in sorted(TYPES):
+                self.setUp()
+                self.state.reserve(A, 1, before)
+                told = self.state.preempt(B, 2, 1, after)
+                wanted = {} if after == before else {C: codes.RESERVATIONS_RELEASED}
+                self.assertEqual(told, wanted | {A: codes.REGISTRATIONS_PREEMPTED}, (before, after))
 
     def test_preemptAll(self) -> None:
         """Where all hold it, key zero removes all others; another key removes registrations alone."""
