@@ -105,6 +105,8 @@ class Registrations:
             holder = None if place is None else list(keys)[place]
         except (TypeError, KeyError, IndexError, AttributeError) as error:
             raise ValueError(f"no reservations: {error}") from error
+        if len(keys) > MOST or not all(0 < key < 1 << 64 for key in keys.values()):
+            raise ValueError("no reservations: keys that cannot be")
         if kind not in TYPES | {0} or (holder is None) != (kind in HELD_BY_ALL | {0}):
             raise ValueError(f"no reservation: type {kind}")
         self.keys, self.type, self.holder, self.kept = keys, kind, holder, True

@@ -39,6 +39,8 @@ DAMAGED = (
     b'{"keys": [1], "type": 1, "holder": 0}',
     b'{"keys": [], "type": 1, "holder": 0}',
     b'{"keys": [], "type": 2, "holder": null}',
+    b'{"keys": [["a", "00", 1, 18446744073709551616]], "type": 0, "holder": null}',
+    b'{"keys": [["a", "00", 1, 0]], "type": 0, "holder": null}',
 )
 
 

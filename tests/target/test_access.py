@@ -22,7 +22,9 @@ OTHER = "iqn.1999-01.org.example:b"
 
 def policy(options: str) -> Any:
     """That of a target line with these options."""
-    text = f"extent0 a 0 1M\ntarget0 extent0 any {options}\n"
+    names = [f"extent{number}" for number in range(5)]
+    lines = [f"{name} {name} 0 1M" for name in names]
+    text = "\n".join([*lines, f"target0 {' '.join(names)} any {options}"])
     (target,) = parse(text, "F", complaint, BASE).targets
     return linePolicy(target)
 
