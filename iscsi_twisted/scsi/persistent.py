@@ -222,19 +222,27 @@ def _checkFlags(unit: LogicalUnit, flags: int, byte: int) -> None:
 
 
 def _end(unit: LogicalUnit, task: ITask) -> None:
-    """Complete the task, once what has to be kept is kept."""
+    """
+    Complete the task, once what has to be kept is kept.
+
+    If that fails the command does, and what it changed holds all the same: to keep somebody out matters more
+    than to remember it.
+    """
     state, store = unit.registrations, unit.store
-    saved = None
-    if store is not None and (state.kept or unit.stored):
-        unit.stored = state.kept
-        saved = store.save(state.dump())
-    if isPending(saved):
-        unit.pend(task, saved, 0, 0, True, _saved, task)
-    else:
+    if store is None or not (state.kept or unit.stored):
         task.complete()
+        return
+    # Until it is known to be gone.
+    unit.stored = True
+    saved = store.save(state.dump())
+    if isPending(saved):
+        unit.pend(task, saved, 0, 0, True, _saved, unit, task, state.kept)
+    else:
+        _saved(None, unit, task, state.kept)
 
 
-def _saved(_: None, task: ITask) -> None:
+def _saved(_: None, unit: LogicalUnit, task: ITask, kept: bool) -> None:
+    unit.stored = kept
     task.complete()
 
 

@@ -337,6 +337,20 @@ class PersistentTests(DiskTests):
         task = self.out(cdb.PR_REGISTER, 0, 7, flags=0x01)
         store.waiting.errback(OSError(5, "broken"))
         self.assertEqual(task.status, codes.CHECK_CONDITION)
+        self.assertEqual(self.unit.registrations.keys, {portOf(self.nexus): 7})
+
+    def test_notForgotten(self) -> None:
+        """A state that could not be taken out of the store is taken out the next time."""
+        store = Store()
+        self.unit.keep(store)
+        self.ok(cdb.PR_REGISTER, 0, 7, flags=0x01)
+        store.waiting = Deferred()
+        task = self.out(cdb.PR_REGISTER, 7, 8)
+        store.waiting.errback(OSError(5, "broken"))
+        self.assertEqual(task.status, codes.CHECK_CONDITION)
+        store.waiting = None
+        self.ok(cdb.PR_REGISTER, 8, 9)
+        self.assertEqual(store.states[1:], [b"", b""])
 
     def test_damaged(self) -> None:
         """A state that is none is refused as a whole."""
