@@ -45,6 +45,18 @@ def available(algorithm: int) -> bool:
     return True
 
 
+def usable(algorithms: tuple[int, ...]) -> tuple[int, ...]:
+    """
+    Those of some algorithms that this platform has, in their order.
+
+    @raise LocalError: if it has none of them.
+    """
+    found = tuple(filter(available, algorithms))
+    if not found:
+        raise LocalError("this platform has none of the algorithms that CHAP may use here")
+    return found
+
+
 def response(algorithm: int, identifier: int, secret: bytes, challenge: bytes) -> bytes:
     """What proves that one knows a secret (RFC 1994 4.1)."""
     return hashlib.new(_HASHES[algorithm], bytes((identifier,)) + secret + challenge).digest()
@@ -120,9 +132,7 @@ class CHAP:
         @raise LocalError: if none of the algorithms is there.
         """
         self._credentials, self._random = credentials, random
-        self._algorithms = tuple(each for each in algorithms if available(each))
-        if not self._algorithms:
-            raise LocalError("this platform has none of the algorithms that CHAP may use here")
+        self._algorithms = usable(algorithms)
         sure = credentials.targetSecret or credentials.required
         self.methods: tuple[str, ...] = ("CHAP",) if sure else ("CHAP", "None")
         self._offered = self._algorithms

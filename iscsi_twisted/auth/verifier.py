@@ -11,13 +11,13 @@ from iscsi_twisted.auth.chap import (
     CHALLENGE,
     STRONGEST_FIRST,
     Pairs,
-    available,
     decode,
     encode,
     identifierIn,
     response,
+    usable,
 )
-from iscsi_twisted.errors import LocalError, NotAuthenticated, RemoteError, UnknownUser
+from iscsi_twisted.errors import NotAuthenticated, RemoteError, UnknownUser
 from iscsi_twisted.interfaces import Account, ISecretStore, Pending, isPending
 
 LONGEST_NAME = 255
@@ -48,9 +48,7 @@ class Verifier:
         @raise LocalError: if none of the algorithms is there.
         """
         self._store, self._random = store, random
-        self._algorithms = tuple(each for each in algorithms if available(each))
-        if not self._algorithms:
-            raise LocalError("this platform has none of the algorithms that CHAP may use here")
+        self._algorithms = usable(algorithms)
         self.user = ""
         self._algorithm = 0
         self._identifier = 0
