@@ -30,9 +30,9 @@ def reportLUNs(unit: LogicalUnit, task: ITask) -> None:
         raise unit.invalidField(task, "select", 7)
     if allocation < LEAST_ALLOCATION:
         raise unit.invalidField(task, "allocation", 7)
-    luns = () if select == WELL_KNOWN else sorted(unit.inventory(task.nexus))
-    # Whoever asks has learnt of the change (SPC-4 6.33.1).
-    unit.clearAttention(task.nexus, codes.LUNS_CHANGED)
+    luns = [] if select == WELL_KNOWN else unit.inventory.visible(task.nexus)
+    # Whoever asks has learnt of the change.
+    unit.inventory.reported(task.nexus)
     reply(task, struct.pack(">I4x", 8 * len(luns)) + b"".join(map(encodeLUN, luns)), allocation)
 
 

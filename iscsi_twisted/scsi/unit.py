@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, ClassVar, TypeAlias
 
@@ -16,6 +16,7 @@ from iscsi_twisted.scsi import codes, sense
 from iscsi_twisted.scsi.attention import Attentions
 from iscsi_twisted.scsi.cdb import EXEMPT, MEDIUM, PUBLIC, READS, SHARED
 from iscsi_twisted.scsi.identity import Identity
+from iscsi_twisted.scsi.luns import ALONE
 from iscsi_twisted.scsi.operation import Exclusive, Operation
 from iscsi_twisted.scsi.order import Order
 from iscsi_twisted.scsi.registrations import READABLE, Port, Registrations, Told, portOf
@@ -55,11 +56,6 @@ class UnitStatus:
     latencyMax: float
 
 
-def noUnits(nexus: INexus) -> Sequence[int]:
-    """The inventory of a unit that belongs to no target yet."""
-    return ()
-
-
 def reply(task: ITask, data: bytes, allocation: int) -> None:
     """End a task with parameter data, cut to the allocation length (SPC-4 4.2.5.6)."""
     task.complete(data if len(data) <= allocation else data[:allocation])
@@ -74,7 +70,7 @@ class LogicalUnit:
     @cvar peripheral: peripheral qualifier and device type, the first byte of INQUIRY data.
     @cvar pages: the VPD pages: page code to a function of unit and task.
     @ivar identity: who it says that it is.
-    @ivar inventory: which LUNs a nexus may see; set by the target.
+    @ivar inventory: the units of its target; set by whoever makes that.
     @ivar notReady: why commands that need the medium are refused, or 0 if they are not.
     @ivar removable: whether the medium can be taken out.
     @ivar tellsAborted: whether a task that another nexus aborts ends with TASK ABORTED.
@@ -104,7 +100,7 @@ class LogicalUnit:
         self, identity: Identity, report: Report, *, clock: Callable[[], float] = perf_counter
     ) -> None:
         self.identity = identity
-        self.inventory: Callable[[INexus], Sequence[int]] = noUnits
+        self.inventory = ALONE
         self.notReady = 0
         self.holder: INexus | None = None
         self.registrations = Registrations()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from iscsi_twisted.errors import RejectError
@@ -148,17 +147,18 @@ def _onUnit(session: Session, function: int, lunField: bytes) -> int:
         # No ACA condition is ever established (NORMACA is 0), so there is none to clear.
         return numbers.FUNCTION_COMPLETE
     if function == numbers.ABORT_TASK_SET:
-        _abort([session], lun)
+        session.abortUnit(lun)
         return numbers.FUNCTION_COMPLETE
     others = [other for other in target.sessions.values() if other is not session]
-    _abort([session], lun)
+    session.abortUnit(lun)
     if function == numbers.CLEAR_TASK_SET:
         tell = unit.tellsAborted
         for other in others:
-            if _abort([other], lun, tell) and other.nexus is not None and not tell:
+            if other.abortUnit(lun, tell) and other.nexus is not None and not tell:
                 unit.attention(COMMANDS_CLEARED, nexus=other.nexus)
     else:
-        _abort(others, lun)
+        for other in others:
+            other.abortUnit(lun)
         unit.reset(DEVICE_RESET)
     session.node.events.reset(session, NAMES[function], lun)
     return numbers.FUNCTION_COMPLETE
@@ -167,14 +167,6 @@ def _onUnit(session: Session, function: int, lunField: bytes) -> int:
 _ON_TASK_SET: Final = frozenset((numbers.ABORT_TASK_SET, numbers.CLEAR_TASK_SET, numbers.LOGICAL_UNIT_RESET))
 _ON_UNIT: Final = _ON_TASK_SET | {numbers.CLEAR_ACA}
 _ON_TARGET: Final = frozenset((numbers.TARGET_WARM_RESET, numbers.TARGET_COLD_RESET))
-
-
-def _abort(sessions: Iterable[Session], lun: int, tell: bool = False) -> int:
-    """Abort the tasks of these sessions on one unit; how many there were."""
-    tasks = [task for session in sessions for task in session.tasks.values() if task.lun == lun]
-    for task in tasks:
-        task.abort(tell)
-    return len(tasks)
 
 
 def _onTarget(session: Session, function: int) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import attrs
 from zope.interface import implementer
 
-from iscsi_twisted.errors import CheckCondition, LoginError
+from iscsi_twisted.errors import CheckCondition, LocalError, LoginError
 from iscsi_twisted.interfaces import Asker, Grant, IAccessPolicy, ILogicalUnit, INexus, Pending
 from iscsi_twisted.session.failures import Failures
 from iscsi_twisted.session.names import normalise
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 LUNS_CACHED: Final = 256
 """Forms of LUN fields that a session remembers; any more are decoded each time."""
+
+LUNS_CHANGED: Final = 0x3F0E
+"""Unit attention: reported LUNs data has changed (SPC-4 6.33)."""
 
 UNFINISHED: Final = 1000
 """Connections whose login is not complete: a flood of them costs as many descriptors and some megabytes."""
@@ -189,6 +192,53 @@ class Target:
             return Grant()
         grant: Grant | None = decide(Asker(peer.address, initiatorName, user, None, self.name))
         return grant
+
+    def addUnit(self, lun: int, unit: ILogicalUnit) -> None:
+        """
+        Serve one unit more; those who see it are told, by the others, that there are others.
+
+        @raise LocalError: if the number is taken.
+        """
+        if lun in self.units:
+            raise LocalError(f"{self.name} has a LUN {lun} already")
+        nexuses = self._seeing(lun)
+        for session in self.sessions.values():
+            if session.nexus is not None:
+                unit.nexusFound(session.nexus)
+        self._tellOthers(nexuses)
+        self.units[lun] = unit
+
+    def removeUnit(self, lun: int) -> ILogicalUnit:
+        """
+        Serve a unit no more; those who saw it are told by the others.
+
+        Its tasks end with TASK ABORTED.  A device may still work for some of them.
+
+        @return: the unit.
+        @raise LocalError: if there is none.
+        """
+        unit = self.units.pop(lun, None)
+        if unit is None:
+            raise LocalError(f"{self.name} has no LUN {lun}")
+        for session in list(self.sessions.values()):
+            session.forgetUnits()
+            session.abortUnit(lun, tell=True)
+            if session.nexus is not None:
+                unit.nexusLost(session.nexus)
+        self._tellOthers(self._seeing(lun))
+        return unit
+
+    def _seeing(self, lun: int) -> list[INexus]:
+        """The nexuses that may see this number."""
+        nexuses = [session.nexus for session in self.sessions.values() if session.nexus is not None]
+        return [nexus for nexus in nexuses if nexus.luns is None or lun in nexus.luns]
+
+    def _tellOthers(self, nexuses: list[INexus]) -> None:
+        """Let each of these nexuses be told, by every unit that it sees, that there are others now."""
+        for nexus in nexuses:
+            for lun, unit in self.units.items():
+                if nexus.luns is None or lun in nexus.luns:
+                    unit.attention(LUNS_CHANGED, nexus=nexus)
 
     def addressed(self, field: bytes, nexus: INexus) -> tuple[int, ILogicalUnit]:
         """The number and the unit that the LUN field of a PDU names, if the nexus sees it."""

@@ -199,6 +199,18 @@ class Session:
         self.postponed.clear()
         self.earlyBytes = 0
 
+    def abortUnit(self, lun: int, tell: bool = False) -> int:
+        """
+        Abort the tasks of one unit.
+
+        @param tell: whether the initiator is sent the status TASK ABORTED.
+        @return: how many there were.
+        """
+        tasks = [task for task in self.tasks.values() if task.lun == lun]
+        for task in tasks:
+            task.abort(tell)
+        return len(tasks)
+
     def abortAll(self) -> None:
         """Abort all tasks of this session."""
         for task in list(self.tasks.values()):

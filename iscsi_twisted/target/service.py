@@ -34,10 +34,11 @@ from iscsi_twisted.errors import (
     DeviceError,
     LocalError,
 )
-from iscsi_twisted.interfaces import IAccessPolicy, INexus, ISecretStore
+from iscsi_twisted.interfaces import IAccessPolicy, ISecretStore
 from iscsi_twisted.scsi.disk import BLOCK_SIZES, DiskUnit
 from iscsi_twisted.scsi.inventory import AbsentUnit
 from iscsi_twisted.scsi.lun import decodeLUN, encodeLUN
+from iscsi_twisted.scsi.luns import Inventory
 from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.failures import Failures
@@ -305,11 +306,7 @@ class TargetService(Service):
     def _target(self, plan: Plan, installation: Installation) -> Target:
         units = {lun: makeUnit(plan, lun, installation, self._report) for lun in range(len(plan.disks))}
         absent = AbsentUnit(absentIdentity(plan.name), self._report)
-        luns = tuple(sorted(units))
-
-        def inventory(nexus: INexus) -> Sequence[int]:
-            return luns if nexus.luns is None else [lun for lun in luns if lun in nexus.luns]
-
+        inventory = Inventory(units)
         for unit in (*units.values(), absent):
             unit.inventory = inventory
         for each in units.values():

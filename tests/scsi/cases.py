@@ -11,6 +11,7 @@ from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
+from iscsi_twisted.scsi.luns import Inventory
 from tests.scsi.devices import THIN, MemoryDisk
 from tests.support.tasks import Nexus, Task, run
 
@@ -47,7 +48,7 @@ class DiskTests(SynchronousTestCase):
         """A unit that is ready."""
         unit = DiskUnit(device, identity=IDENTITY, report=self.surprise, **options)
         unit.opened()
-        unit.inventory = lambda nexus: (0,)
+        unit.inventory = Inventory({0: unit})
         unit.nexusFound(self.nexus)
         unit.takeAttention(self.nexus)
         return unit

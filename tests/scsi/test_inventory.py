@@ -2,6 +2,7 @@
 
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.inventory import AbsentUnit
+from iscsi_twisted.scsi.luns import Inventory
 from tests.scsi.cases import IDENTITY, DiskTests
 from tests.support.tasks import Nexus, Task, run
 
@@ -12,7 +13,8 @@ class ReportLUNsTests(DiskTests):
     def setUp(self) -> None:
         """A target with three units."""
         super().setUp()
-        self.unit.inventory = lambda nexus: (300, 0, 5) if nexus is self.nexus else ()
+        self.others = [self.makeUnit(self.device) for _ in range(2)]
+        self.unit.inventory = Inventory(dict(zip((300, 0, 5), (self.unit, *self.others), strict=True)))
 
     def test_all(self) -> None:
         """All LUNs that this nexus may see are listed, ascending."""
@@ -21,7 +23,12 @@ class ReportLUNsTests(DiskTests):
                 self.good(cdb.REPORT_LUNS, select=select, allocation=4096).hex(),
                 "0000001800000000" + "0000000000000000" + "0005000000000000" + "412c000000000000",
             )
-        self.assertEqual(self.good(cdb.REPORT_LUNS, nexus=Nexus(), allocation=4096), bytes(8))
+        masked = Nexus()
+        masked.luns = frozenset((5, 7))
+        self.assertEqual(
+            self.good(cdb.REPORT_LUNS, nexus=masked, allocation=4096).hex(),
+            "00000008000000000005000000000000",
+        )
 
     def test_wellKnown(self) -> None:
         """There are no well known logical units."""
@@ -38,10 +45,12 @@ class ReportLUNsTests(DiskTests):
         self.assertInvalidField(self.command(cdb.REPORT_LUNS, allocation=15), 6, 7)
 
     def test_attention(self) -> None:
-        """The list clears the news that it has changed, and no other (SPC-4 6.33.1)."""
-        self.unit.attention(codes.LUNS_CHANGED)
+        """The list clears the news that it has changed, of all units, and no other news (SAM-5 5.14)."""
+        for unit in (self.unit, *self.others):
+            unit.attention(codes.LUNS_CHANGED)
         self.unit.attention(codes.CAPACITY_CHANGED)
         self.good(cdb.REPORT_LUNS, allocation=4096)
+        self.good(cdb.TEST_UNIT_READY, unit=self.others[0])
         self.assertSense(self.command(cdb.TEST_UNIT_READY), codes.UNIT_ATTENTION, codes.CAPACITY_CHANGED)
         self.good(cdb.TEST_UNIT_READY)
 
@@ -53,7 +62,7 @@ class AbsentUnitTests(DiskTests):
         """Such a unit."""
         super().setUp()
         self.absent = AbsentUnit(IDENTITY, self.surprise)
-        self.absent.inventory = lambda nexus: (1,)
+        self.absent.inventory = Inventory({1: self.unit})
         self.absent.nexusFound(self.nexus)
         self.absent.attention(codes.LUNS_CHANGED)
 

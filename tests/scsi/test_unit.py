@@ -4,7 +4,6 @@ from twisted.internet.defer import CancelledError
 
 from iscsi_twisted.errors import CheckCondition, ReadError
 from iscsi_twisted.scsi import cdb, codes
-from iscsi_twisted.scsi.unit import noUnits
 from tests.scsi.cases import DiskTests
 from tests.support.tasks import Nexus, Task
 
@@ -105,10 +104,6 @@ class FailedTests(DiskTests):
 
 class OddTests(DiskTests):
     """What belongs nowhere else."""
-
-    def test_noUnits(self) -> None:
-        """A unit that belongs to no target yet reports no LUNs."""
-        self.assertEqual(noUnits(self.nexus), ())
 
     def test_commands(self) -> None:
         """Every command is counted, also one that is refused."""

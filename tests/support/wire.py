@@ -10,6 +10,7 @@ from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.inventory import AbsentUnit
 from iscsi_twisted.scsi.lun import decodeLUN
+from iscsi_twisted.scsi.luns import Inventory
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.node import Node, Peer, Portal, Target
 from iscsi_twisted.session.session import Session
@@ -100,8 +101,9 @@ def makeTarget(*devices: Any, name: str = TARGET, policy: Any = None, **options:
     """A target whose LUNs are these devices."""
     units = {lun: makeUnit(device, lun) for lun, device in enumerate(devices)}
     absent = AbsentUnit(makeUnit(MemoryDevice(512)).identity, lambda error, task: None)
+    inventory = Inventory(units)
     for unit in (*units.values(), absent):
-        unit.inventory = lambda nexus: tuple(units)
+        unit.inventory = inventory
     return Target(name, policy or Anybody(), units, absent, decodeLUN, **options)
 
 
