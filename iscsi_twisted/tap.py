@@ -17,6 +17,7 @@ from iscsi_twisted.config.auths import loadAuths
 from iscsi_twisted.config.disks import fromDisks, newcomer
 from iscsi_twisted.config.lines import quoted, visible
 from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Target
+from iscsi_twisted.config.options import BLOCK_SIZES
 from iscsi_twisted.config.targets import load
 from iscsi_twisted.config.tree import describe
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
@@ -36,7 +37,6 @@ from iscsi_twisted.target.users import FileUsers, accessFaults, shortSecrets, to
 TARGETS: Final = "/etc/iscsi/targets"
 AUTHS: Final = "/etc/iscsi/auths"
 PORT: Final = 3260
-BLOCK_SIZES: Final = (512, 1024, 2048, 4096, 8192)
 
 
 NOT_DRAWN: Final = Installation(bytes(16))

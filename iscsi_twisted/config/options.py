@@ -26,6 +26,7 @@ MAX_SERIAL: Final = 64
 MAX_ALIAS: Final = 255
 """Bytes of a text value, RFC 7143 6.1."""
 
+BLOCK_SIZES: Final = (512, 1024, 2048, 4096, 8192)
 MIN_PHYSICAL: Final = 512
 MAX_PHYSICAL: Final = 1 << 20
 
@@ -71,6 +72,13 @@ def parseYes(text: str) -> bool:
     if text.lower() not in ("yes", "no"):
         raise ConfigurationError(f"yes or no is wanted, not {quoted(text)}")
     return text.lower() == "yes"
+
+
+def _block(text: str) -> int:
+    size = parseSize(text)
+    if size not in BLOCK_SIZES:
+        raise ConfigurationError(f"{', '.join(map(str, BLOCK_SIZES))} bytes are possible, not {quoted(text)}")
+    return size
 
 
 def _physical(text: str) -> int:
@@ -162,6 +170,10 @@ class UnitOptions:
         "Whether a write may be answered before it is durable.  With no, every write is made durable first.",
         True,
     )
+    block: int | None = row(
+        _block,
+        "Bytes of a logical block: 512, 1024, 2048, 4096 or 8192.  Absent: those of --block-size.",
+    )
     physical: int | None = row(
         _physical,
         "Physical block size that is reported, a power of two from 512 to 1M.  Absent: the storage's own.",
@@ -170,6 +182,9 @@ class UnitOptions:
     rotation: int | None = row(
         _rotation,
         "Revolutions per minute that are reported, 1025 to 65534, or ssd.  Absent: as the storage is.",
+    )
+    samezero: bool = row(
+        parseYes, "Whether WRITE SAME of no blocks means all blocks up to the last (WSNZ is zero).", False
     )
 
 

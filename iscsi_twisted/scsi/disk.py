@@ -82,6 +82,7 @@ class DiskUnit(LogicalUnit):
     @ivar volatileCache: written blocks may be lost until they are flushed.
     @ivar unmappedZeroes: unmapped blocks read as zeros.
     @ivar transferLimit: blocks of one READ or WRITE.
+    @ivar sameZero: WRITE SAME of no blocks means all up to the last (WSNZ is zero; SBC-3 6.6.4).
     @ivar rotation: revolutions per minute, 1 for what does not rotate, None for what the device says.
     @ivar settings: what initiators have set.
     @ivar defaults: what holds until then.
@@ -124,6 +125,7 @@ class DiskUnit(LogicalUnit):
         thin: bool | None = None,
         removable: bool = False,
         rotation: int | None = None,
+        sameZero: bool = False,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         """
@@ -133,6 +135,7 @@ class DiskUnit(LogicalUnit):
         @param thin: whether blocks can be unmapped; None for whatever the device can do.
         @param removable: whether the medium can be ejected, and loaded again.
         @param rotation: revolutions per minute, or 1 for a medium that does not rotate.
+        @param sameZero: whether WRITE SAME of no blocks means all blocks up to the last.
         @raise LocalError: if the sizes do not fit, or there is no such rotation rate (SBC-3 6.6.2).
         """
         super().__init__(identity, report, clock=clock)
@@ -151,6 +154,7 @@ class DiskUnit(LogicalUnit):
         self.unmapLimit = UNMAP_LIMIT // blockSize
         self.descriptorLimit = DESCRIPTOR_LIMIT
         self.compareLimit = COMPARE_LIMIT
+        self.sameZero = sameZero
         self.removable = removable
         self.rotation = rotation
         self.prevents: set[INexus] = set()

@@ -137,6 +137,8 @@ def writeSame(unit: DiskUnit, task: ITask, lba: int, blocks: int, flags: int) ->
     """What every WRITE SAME does once its CDB is understood."""
     checkSameFlags(unit, task, flags)
     guard(unit, task)
+    if not blocks and unit.sameZero and lba < unit.blockCount:
+        blocks = unit.blockCount - lba
     if refuseRange(unit, task, lba, blocks, unit.sameLimit):
         # Of no blocks: it would mean all of them to the end (WSNZ).
         raise unit.invalidField(task, "length")

@@ -83,7 +83,7 @@ def blockLimits(unit: DiskUnit, task: ITask) -> bytes:
     thin = unit.thin
     return struct.pack(
         ">BBHIIIIIIIQ20x",
-        0x01,  # WSNZ: WRITE SAME of no blocks is refused
+        0x00 if unit.sameZero else 0x01,  # WSNZ: WRITE SAME of no blocks is refused
         unit.compareLimit,
         granularity,
         unit.transferLimit,

@@ -131,10 +131,10 @@ def plans(
     @raise ConfigurationErrors: for what cannot be served yet.
     """
     faults = [
-        _tooSmall(storage.options, blockSize, storage.where)
+        _tooSmall(storage.options, storage.options.block or blockSize, storage.where)
         for target in configuration.targets
         for storage in target.storages
-        if not _fits(storage.options, blockSize)
+        if not _fits(storage.options, storage.options.block or blockSize)
     ]
     if faults:
         raise ConfigurationErrors(sorted(faults, key=lambda fault: fault.line or 0))
@@ -165,7 +165,7 @@ class _Maker:
         options = storage.options
         readOnly = readOnly or options.readonly
         device = self._device(storage, readOnly, options.writecache)
-        return Disk(device, options, blockSize, readOnly, storage.where)
+        return Disk(device, options, options.block or blockSize, readOnly, storage.where)
 
     def _device(self, storage: Storage, readOnly: bool, writeCache: bool) -> Any:
         made: Placed
@@ -247,6 +247,7 @@ def makeUnit(plan: Plan, lun: int, installation: Installation, report: Report) -
         thin=options.thin,
         removable=options.removable,
         rotation=options.rotation,
+        sameZero=options.samezero,
     )
 
 

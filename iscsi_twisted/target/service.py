@@ -183,7 +183,8 @@ class TargetService(Service):
         """
         if blockSize not in BLOCK_SIZES:
             raise LocalError(f"blocks of {blockSize} bytes; {', '.join(map(str, BLOCK_SIZES))} are possible")
-        disks = tuple(Disk(asDevice(device), options, blockSize, readOnly) for device in devices)
+        size = options.block or blockSize
+        disks = tuple(Disk(asDevice(device), options, size, readOnly) for device in devices)
         if policy is None:
             policy = cast(IAccessPolicy, Netmask("any"))
         allowed = None if users is None else frozenset(users)

@@ -198,6 +198,7 @@ class Tgt(Server):
     name = "tgt"
     lun = 1
     grace = 0.2  # it does not end while it has targets
+    making = ""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -208,7 +209,7 @@ class Tgt(Server):
 
     def configure(self) -> None:
         self._tell(f"--op new --mode target -T {self.iqn}")
-        self._tell(f"--op new --mode logicalunit --lun 1 -b {shlex.quote(str(self.disk))}")
+        self._tell(f"--op new --mode logicalunit --lun 1 -b {shlex.quote(str(self.disk))} {self.making}")
         self._tell("--op update --mode target --name DataDigest --value CRC32C,None")
         self._tell("--op bind --mode target -I ALL")
 

@@ -173,6 +173,22 @@ class WriteSameTests(DiskTests):
             self.assertInvalidField(task, command.layout.offsets["length"])
             self.assertIsNone(task.wanted)
 
+    def test_toTheEnd(self) -> None:
+        """Where WSNZ is zero, no blocks mean all to the end, if not too many (SBC-3 5.42, 6.6.4)."""
+        unit = self.makeUnit(self.device, sameZero=True)
+        self.assertEqual(self.good(cdb.INQUIRY, unit=unit, flags=1, page=0xB0, allocation=64)[4], 0)
+        for command in SAMES:
+            self.device.calls.clear()
+            self.good(command, b"x" * BLOCK, unit=unit, lba=62, length=0)
+            self.assertEqual(self.device.calls, [("write", 62 * BLOCK, 2 * BLOCK)])
+            task = self.command(command, bytes(BLOCK), unit=unit, lba=BLOCKS, length=0)
+            self.assertInvalidField(task, command.layout.offsets["length"])
+            task = self.command(command, bytes(BLOCK), unit=unit, lba=BLOCKS + 1, length=0)
+            self.assertSense(task, codes.ILLEGAL_REQUEST, codes.LBA_OUT_OF_RANGE)
+        unit.blockCount = unit.sameLimit + 2
+        task = self.command(cdb.WRITE_SAME_16, bytes(BLOCK), unit=unit, lba=1, length=0)
+        self.assertInvalidField(task, 10)
+
     def test_limit(self) -> None:
         """More than the maximum write same length is refused (SBC-3 6.6.4)."""
         self.unit.blockCount = 1 << 20

@@ -39,6 +39,7 @@ class Shape:
     @ivar twoPaths: whether the client is given two sessions to it.
     @ivar suites: the tests that are for it.
     @ivar tgt: what C{tgtadm} calls this kind of unit.
+    @ivar tgtNew: what it has to be told when it makes one.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Shape:
     twoPaths: bool = False
     suites: tuple[str, ...] = ("ALL",)
     tgt: str = ""
+    tgtNew: str = ""
 
 
 READERS = tuple(
@@ -65,9 +67,11 @@ SHAPES = (
     Shape("plain", options="thin=no"),
     Shape("thin", options="thin=yes physical=512", tgt="thin_provisioning=1"),
     Shape("512e", options="thin=yes physical=4096", tgt="thin_provisioning=1,lbppbe=3"),
+    Shape("4Kn", options="block=4K", tgt="thin_provisioning=1", tgtNew="--blocksize 4096"),
     Shape("removable", options="removable=yes", tgt="removable=1"),
     Shape("read-only", options="thin=yes", flag="ro", suites=READERS, tgt="readonly=1"),
     Shape("256 MiB", size=256),
+    Shape("WSNZ off", size=16, options="samezero=yes"),
     Shape("two paths", twoPaths=True),
 )
 
@@ -104,6 +108,9 @@ DEFECTS = {
     # With more than one logical block in a physical one, line 118 asks for block i + 1, and line 132
     # wants the answer to begin with block i + lbppb.
     "GetLBAStatus.UnmapSingle": "test_get_lba_status_unmap_single.c:135",
+    # With WSNZ zero it unmaps with a block of ones, which therefore have to be written (SBC-3 4.7.3.4.4), and
+    # wants zeros.
+    "WriteSame10.UnmapUntilEnd": "test_writesame10_unmap_until_end.c:71",
 }
 """Tests that fail by the client's own fault, and where."""
 
@@ -179,6 +186,7 @@ class TgtAs(Tgt):
     def __init__(self, folder: Path, shape: Shape) -> None:
         super().__init__(folder)
         self.shape = shape
+        self.making = shape.tgtNew
 
     def configure(self) -> None:
         super().configure()

@@ -117,6 +117,18 @@ class PlanTests(SynchronousTestCase):
         """A device of an application's own has none that could be taken."""
         self.assertEqual(takeFaults(MemoryDevice(512)), [])
 
+    def test_blockSize(self) -> None:
+        """The block size of a line comes before that of the command line."""
+        text = "extent0 a 0 1M block=4K\nextent1 b 0 1M\ntarget0 extent0 extent1 any"
+        (plan,) = self.plans(text, 1024)
+        self.assertEqual([disk.blockSize for disk in plan.disks], [4096, 1024])
+        faults = self.assertRaises(
+            ConfigurationErrors,
+            self.plans,
+            "extent0 a 0 1M block=4K physical=512\ntarget0 extent0 any",
+        )
+        self.assertIn("a multiple of 4096 is wanted", str(faults))
+
 
 class UnitTests(SynchronousTestCase):
     """Tests of L{makeUnit}."""
