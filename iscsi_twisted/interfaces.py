@@ -136,6 +136,23 @@ class INexus(Interface):
     luns: frozenset[int] | None = Attribute("The LUNs that it sees; None for all.")
 
 
+class TargetPort(NamedTuple):
+    """
+    A SCSI target port (SAM-5 4.6.5): the portal group of an iSCSI target (RFC 7143 4.4.1).
+
+    @ivar target: iSCSI name of the target.
+    @ivar group: target portal group tag; it also is the relative target port identifier, 1 to 65535.
+    """
+
+    target: str
+    group: int
+
+    @property
+    def name(self) -> str:
+        """The SCSI port name (RFC 7143 4.2.7.5)."""
+        return f"{self.target},t,0x{self.group:04x}"
+
+
 class ITask(Interface):
     """
     One command on its way through a logical unit (an I_T_L_Q nexus, SAM-5 4.7).

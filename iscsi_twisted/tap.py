@@ -29,9 +29,8 @@ from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.target.assembly import Plan, Remote, plans, unitIdentity
 from iscsi_twisted.target.command import CommandService
 from iscsi_twisted.target.identity import Installation, defaultStateDirectory
-from iscsi_twisted.target.service import Listener
+from iscsi_twisted.target.listeners import Listener, groupFaults, idleGroups, listener
 from iscsi_twisted.target.trace import KINDS
-from iscsi_twisted.target.transport import portal
 from iscsi_twisted.target.users import FileUsers, accessFaults, shortSecrets, tooOpen
 
 TARGETS: Final = "/etc/iscsi/targets"
@@ -203,7 +202,7 @@ class Options(usage.Options):
         self.listeners = []
         for description in self["listen"]:
             try:
-                self.listeners.append(Listener(portal(reactor, description), name=description))
+                self.listeners.append(listener(reactor, description))
             except ConfigurationError as error:
                 yield error
 
@@ -270,9 +269,11 @@ class Options(usage.Options):
 
     def _access(self) -> None:
         """What targets ask of users, now that both files have been read."""
-        faults = list(accessFaults(self.configuration.targets, self.users))
+        targets = self.configuration.targets
+        faults = [*accessFaults(targets, self.users), *groupFaults(targets, self.listeners)]
         if faults:
             raise ConfigurationErrors(faults)
+        self.warnings += idleGroups(targets, self.listeners)
 
     def _check(self) -> NoReturn:
         """Print the configuration as it was understood."""
@@ -322,11 +323,11 @@ def _defaults(reactor: Any, options: Options) -> Iterator[Listener]:
     four = f"tcp:{port}:interface=127.0.0.1" if loopback else f"tcp:{port}"
     six = rf"tcp6:{port}:interface=\:\:1" if loopback else f"tcp6:{port}"
     if options["ipv4"] or not options["ipv6"]:
-        yield Listener(portal(reactor, four), name=four)
+        yield listener(reactor, four)
     if options["ipv6"]:
-        yield Listener(portal(reactor, six), name=six)
+        yield listener(reactor, six)
     elif not options["ipv4"] and not loopback:
-        yield Listener(portal(reactor, six), name=six, optional=True)
+        yield listener(reactor, six, optional=True)
 
 
 def _terminal(options: Options) -> TextIO | None:

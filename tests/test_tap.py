@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted import __version__, tap
 from iscsi_twisted.config.model import DEFAULT_BASE
+from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.target.identity import ROOT_DIRECTORY, Installation
 
 FILE = """\
@@ -328,6 +329,18 @@ class WhereTests(OptionsTestCase):
         """C{-l} names endpoints of any kind, in place of the default."""
         options = self.options("-f", "F", "-l", "tcp:1:interface=127.0.0.1", "--listen", "unix:s")
         self.assertEqual(listeners(options), [("tcp:1:interface=127.0.0.1", False), ("unix:s", False)])
+
+    def test_groups(self) -> None:
+        """C{tpgt=} and C{advertise=} are ours; a group of no portal is a fault, one of no target is told."""
+        self.write("G", "extent0 a 0 1M\ntarget0 extent0 any portals=2\n")
+        options = self.options("-f", "G", "-l", "tcp:1:tpgt=2:advertise=a:5", "-l", "tcp:2")
+        self.assertEqual([each.portal for each in options.listeners], [Portal(2, "a:5"), Portal()])
+        self.assertEqual(options.plans[0].portals, frozenset((2,)))
+        self.assertEqual(options.warnings, ["no target is reached through tcp:2: portals= of none has 1"])
+        (fault,) = self.refusal("-f", "G")
+        self.assertTrue(fault.startswith("G:2: portals=: no portal belongs to group 2; there is 1"), fault)
+        (fault,) = self.refusal("-f", "G", "-l", "tcp:1:tpgt=x")
+        self.assertEqual(fault, "endpoint 'tcp:1:tpgt=x': tpgt=: 1 to 65535 is wanted, not 'x'")
 
     def test_conflicts(self) -> None:
         """What an endpoint says itself cannot be said beside it."""

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 import attrs
 
 from iscsi_twisted.config.lines import quoted
+from iscsi_twisted.config.portals import parseTag
 from iscsi_twisted.config.sizes import parseSize
 from iscsi_twisted.errors import ConfigurationError
 
@@ -131,6 +132,10 @@ def _luns(text: str) -> tuple[tuple[str, frozenset[int]], ...]:
     return tuple(found)
 
 
+def _portals(text: str) -> frozenset[int]:
+    return frozenset(map(parseTag, text.split(",")))
+
+
 def _alias(text: str) -> str:
     if not 1 <= len(text.encode("utf-8", "surrogatepass")) <= MAX_ALIAS:
         raise ConfigurationError(f"1 to {MAX_ALIAS} bytes of text are wanted")
@@ -213,6 +218,10 @@ class TargetOptions:
         _luns,
         "INITIATOR:LUN,LUN;INITIATOR:LUN: which LUNs an initiator sees; one that is not named sees none."
         "  Absent: all see all.",
+    )
+    portals: frozenset[int] | None = row(
+        _portals,
+        "Tags of the portal groups through which it is reached, with commas between them.  Absent: all.",
     )
 
 

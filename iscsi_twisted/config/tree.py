@@ -44,6 +44,8 @@ def _access(options: TargetOptions) -> Iterator[str]:
     ):
         if names:
             yield f"{what} {visible(','.join(names))}"
+    if options.portals is not None:
+        yield f"portals {','.join(map(str, sorted(options.portals)))}"
     for pattern, luns in options.luns or ():
         yield f"luns of {visible(pattern)}: {','.join(map(str, sorted(luns)))}"
 

@@ -1,12 +1,12 @@
 # -*- test-case-name: tests.scsi.test_luns -*-
-"""The logical units of one target by their numbers (SAM-5 4.7)."""
+"""The logical units of one target by their numbers, and its ports (SAM-5 4.6, 4.7)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from iscsi_twisted.interfaces import INexus
+from iscsi_twisted.interfaces import INexus, TargetPort
 from iscsi_twisted.scsi.codes import LUNS_CHANGED
 
 if TYPE_CHECKING:
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 class Inventory:
     """
-    What a unit knows of the others of its target.
+    What a unit knows of its target.
 
     @ivar units: by number; whoever owns them may add and remove some at any time.
+    @ivar ports: through which all of them are reached, in the order of their relative identifiers.
     """
 
-    __slots__ = ("units",)
+    __slots__ = ("ports", "units")
 
-    def __init__(self, units: Mapping[int, LogicalUnit]) -> None:
+    def __init__(self, units: Mapping[int, LogicalUnit], ports: tuple[TargetPort, ...] = ()) -> None:
         self.units = units
+        self.ports = ports
 
     def visible(self, nexus: INexus) -> list[int]:
         """The numbers that a nexus may see, ascending."""

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from iscsi_twisted.interfaces import ITask
+from iscsi_twisted.interfaces import ITask, TargetPort
 from iscsi_twisted.scsi.unit import LogicalUnit
 
 if TYPE_CHECKING:
@@ -59,14 +59,14 @@ def deviceIdentification(unit: LogicalUnit, task: ITask) -> bytes:
     """Page 83h: names of the unit, of the target port and of the target; SPC-4 7.8.6."""
     identity, nexus = unit.identity, task.nexus
     vendor = identity.vendor.ljust(8) + identity.serial
-    port = f"{nexus.targetName},t,0x{nexus.portalGroupTag:04x}"
+    port = TargetPort(nexus.targetName, nexus.portalGroupTag)
     return b"".join(
         (
             designator(BINARY, UNIT, NAA, identity.naa),
             designator(ASCII, UNIT, T10_VENDOR, vendor.encode("ascii")[:255]),
             designator(UTF_8, UNIT, NAME_STRING, nameString(identity.deviceName)),
-            designator(BINARY, PORT, RELATIVE_PORT, struct.pack(">xxH", nexus.portalGroupTag)),
-            designator(UTF_8, PORT, NAME_STRING, nameString(port)),
+            designator(BINARY, PORT, RELATIVE_PORT, struct.pack(">xxH", port.group)),
+            designator(UTF_8, PORT, NAME_STRING, nameString(port.name)),
             designator(UTF_8, DEVICE, NAME_STRING, nameString(nexus.targetName)),
         )
     )

@@ -16,7 +16,8 @@ from iscsi_twisted.errors import RejectError, RemoteError
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session import fullfeature
 from iscsi_twisted.session.login import Login
-from iscsi_twisted.session.node import Node, Peer, Portal
+from iscsi_twisted.session.node import Node, Peer
+from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.session.vigil import Vigil
 from iscsi_twisted.wire import layout, numbers
 from iscsi_twisted.wire.digest import digest

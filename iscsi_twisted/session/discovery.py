@@ -12,6 +12,7 @@ from iscsi_twisted.session.keys import KEYS, NOT_UNDERSTOOD, REJECT
 from iscsi_twisted.session.names import normalise
 from iscsi_twisted.session.node import Target
 from iscsi_twisted.session.parameters import MAX_RECEIVE
+from iscsi_twisted.session.portals import addresses
 
 if TYPE_CHECKING:
     from iscsi_twisted.session.connection import Connection
@@ -66,7 +67,9 @@ def _sendTargets(connection: Connection, value: str) -> Iterable[Pair]:
     if value == "All":
         if not session.discovery:
             return [("SendTargets", REJECT)]
-        visible = connection.node.visible(connection.peer, session.user, session.initiatorName)
+        visible = connection.node.visible(
+            connection.peer, connection.portal, session.user, session.initiatorName
+        )
         return chain.from_iterable(_record(connection, target) for target in visible)
     wanted = normalise(value) if value else session.target.name if session.target else None
     if wanted is None:
@@ -74,7 +77,9 @@ def _sendTargets(connection: Connection, value: str) -> Iterable[Pair]:
     if session.target is not None and wanted != session.target.name:
         return []
     target = connection.node.targets.get(wanted)
-    if target is None or target.grant(connection.peer, session.initiatorName, session.user) is None:
+    if target is None or not target.reachedBy(connection.portal):
+        return []
+    if target.grant(connection.peer, session.initiatorName, session.user) is None:
         return []
     return _record(connection, target)
 
@@ -82,6 +87,6 @@ def _sendTargets(connection: Connection, value: str) -> Iterable[Pair]:
 def _record(connection: Connection, target: Target) -> Iterator[Pair]:
     """One target and where it is reached.  (Not its alias: some initiators stop at any further key.)"""
     yield "TargetName", target.name
-    address = connection.portal.advertised or connection.peer.local
-    if address is not None:
-        yield "TargetAddress", f"{address},{connection.portal.tag}"
+    portals, here = connection.node.portals, connection.peer.local
+    for address, tag in addresses(portals, target.groups, connection.portal, here):
+        yield "TargetAddress", f"{address},{tag}"

@@ -266,7 +266,9 @@ class Login:
         else:
             if "TargetName" not in pairs:
                 raise LoginError(numbers.MISSING_PARAMETER, "there is no TargetName in a normal session")
-            self._target = self._connection.node.find(pairs["TargetName"], self._connection.peer)
+            self._target = self._connection.node.find(
+                pairs["TargetName"], self._connection.peer, self._connection.portal
+            )
 
     def _join(self, isid: bytes, tsih: int, cid: int) -> None:
         """A TSIH that is not 0 names a session; its connection may be reinstated (RFC 7143 6.3.1)."""

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.session.test_node -*-
-"""The target side's standing objects: the node with its targets, portals, and nexuses (RFC 7143 4.4)."""
+"""The target side's standing objects: the node with its targets, and nexuses (RFC 7143 4.4)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from iscsi_twisted.errors import CheckCondition, LocalError, LoginError
 from iscsi_twisted.interfaces import Asker, Grant, IAccessPolicy, ILogicalUnit, INexus, Pending
 from iscsi_twisted.session.failures import Failures
 from iscsi_twisted.session.names import normalise
+from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.wire import numbers
 
 if TYPE_CHECKING:
@@ -79,19 +80,6 @@ Authenticate = Callable[[], Authenticator]
 
 
 @attrs.frozen
-class Portal:
-    """
-    One network portal: an address at which a portal group is reached (RFC 7143 4.4.1).
-
-    @ivar tag: target portal group tag.
-    @ivar advertised: C{host:port} that initiators are told instead of the address they came to, or None.
-    """
-
-    tag: int = 1
-    advertised: str | None = None
-
-
-@attrs.frozen
 class Peer:
     """
     Where a connection comes from, as the transport tells it.
@@ -144,6 +132,7 @@ class Target:
     @ivar readOnly: nexuses of this target may not write.
     @ivar authenticate: begins an authentication; None if initiators need none.
     @ivar users: those that may log in; None for all that can be authenticated.
+    @ivar groups: tags of the portal groups through which it is reached; None for all.
     @ivar units: logical units by number.
     @ivar absent: answers for numbers that have no unit.
     @ivar sessions: normal sessions by nexus.
@@ -161,6 +150,7 @@ class Target:
         readOnly: bool = False,
         authenticate: Authenticate | None = None,
         users: frozenset[str] | None = None,
+        groups: frozenset[int] | None = None,
     ) -> None:
         """
         @param decodeLUN: from the eight bytes of a LUN field to a number; raises
@@ -172,11 +162,16 @@ class Target:
         self.readOnly = readOnly
         self.authenticate = authenticate
         self.users = users
+        self.groups = groups
         self.units: dict[int, ILogicalUnit] = units
         self.absent: ILogicalUnit = absent
         self.sessions: dict[tuple[str, bytes, int], Session] = {}
         self._decodeLUN = decodeLUN
         self._lastTSIH = 0
+
+    def reachedBy(self, portal: Portal) -> bool:
+        """Whether a portal belongs to a group of the target's."""
+        return self.groups is None or portal.tag in self.groups
 
     def allows(self, user: str) -> bool:
         """Whether a user may log in; one who has no name yet may try."""
@@ -355,6 +350,7 @@ class Node:
     All targets of one network entity, and the bounds that its sessions share.
 
     @ivar targets: by name.
+    @ivar portals: where it listens.
     @ivar authenticate: begins an authentication for discovery; None if that needs none.
     @ivar failures: slows down whoever failed to authenticate; None for nobody.
     @ivar maxSessions: how many sessions there may be; 0 for no limit.
@@ -382,6 +378,7 @@ class Node:
         dataTimeout: float = 60.0,
     ) -> None:
         self.targets: dict[str, Target] = {}
+        self.portals: tuple[Portal, ...] = ()
         self.events = events
         self.authenticate: Authenticate | None = None
         self.failures: Failures | None = None
@@ -416,26 +413,32 @@ class Node:
         """Serve one target more."""
         self.targets[target.name] = target
 
-    def find(self, name: str, peer: Peer) -> Target:
+    def find(self, name: str, peer: Peer, portal: Portal) -> Target:
         """
         The target that a login names.
 
-        @raise LoginError: if there is none, or not for this peer.
+        @raise LoginError: if there is none, or not for this peer or through this portal.
         """
         target = self.targets.get(normalise(name))
         if target is None:
             raise LoginError(numbers.NOT_FOUND, "there is no such target")
+        if not target.reachedBy(portal):
+            raise LoginError(
+                numbers.NOT_FOUND, f"{target.name} is not reached through portal group {portal.tag}"
+            )
         if not target.policy.admits(peer.address):
             raise LoginError(numbers.AUTHORIZATION_FAILURE, f"the netmask of {target.name} does not admit it")
         return target
 
-    def admits(self, address: str | None) -> bool:
-        """Whether there is anything here for a peer at this address."""
-        targets = self.targets.values()
+    def admits(self, address: str | None, portal: Portal) -> bool:
+        """Whether there is anything at this portal for a peer at this address."""
+        targets = [each for each in self.targets.values() if each.reachedBy(portal)]
         return not targets or any(target.policy.admits(address) for target in targets)
 
-    def visible(self, peer: Peer, user: str = "", initiatorName: str = "") -> Iterator[Target]:
-        """The targets that this initiator may log in to, as this user."""
+    def visible(
+        self, peer: Peer, portal: Portal, user: str = "", initiatorName: str = ""
+    ) -> Iterator[Target]:
+        """The targets that this initiator may log in to through this portal, as this user."""
         # They may be taken one by one over some time, in which targets come and go.
-        targets = tuple(self.targets.values())
+        targets = tuple(each for each in self.targets.values() if each.reachedBy(portal))
         return (each for each in targets if each.grant(peer, initiatorName, user) is not None)

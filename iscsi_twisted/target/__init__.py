@@ -5,8 +5,9 @@ An application makes a L{TargetService}, adds targets made of block devices (L{i
 gives it a parent.
 """
 
+from iscsi_twisted.target.listeners import Listener
 from iscsi_twisted.target.protocol import TargetFactory
-from iscsi_twisted.target.service import Listener, TargetService
+from iscsi_twisted.target.service import TargetService
 from iscsi_twisted.target.status import ServiceStatus
 from iscsi_twisted.target.transport import VectorEndpoint
 

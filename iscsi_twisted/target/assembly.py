@@ -60,6 +60,7 @@ class Plan:
     @ivar policy: who may come.
     @ivar guarded: whether initiators have to authenticate themselves, where there are users.
     @ivar users: those that may log in; None for all that there are.
+    @ivar portals: tags of the portal groups through which it is reached; None for all.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Plan:
     readOnly: bool = False
     guarded: bool = True
     users: frozenset[str] | None = None
+    portals: frozenset[int] | None = None
 
 
 class PlacedExtent(Placed, FileExtent):
@@ -148,6 +150,7 @@ def plans(
             target.readOnly,
             target.options.auth is not False,
             target.options.users,
+            target.options.portals,
         )
         for target in configuration.targets
     ]

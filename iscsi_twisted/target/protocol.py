@@ -17,7 +17,8 @@ from zope.interface import implementer
 
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.names import printable
-from iscsi_twisted.session.node import Node, Peer, Portal
+from iscsi_twisted.session.node import Node, Peer
+from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.target.trace import Trace
 from iscsi_twisted.transport import Vectored, writeBytes
 
@@ -112,7 +113,7 @@ class TargetProtocol(Protocol):
         """Whether any target admits the peer; if not it is cut off without a word."""
         node = self.factory.node
         try:
-            if node.admits(ends.address):
+            if node.admits(ends.address, self.factory.portal):
                 return True
         except Exception:
             # A policy of an application's; the login asks it again, and reports what is wrong with it.

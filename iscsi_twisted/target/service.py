@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from errno import EADDRNOTAVAIL, EAFNOSUPPORT, EPFNOSUPPORT, EPROTONOSUPPORT
 from functools import partial
 from typing import Any, Final, cast
 
@@ -34,7 +33,7 @@ from iscsi_twisted.errors import (
     DeviceError,
     LocalError,
 )
-from iscsi_twisted.interfaces import IAccessPolicy, ISecretStore
+from iscsi_twisted.interfaces import IAccessPolicy, ISecretStore, TargetPort
 from iscsi_twisted.scsi.disk import BLOCK_SIZES, DiskUnit
 from iscsi_twisted.scsi.inventory import AbsentUnit
 from iscsi_twisted.scsi.lun import decodeLUN, encodeLUN
@@ -43,48 +42,21 @@ from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.failures import Failures
 from iscsi_twisted.session.names import complaint, normalise
-from iscsi_twisted.session.node import Authenticator, Node, Portal, Target
+from iscsi_twisted.session.node import Authenticator, Node, Target
 from iscsi_twisted.storage import asDevice
 from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.journal import Journal
 from iscsi_twisted.target.keeping import ReservationFile
+from iscsi_twisted.target.listeners import Listener, listener, tags
 from iscsi_twisted.target.placed import takeFaults
 from iscsi_twisted.target.protocol import TargetFactory
 from iscsi_twisted.target.status import ServiceStatus, sessionStatus, targetStatus, where
-from iscsi_twisted.target.transport import portal, tuneMalloc
+from iscsi_twisted.target.transport import tuneMalloc
 
 TICK: Final = 5.0
 """Seconds between looks at the clocks of all connections."""
-
-LACKING: Final = frozenset((EAFNOSUPPORT, EPFNOSUPPORT, EPROTONOSUPPORT, EADDRNOTAVAIL))
-"""How a system says that it has no such kind of address, or not that one."""
-
-
-class Listener:
-    """
-    Where to listen.
-
-    @ivar endpoint: a server endpoint.
-    @ivar portal: the portal that it is.
-    @ivar name: what messages call it.
-    @ivar optional: whether the service goes on where the machine lacks such addresses
-        (no IPv6, for example).
-    """
-
-    def __init__(
-        self,
-        endpoint: IStreamServerEndpoint,
-        portal: Portal | None = None,
-        *,
-        name: str = "",
-        optional: bool = False,
-    ) -> None:
-        self.endpoint = endpoint
-        self.portal = portal if portal is not None else Portal()
-        self.name = name or str(endpoint)
-        self.optional = optional
 
 
 class TargetService(Service):
@@ -134,7 +106,7 @@ class TargetService(Service):
             self.node.authenticate = self._verifier
         self.factories: list[TargetFactory] = []
         self.ports: list[IListeningPort] = []
-        self._listeners = [_listener(reactor, item) for item in listeners]
+        self._listeners = [listener(reactor, item) for item in listeners]
         self._stateDirectory = stateDirectory
         self._stopTime = stopTime
         self._trace = trace
@@ -167,6 +139,7 @@ class TargetService(Service):
         options: UnitOptions = NO_UNIT_OPTIONS,
         guarded: bool = True,
         users: Iterable[str] | None = None,
+        portals: Iterable[int] | None = None,
     ) -> None:
         """
         Serve devices as LUN 0, 1, 2 and so on of one target.  To be called before the service starts.
@@ -179,6 +152,7 @@ class TargetService(Service):
         @param options: of every unit.
         @param guarded: whether initiators have to authenticate themselves, if the service has C{secrets}.
         @param users: those that may log in; None for all that there are.
+        @param portals: tags of the portal groups through which it is reached; None for all.
         @raise LocalError: for a name that is none or is taken, or a block size that is none of these.
         """
         if blockSize not in BLOCK_SIZES:
@@ -188,7 +162,8 @@ class TargetService(Service):
         if policy is None:
             policy = cast(IAccessPolicy, Netmask("any"))
         allowed = None if users is None else frozenset(users)
-        self.addPlan(Plan(name, disks, policy, alias, readOnly, guarded, allowed))
+        groups = None if portals is None else frozenset(portals)
+        self.addPlan(Plan(name, disks, policy, alias, readOnly, guarded, allowed, groups))
 
     def addPlan(self, plan: Plan) -> None:
         """
@@ -204,6 +179,9 @@ class TargetService(Service):
             raise LocalError(f"target {plan.name!r}: {wrong}")
         if plan.users is not None and (self._secrets is None or not plan.guarded):
             raise LocalError(f"target {plan.name!r} is for some users, and nobody asks who they are")
+        missing = sorted((plan.portals or frozenset()).difference(tags(self._listeners)))
+        if missing:
+            raise LocalError(f"target {plan.name!r}: no listener belongs to portal group {missing[0]}")
         if self._begun:
             raise LocalError("targets are added before the service starts")
         # Identities derive from the name: one spelling, one disk.
@@ -307,7 +285,12 @@ class TargetService(Service):
     def _target(self, plan: Plan, installation: Installation) -> Target:
         units = {lun: makeUnit(plan, lun, installation, self._report) for lun in range(len(plan.disks))}
         absent = AbsentUnit(absentIdentity(plan.name), self._report)
-        inventory = Inventory(units)
+        ports = tuple(
+            TargetPort(plan.name, tag)
+            for tag in tags(self._listeners)
+            if plan.portals is None or tag in plan.portals
+        )
+        inventory = Inventory(units, ports)
         for unit in (*units.values(), absent):
             unit.inventory = inventory
         for each in units.values():
@@ -316,7 +299,7 @@ class TargetService(Service):
         return Target(
             plan.name, plan.policy, units, absent, decodeLUN, alias=plan.alias, readOnly=plan.readOnly,
             authenticate=self._verifier if plan.guarded and self._secrets is not None else None,
-            users=plan.users,
+            users=plan.users, groups=plan.portals,
         )  # fmt: skip
 
     def _keep(self, unit: DiskUnit) -> None:
@@ -373,20 +356,22 @@ class TargetService(Service):
 
     async def _listenAll(self) -> None:
         faults = []
-        for listener in self._listeners:
-            factory = TargetFactory(self.node, self.reactor, listener.portal, self._trace)
+        for each in self._listeners:
+            factory = TargetFactory(self.node, self.reactor, each.portal, self._trace)
             try:
-                port = await listener.endpoint.listen(factory)
-            except Exception as error:
-                if not (listener.optional and _lacking(error)):
-                    faults.append(ConfigurationError(f"cannot listen on {listener.name}: {_reason(error)}"))
+                made = await each.listen(factory)
+            except ConfigurationError as error:
+                faults.append(error)
                 continue
-            self.factories.append(factory)
-            self.ports.append(port)
+            if made is not None:
+                port, factory.portal = made
+                self.factories.append(factory)
+                self.ports.append(port)
         if not self.ports and self._listeners and not faults:
             faults.append(ConfigurationError("cannot listen on any address"))
         if faults:
             raise ConfigurationErrors(faults)
+        self.node.portals = tuple(factory.portal for factory in self.factories)
 
     def stopService(self) -> Deferred[None]:
         """
@@ -519,22 +504,3 @@ class TargetService(Service):
         now = self.reactor.seconds()
         for connection in self.connections():
             connection.tick(now)
-
-
-def _reason(error: Exception) -> str:
-    """One line that says why listening failed."""
-    cause = getattr(error, "socketError", None) or error
-    return getattr(cause, "strerror", None) or str(cause) or type(error).__name__
-
-
-def _lacking(error: Exception) -> bool:
-    """Whether listening failed because the machine has no such address."""
-    return getattr(getattr(error, "socketError", error), "errno", None) in LACKING
-
-
-def _listener(reactor: Any, item: Listener | IStreamServerEndpoint | str) -> Listener:
-    if isinstance(item, Listener):
-        return item
-    if isinstance(item, str):
-        return Listener(portal(reactor, item), name=item)
-    return Listener(item)

@@ -51,6 +51,7 @@ GOOD: list[tuple[Kind, str, object]] = [
     ("target", "initiators=iqn.x:A*,eui.0*", ("iqn.x:a*", "eui.0*")),
     ("target", "readers=*", ("*",)),
     ("target", "luns=iqn.x:a:0,1;*:2", (("iqn.x:a", frozenset((0, 1))), ("*", frozenset((2,))))),
+    ("target", "portals=1,65535", frozenset((1, 65535))),
 ]
 
 BAD: list[tuple[Kind, str, str]] = [
@@ -91,6 +92,8 @@ BAD: list[tuple[Kind, str, str]] = [
     ("target", "readers=", "readers=: names of initiators"),
     ("target", "luns=iqn.x", "luns=: INITIATOR:LUN,LUN;INITIATOR:LUN is wanted, not 'iqn.x'"),
     ("target", "luns=iqn.x:0;", "luns=: INITIATOR:LUN"),
+    ("target", "portals=0", "portals=: 1 to 65535 is wanted, not '0'"),
+    ("target", "portals=1,", "portals=: 1 to 65535 is wanted, not ''"),
     ("target", "alias=", "alias=: 1 to 255 bytes of text are wanted"),
     ("target", "alias=" + "\u00f6" * 128, "alias=: 1 to 255 bytes"),
     (

@@ -13,8 +13,8 @@ import pytest_twisted
 from iscsi_twisted.config.auths import parseAuths
 from iscsi_twisted.config.targets import parse
 from iscsi_twisted.session.names import complaint
+from iscsi_twisted.target import Listener, TargetService
 from iscsi_twisted.target.assembly import plans
-from iscsi_twisted.target.service import Listener, TargetService
 from iscsi_twisted.target.transport import VectorEndpoint
 from iscsi_twisted.target.users import FileUsers
 from tests.support.clients import BASE, TOOLS, Serve, Served

@@ -11,8 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from iscsi_twisted.session.connection import BATCH, TURN
 from iscsi_twisted.session.fullfeature import LONGEST_ANSWER, LONGEST_TEXT
 from iscsi_twisted.session.keys import KEYS
-from iscsi_twisted.session.node import Peer, Portal, Target
+from iscsi_twisted.session.node import Peer, Target
 from iscsi_twisted.session.parameters import MAX_RECEIVE
+from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers, text
 from iscsi_twisted.wire.digest import digest
@@ -131,6 +132,30 @@ class SendTargetsTests(TextTests):
             line.login(SessionType="Discovery")
             pairs = self.ask({"SendTargets": TARGET}, line)
             self.assertEqual([value for name, value in pairs if name == "TargetAddress"], expected)
+            line.core.lost("")
+
+    def test_groups(self) -> None:
+        """Targets of other portal groups are not told of; others with the addresses of all their groups."""
+        first, second, third = (Portal(tag, listening=f"198.51.100.{tag}:3260") for tag in (1, 2, 3))
+        self.node.portals = first, second, third
+        self.node.targets = {}
+        for name, groups in (("both", (1, 2)), ("other", (2, 3))):
+            self.node.add(makeTarget(name=f"{TARGET}:{name}", groups=frozenset(groups)))
+        told = {
+            1: [("TargetName", f"{TARGET}:both")],
+            2: [("TargetName", f"{TARGET}:both"), ("TargetName", f"{TARGET}:other")],
+        }
+        for portal in first, second:
+            line = Line(self.node)
+            line.core.portal, line.core.peer = portal, Peer("192.0.2.7", "", portal.listening)
+            line.login(SessionType="Discovery")
+            pairs = self.ask(ALL, line)
+            self.assertEqual([each for each in pairs if each[0] == "TargetName"], told[portal.tag])
+            self.assertEqual(
+                sorted(value for name, value in self.ask({"SendTargets": f"{TARGET}:both"}, line)[1:]),
+                ["198.51.100.1:3260,1", "198.51.100.2:3260,2"],
+            )
+            self.assertEqual(bool(self.ask({"SendTargets": f"{TARGET}:other"}, line)), portal is second)
             line.core.lost("")
 
 

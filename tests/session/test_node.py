@@ -10,12 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import LoginError
 from iscsi_twisted.session.node import Budget, Nexus, Peer
+from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.storage import MemoryDevice
 from tests.support import pdus
 from tests.support.wire import TARGET, Line, Nobody, makeNode, makeTarget
 
 HERE = Peer("192.0.2.7", "192.0.2.7", None)
 THERE = Peer("192.0.2.8", "192.0.2.8", None)
+FIRST, SECOND = Portal(1), Portal(2)
 
 EVERYWHERE = Nexus("iqn.2001-04.com.example:host", b"\x80\0\0\0\0\1", TARGET, 1, False)
 """A nexus that sees all units."""
@@ -31,23 +33,36 @@ class NodeTests(SynchronousTestCase):
 
     def test_find(self) -> None:
         """A target is found by its name in any case, by those whom its policy admits."""
-        self.assertIs(self.node.find(TARGET.upper(), HERE), self.open)
-        self.assertIs(self.node.find(TARGET + ":closed", THERE), self.closed)
-        error = self.assertRaises(LoginError, self.node.find, TARGET + ":closed", HERE)
+        self.assertIs(self.node.find(TARGET.upper(), HERE, FIRST), self.open)
+        self.assertIs(self.node.find(TARGET + ":closed", THERE, FIRST), self.closed)
+        error = self.assertRaises(LoginError, self.node.find, TARGET + ":closed", HERE, FIRST)
         self.assertEqual(
             (error.status, str(error)), (0x0202, f"the netmask of {TARGET}:closed does not admit it")
         )
-        error = self.assertRaises(LoginError, self.node.find, TARGET + ":other", HERE)
+        error = self.assertRaises(LoginError, self.node.find, TARGET + ":other", HERE, FIRST)
         self.assertEqual(error.status, 0x0203)
 
     def test_visible(self) -> None:
         """A peer sees the targets that it may log in to."""
-        self.assertEqual(list(self.node.visible(HERE)), [self.open])
-        self.assertEqual(list(self.node.visible(THERE)), [self.open, self.closed])
+        self.assertEqual(list(self.node.visible(HERE, FIRST)), [self.open])
+        self.assertEqual(list(self.node.visible(THERE, FIRST)), [self.open, self.closed])
+
+    def test_groups(self) -> None:
+        """Through a portal of another group a target is neither seen nor found; nor is its peer admitted."""
+        target = makeTarget(name=TARGET, groups=frozenset((2, 3)))
+        node, _ = makeNode(target, makeTarget(name=TARGET + ":closed", policy=Nobody("192.0.2.8")))
+        self.assertEqual(list(node.visible(HERE, FIRST)), [])
+        self.assertEqual(list(node.visible(HERE, SECOND)), [target])
+        self.assertIs(node.find(TARGET, HERE, SECOND), target)
+        error = self.assertRaises(LoginError, node.find, TARGET, HERE, FIRST)
+        self.assertEqual(
+            (error.status, str(error)), (0x0203, f"{TARGET} is not reached through portal group 1")
+        )
+        self.assertEqual([node.admits(HERE.address, each) for each in (FIRST, SECOND)], [False, True])
 
     def test_visibleWhileTheyChange(self) -> None:
         """Targets may come while somebody still looks through the list."""
-        seen = self.node.visible(THERE)
+        seen = self.node.visible(THERE, FIRST)
         next(seen)
         self.node.add(makeTarget(name=TARGET + ":new"))
         self.assertEqual(list(seen), [self.closed])

@@ -12,7 +12,8 @@ from iscsi_twisted.scsi.inventory import AbsentUnit
 from iscsi_twisted.scsi.lun import decodeLUN
 from iscsi_twisted.scsi.luns import Inventory
 from iscsi_twisted.session.connection import Connection
-from iscsi_twisted.session.node import Node, Peer, Portal, Target
+from iscsi_twisted.session.node import Node, Peer, Target
+from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.session.session import Session
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers, text

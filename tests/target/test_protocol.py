@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from iscsi_twisted.session.connection import LOGIN_TIME
-from iscsi_twisted.session.node import Peer, Portal
+from iscsi_twisted.session.node import Peer
+from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target import TargetFactory
 from iscsi_twisted.target.protocol import LINGER, peer
