@@ -18,7 +18,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from iscsi_twisted.scsi.cdb import EXEMPT, READS, SHARED, WRITES, Command
 from iscsi_twisted.scsi.disk import DiskUnit
 
-CONDITIONS = {"thin": "thin", "removable": "removable", "readOnly": "read-only"}
+CONDITIONS = {
+    "thin": "the unit is thin",
+    "removable": "the unit is removable",
+    "readOnly": "the unit is read-only",
+    "atomicLimit": "there is a state directory",
+}
 
 
 class Commands(SphinxDirective):
@@ -59,7 +64,7 @@ def notes(command: Command) -> list[str]:
     if command.access & SHARED:
         found.append("not held up by a reservation")
     if command.condition is not None:
-        found.append(f"only where the unit is {CONDITIONS[command.condition]}")
+        found.append(f"only where {CONDITIONS[command.condition]}")
     return found
 
 

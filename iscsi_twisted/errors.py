@@ -91,6 +91,9 @@ class CheckCondition(ISCSIError):
     @ivar field: the offending byte of the CDB or parameter list, or None.
     @ivar bit: the offending bit in that byte, or None.
     @ivar inData: True if C{field} points into the parameter list, False if into the CDB.
+    @ivar specific: the three sense key specific bytes, in place of a field pointer; or None.
+    @ivar commandSpecific: what stands in the COMMAND-SPECIFIC INFORMATION field.
+    @ivar deferred: it is an error of an earlier command (SPC-4 4.5.5).
     """
 
     def __init__(
@@ -102,6 +105,9 @@ class CheckCondition(ISCSIError):
         field: int | None = None,
         bit: int | None = None,
         inData: bool = False,
+        specific: bytes | None = None,
+        commandSpecific: int = 0,
+        deferred: bool = False,
     ) -> None:
         super().__init__(f"sense {key:X}h {code >> 8:02X}h/{code & 255:02X}h")
         self.key = key
@@ -110,6 +116,9 @@ class CheckCondition(ISCSIError):
         self.field = field
         self.bit = bit
         self.inData = inData
+        self.specific = specific
+        self.commandSpecific = commandSpecific
+        self.deferred = deferred
 
 
 # What a block device reports

@@ -271,8 +271,8 @@ class ISecretStore(Interface):
         """
 
 
-class IReservationStore(Interface):
-    """Keeps the persistent reservations of one unit through a loss of power (SPC-4 5.13.5)."""
+class IStateStore(Interface):
+    """Keeps something of one unit through a loss of power."""
 
     def load() -> bytes:
         """What was saved last; empty if nothing was, or if nothing is to be kept."""
@@ -283,6 +283,10 @@ class IReservationStore(Interface):
 
         @param state: empty for nothing.
         """
+
+
+class IReservationStore(IStateStore):
+    """Keeps the persistent reservations of one unit (SPC-4 5.13.5)."""
 
 
 class IAccessPolicy(Interface):

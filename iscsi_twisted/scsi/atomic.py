@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COMMANDS = CommandSet()
 
 
-def _permitted(unit: DiskUnit, task: ITask, flags: int) -> int:
+def permitted(unit: DiskUnit, task: ITask, flags: int) -> int:
     """Refuse protection information, and what may not be written; the flags that hold."""
     if flags & PROTECT:
         raise unit.invalidField(task, "flags", 7)
@@ -54,7 +54,7 @@ def _whole(found: Buffer, offset: int, length: int) -> None:
 def compareAndWrite(unit: DiskUnit, task: ITask) -> None:
     """COMPARE AND WRITE; SBC-3 5.2."""
     _, flags, lba, blocks, _, _ = cdb.COMPARE_AND_WRITE.layout.unpack(task.cdb)
-    flags = _permitted(unit, task, flags)
+    flags = permitted(unit, task, flags)
     length = 2 * blocks * unit.blockSize
     if task.expected != length:
         # What is compared and what is written would be other data than the initiator means.
@@ -95,7 +95,7 @@ def _compared(
 def orWrite16(unit: DiskUnit, task: ITask) -> None:
     """ORWRITE (16); SBC-3 5.6."""
     _, flags, lba, blocks, _, _ = cdb.ORWRITE_16.layout.unpack(task.cdb)
-    flags = _permitted(unit, task, flags)
+    flags = permitted(unit, task, flags)
     if refuseRange(unit, task, lba, blocks, unit.transferLimit):
         task.complete()
         return

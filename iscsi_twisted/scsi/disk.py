@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Final
 
 from iscsi_twisted.errors import LocalError
-from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, ITask
+from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, IStateStore, ITask
 from iscsi_twisted.scsi import (
     atomic,
     cdb,
@@ -28,6 +28,7 @@ from iscsi_twisted.scsi import (
     reservation,
     supported,
     transfer,
+    untorn,
     verify,
     vpd,
 )
@@ -35,6 +36,8 @@ from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.modes import Settings
 from iscsi_twisted.scsi.table import CommandSet, CommandTable
 from iscsi_twisted.scsi.unit import LogicalUnit, Report, reply
+from iscsi_twisted.scsi.untorn import ATOMIC_LIMIT, Journal
+from iscsi_twisted.scsi.work import Later, atOnce
 
 COMMANDS = CommandSet()
 
@@ -89,6 +92,8 @@ class DiskUnit(LogicalUnit):
     @ivar writeThrough: every write is made durable, as WCE is zero.
     @ivar guarded: whether writes need a closer look: nobody may write, or not so simply.
     @ivar ejected: the medium of a removable unit is out.
+    @ivar journal: keeps a WRITE ATOMIC that is under way; None if there is no such command.
+    @ivar atomicLimit: blocks of one WRITE ATOMIC.
     @ivar prevents: the nexuses that prevent the removal of the medium.
     """
 
@@ -110,6 +115,7 @@ class DiskUnit(LogicalUnit):
         defects.COMMANDS,
         verify.COMMANDS,
         atomic.COMMANDS,
+        untorn.COMMANDS,
     )
     pages = vpd.DISK_PAGES
 
@@ -127,6 +133,7 @@ class DiskUnit(LogicalUnit):
         rotation: int | None = None,
         sameZero: bool = False,
         clock: Callable[[], float] = perf_counter,
+        later: Later = atOnce,
     ) -> None:
         """
         @param report: told of what nobody expected.
@@ -136,9 +143,10 @@ class DiskUnit(LogicalUnit):
         @param removable: whether the medium can be ejected, and loaded again.
         @param rotation: revolutions per minute, or 1 for a medium that does not rotate.
         @param sameZero: whether WRITE SAME of no blocks means all blocks up to the last.
+        @param later: calls something when others have had their turn.
         @raise LocalError: if the sizes do not fit, or there is no such rotation rate (SBC-3 6.6.2).
         """
-        super().__init__(identity, report, clock=clock)
+        super().__init__(identity, report, clock=clock, later=later)
         physical = max(blockSize, 4096) if physicalBlockSize is None else physicalBlockSize
         ratio = physical // blockSize if blockSize in BLOCK_SIZES else 0
         if ratio * blockSize != physical or not ratio or ratio & (ratio - 1):
@@ -155,6 +163,8 @@ class DiskUnit(LogicalUnit):
         self.descriptorLimit = DESCRIPTOR_LIMIT
         self.compareLimit = COMPARE_LIMIT
         self.sameZero = sameZero
+        self.journal: Journal | None = None
+        self.atomicLimit = 0
         self.removable = removable
         self.rotation = rotation
         self.prevents: set[INexus] = set()
@@ -180,8 +190,15 @@ class DiskUnit(LogicalUnit):
         self._open = True
         self._measure()
 
+    def keepWrites(self, store: IStateStore) -> None:
+        """Have WRITE ATOMIC, with a place that keeps each until it is durable on the medium."""
+        self.journal = Journal(store)
+        self.atomicLimit = min(ATOMIC_LIMIT // self.blockSize, self.transferLimit)
+
     def closed(self) -> None:
         """The device is gone: refuse what needs it."""
+        for work in tuple(self.works):
+            work.stop()
         self._open = False
         self._unready(codes.NOT_READY_CAUSE_NOT_REPORTABLE)
 

@@ -10,15 +10,16 @@ from typing import Final
 from iscsi_twisted.errors import CheckCondition, DeviceError
 from iscsi_twisted.scsi import codes
 
-_FIXED = struct.Struct(">BxBIB4xHx3s")
+_FIXED = struct.Struct(">BxBIBIHx3s")
 _DESCRIPTOR = struct.Struct(">BBH3xB")
 _INFORMATION = struct.Struct(">BBBxQ")
+_COMMAND_SPECIFIC = struct.Struct(">BBxxQ")
 _KEY_SPECIFIC = struct.Struct(">BB2x3sx")
 
 
 def encode(condition: CheckCondition, descriptors: bool = False) -> bytes:
     """
-    Sense data for a condition, as a current error.
+    Sense data for a condition.
 
     @param descriptors: descriptor format (SPC-4 4.5.2), else fixed format (SPC-4 4.5.3).
     """
@@ -30,10 +31,11 @@ def _fixedFormat(condition: CheckCondition) -> bytes:
     # What needs more than 32 bits cannot be told in this format: VALID stays zero.
     valid = information is not None and information < 1 << 32
     return _FIXED.pack(
-        0xF0 if valid else 0x70,
+        (0xF0 if valid else 0x70) | condition.deferred,
         condition.key,
         information if valid else 0,
         10,
+        condition.commandSpecific,
         condition.code,
         fieldPointer(condition),
     )
@@ -43,13 +45,18 @@ def _descriptorFormat(condition: CheckCondition) -> bytes:
     descriptors = b""
     if condition.information is not None:
         descriptors += _INFORMATION.pack(0x00, 0x0A, 0x80, condition.information)
-    if condition.field is not None:
+    if condition.commandSpecific:
+        descriptors += _COMMAND_SPECIFIC.pack(0x01, 0x0A, condition.commandSpecific)
+    if condition.field is not None or condition.specific is not None:
         descriptors += _KEY_SPECIFIC.pack(0x02, 0x06, fieldPointer(condition))
-    return _DESCRIPTOR.pack(0x72, condition.key, condition.code, len(descriptors)) + descriptors
+    head = _DESCRIPTOR.pack(0x72 | condition.deferred, condition.key, condition.code, len(descriptors))
+    return head + descriptors
 
 
 def fieldPointer(condition: CheckCondition) -> bytes:
-    """The sense key specific bytes that point at an offending field (SPC-4 4.5.2.4.2)."""
+    """The sense key specific bytes, which point at an offending field if nothing else (SPC-4 4.5.2.4.2)."""
+    if condition.specific is not None:
+        return condition.specific
     if condition.field is None:
         return bytes(3)
     flags = 0x80 if condition.inData else 0xC0
@@ -111,3 +118,12 @@ def _ofErrno(number: int | None, writing: bool) -> CheckCondition | None:
     if known is _PROTECTED and not writing:
         known = _GONE
     return None if known is None else CheckCondition(*known)
+
+
+def progress(done: int) -> bytes:
+    """
+    Sense key specific bytes that tell how far long work is (SPC-4 4.5.2.4.4).
+
+    @param done: parts of 65,536.
+    """
+    return struct.pack(">BH", 0x80, done)

@@ -21,6 +21,7 @@ from iscsi_twisted.scsi.operation import Exclusive, Operation
 from iscsi_twisted.scsi.order import Order
 from iscsi_twisted.scsi.registrations import READABLE, Port, Registrations, Told, portOf
 from iscsi_twisted.scsi.table import CommandTable
+from iscsi_twisted.scsi.work import NOBODY, Asked, Later, Work, atOnce
 
 Report: TypeAlias = Callable[[BaseException, ITask | None], None]
 """Called with what nobody expected, and the task that met it."""
@@ -80,7 +81,9 @@ class LogicalUnit:
     @ivar registrations: persistent reservations.
     @ivar store: keeps them through a loss of power, or None.
     @ivar stored: something is in it.
-    @ivar operations: what devices work on.
+    @ivar operations: what devices work on, and tasks that wait for long work.
+    @ivar works: long work that is under way.
+    @ivar later: how it lets others have their turn.
     @ivar receiving: tasks whose Data-Out has not come yet.
     @ivar fences: what overlapping I/O waits for: operations of aborted tasks that still run and may yet
         change something, and ranges that a task has to itself.
@@ -97,7 +100,12 @@ class LogicalUnit:
     queueError = QUEUE_GOES_ON
 
     def __init__(
-        self, identity: Identity, report: Report, *, clock: Callable[[], float] = perf_counter
+        self,
+        identity: Identity,
+        report: Report,
+        *,
+        clock: Callable[[], float] = perf_counter,
+        later: Later = atOnce,
     ) -> None:
         self.identity = identity
         self.inventory = ALONE
@@ -106,7 +114,9 @@ class LogicalUnit:
         self.registrations = Registrations()
         self.store: IReservationStore | None = None
         self.stored = False
-        self.operations: set[Operation] = set()
+        self.operations: set[Operation | Asked] = set()
+        self.works: set[Work] = set()
+        self.later = later
         self.receiving: set[ITask] = set()
         self.fences: list[Operation | Exclusive] = []
         self.order = Order(self)
@@ -145,7 +155,10 @@ class LogicalUnit:
                 self._report(error, task)
             condition = CheckCondition(codes.HARDWARE_ERROR, codes.INTERNAL_TARGET_FAILURE)
         self.receiving.discard(task)
-        if not task.aborted:
+        if isinstance(task, Work):
+            if not task.aborted:
+                task.broke(condition)
+        elif not task.aborted:
             self.errors += 1
             task.fail(codes.CHECK_CONDITION, sense.encode(condition, self.descriptorSense))
             if self.queueError:
@@ -158,13 +171,13 @@ class LogicalUnit:
     def abort(self, task: ITask) -> None:
         """Give up what a device does for a task; fence it off while it does not stop."""
         self.receiving.discard(task)
-        operation: Operation | None = task.operation
+        operation: Operation | Asked | None = task.operation
         if operation is None:
             for waited in (*self.fences, *self.operations):
                 waited.forget(task)
         else:
             operation.cancel()
-            if operation.changes and not operation.done:
+            if isinstance(operation, Operation) and operation.changes and not operation.done:
                 self.fences.append(operation)
             elif not operation.done:
                 operation.resume()
@@ -187,7 +200,9 @@ class LogicalUnit:
         parked = {waiter[0] for fence in (*self.fences, *self.operations) for waiter in fence.waiting}
         working = {operation.task for operation in self.operations}
         begun = self.receiving | parked | working
-        return {task for task in begun.union(self.order.dormant) if not task.aborted}
+        return {
+            task for task in begun.union(self.order.dormant) if not task.aborted and task.nexus is not NOBODY
+        }
 
     def nexusFound(self, nexus: INexus) -> None:
         """A session began: it is told of the power on (SAM-5 6.3.1)."""
@@ -304,7 +319,7 @@ class LogicalUnit:
         """Whether some task has begun and not ended; those that were aborted do not count."""
         return bool(
             self.receiving
-            or any(not operation.task.aborted for operation in self.operations)
+            or any(not each.task.aborted and each.task.nexus is not NOBODY for each in self.operations)
             or any(fence.waiting for fence in self.fences)
         )
 

@@ -82,7 +82,7 @@ def blockLimits(unit: DiskUnit, task: ITask) -> bytes:
     granularity = unit.physicalBlockSize // unit.blockSize
     thin = unit.thin
     return struct.pack(
-        ">BBHIIIIIIIQ20x",
+        ">BBHIIIIIIIQIIIII",
         0x00 if unit.sameZero else 0x01,  # WSNZ: WRITE SAME of no blocks is refused
         unit.compareLimit,
         granularity,
@@ -94,6 +94,11 @@ def blockLimits(unit: DiskUnit, task: ITask) -> bytes:
         granularity if thin else 0,
         0x80000000 if thin else 0,  # UGAVALID: the alignment of 0 is meant
         unit.sameLimit,
+        unit.atomicLimit,
+        0,  # anywhere,
+        0,  # and of any length
+        unit.atomicLimit,
+        min(unit.atomicLimit, 0xFFFF),
     )
 
 

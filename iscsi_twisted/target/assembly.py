@@ -16,6 +16,7 @@ from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice, Pending
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.unit import Report
+from iscsi_twisted.scsi.work import Later, atOnce
 from iscsi_twisted.storage import Concatenation, FileExtent, Filter, Mirror, Stripe
 from iscsi_twisted.storage.members import Composition
 from iscsi_twisted.storage.pending import call
@@ -221,9 +222,13 @@ def unitIdentity(installation: Installation, target: str, lun: int, options: Uni
     return identify(installation, target, lun, options.serial, options.naa)
 
 
-def makeUnit(plan: Plan, lun: int, installation: Installation, report: Report) -> DiskUnit:
+def makeUnit(
+    plan: Plan, lun: int, installation: Installation, report: Report, later: Later = atOnce
+) -> DiskUnit:
     """
     The logical unit for one disk of a plan; its device is not open yet.
+
+    @param later: calls something in another turn of the reactor.
 
     @raise ConfigurationError: if its options do not fit one another.
     """
@@ -251,6 +256,7 @@ def makeUnit(plan: Plan, lun: int, installation: Installation, report: Report) -
         removable=options.removable,
         rotation=options.rotation,
         sameZero=options.samezero,
+        later=later,
     )
 
 

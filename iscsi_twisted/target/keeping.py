@@ -1,11 +1,11 @@
 # -*- test-case-name: tests.target.test_keeping -*-
-"""Persistent reservations that outlive the process: one small file for each unit, in the state directory."""
+"""What has to outlive the process: small files for each unit, in the state directory."""
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThreadPool
@@ -13,20 +13,31 @@ from zope.interface import implementer
 
 from iscsi_twisted.durable import makeDirectory, readFile, replaceFile, syncDirectory
 from iscsi_twisted.errors import ConfigurationError
-from iscsi_twisted.interfaces import IReservationStore
+from iscsi_twisted.interfaces import IReservationStore, IStateStore
+from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.untorn import RECORD_LIMIT, parseRecord
+from iscsi_twisted.storage.pending import ready
 
 FOLDER = "reservations"
-LARGEST = 1 << 20
-"""Bytes of a file: several times what the most registrations take."""
 
 
-@implementer(IReservationStore)
-class ReservationFile:
-    """The reservations of one unit."""
+@implementer(IStateStore)
+class StateFile:
+    """
+    Something of one unit.
+
+    @cvar folder: the directory of such files.
+    @cvar largest: bytes of a file at most.
+    @cvar what: what messages call what it keeps.
+    """
+
+    folder: ClassVar[str]
+    largest: ClassVar[int] = 1 << 20
+    what: ClassVar[str]
 
     def __init__(self, stateDirectory: str, unit: str, reactor: Any) -> None:
         """@param unit: what the unit is called in the directory; it has to be unique and stable."""
-        self.path = os.path.join(stateDirectory, FOLDER, unit)
+        self.path = os.path.join(stateDirectory, self.folder, unit)
         self._reactor = reactor
         # One after another: the last state that was told is the one that stays.
         self._lock = DeferredLock()
@@ -35,17 +46,17 @@ class ReservationFile:
         """
         What was saved; nothing if nothing was.
 
-        @raise ConfigurationError: if it cannot be read: who knows who is to be kept out?
+        @raise ConfigurationError: if it cannot be read.
         """
         try:
-            return readFile(self.path, LARGEST)
+            return readFile(self.path, self.largest)
         except FileNotFoundError:
             return b""
         except OSError as error:
-            raise ConfigurationError(f"reservations cannot be read: {error.strerror}", self.path) from None
+            raise ConfigurationError(f"{self.what} cannot be read: {error.strerror}", self.path) from None
 
     def save(self, state: bytes) -> Deferred[None]:
-        """See L{IReservationStore}."""
+        """See L{IStateStore}."""
         return self._lock.run(
             deferToThreadPool, self._reactor, self._reactor.getThreadPool(), self._write, state
         )
@@ -59,3 +70,44 @@ class ReservationFile:
         with suppress(FileNotFoundError):
             os.unlink(self.path)
         syncDirectory(folder)
+
+
+@implementer(IReservationStore)
+class ReservationFile(StateFile):
+    """The persistent reservations of one unit; who could not read them would not know whom to keep out."""
+
+    folder = FOLDER
+    what = "reservations"
+
+
+class WriteFile(StateFile):
+    """A WRITE ATOMIC of one unit that may not be on its medium as a whole yet."""
+
+    folder = "writes"
+    largest = RECORD_LIMIT + 1
+    what = "an unfinished write"
+
+
+async def finishWrite(unit: DiskUnit) -> None:
+    """
+    Write what a crash may have torn, before anybody reads it.
+
+    @raise ConfigurationError: if what was kept is damaged, or is not for this device.
+    """
+    journal = unit.journal
+    if journal is None or unit.readOnly:
+        return
+    state = journal.store.load()
+    if not state:
+        return
+    path = getattr(journal.store, "path", None)
+    try:
+        offset, data = parseRecord(state)
+    except ValueError as error:
+        raise ConfigurationError(f"damaged ({error}): remove it, and check the disk", path) from None
+    device = unit.device
+    if offset + len(data) > device.size:
+        raise ConfigurationError("is for a larger disk: remove it, and check the disk", path)
+    await ready(device.write(offset, data))
+    await ready(device.flush())
+    await ready(journal.store.save(b""))

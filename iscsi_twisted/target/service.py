@@ -48,7 +48,7 @@ from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.journal import Journal
-from iscsi_twisted.target.keeping import ReservationFile
+from iscsi_twisted.target.keeping import ReservationFile, WriteFile, finishWrite
 from iscsi_twisted.target.listeners import Listener, listener, tags
 from iscsi_twisted.target.placed import takeFaults
 from iscsi_twisted.target.protocol import TargetFactory
@@ -283,7 +283,7 @@ class TargetService(Service):
             raise ConfigurationErrors(faults)
 
     def _target(self, plan: Plan, installation: Installation) -> Target:
-        units = {lun: makeUnit(plan, lun, installation, self._report) for lun in range(len(plan.disks))}
+        units = {lun: self._unit(plan, lun, installation) for lun in range(len(plan.disks))}
         absent = AbsentUnit(absentIdentity(plan.name), self._report)
         ports = tuple(
             TargetPort(plan.name, tag)
@@ -302,15 +302,20 @@ class TargetService(Service):
             users=plan.users, groups=plan.portals,
         )  # fmt: skip
 
+    def _unit(self, plan: Plan, lun: int, installation: Installation) -> DiskUnit:
+        return makeUnit(plan, lun, installation, self._report, partial(self.reactor.callLater, 0))
+
     def _keep(self, unit: DiskUnit) -> None:
         """
-        Take over the persistent reservations of a unit, where there is a place to keep them.
+        Take over what was kept of a unit, where there is a place to keep it.
 
         @raise ConfigurationError: if they cannot be read.
         """
         if self._stateDirectory is None:
             return
-        store = ReservationFile(self._stateDirectory, unit.identity.naa.hex(), self.reactor)
+        place = self._stateDirectory, unit.identity.naa.hex(), self.reactor
+        unit.keepWrites(WriteFile(*place))
+        store = ReservationFile(*place)
         try:
             unit.keep(store)
         except ValueError as error:
@@ -340,6 +345,7 @@ class TargetService(Service):
                     outcome.raiseException()
                 self._open.append(unit)
                 unit.opened()
+                await finishWrite(unit)
             except Exception as error:
                 faults += self._faults(unit, error)
         self._checkWanted()
@@ -348,6 +354,8 @@ class TargetService(Service):
 
     def _faults(self, unit: DiskUnit, error: Exception) -> list[ConfigurationError]:
         """Why a device could not be opened."""
+        if isinstance(error, ConfigurationError):
+            return [error]
         if isinstance(error, (DeviceError, LocalError, OSError)):
             return takeFaults(unit.device) or [ConfigurationError(str(error))]
         if not self._abandoned:

@@ -12,7 +12,7 @@ from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.luns import Inventory
-from tests.scsi.devices import THIN, MemoryDisk
+from tests.scsi.devices import THIN, MemoryDisk, MemoryStore
 from tests.support.tasks import Nexus, Task, run
 
 IDENTITY = Identity(
@@ -47,6 +47,7 @@ class DiskTests(SynchronousTestCase):
     def makeUnit(self, device: Any, **options: Any) -> DiskUnit:
         """A unit that is ready."""
         unit = DiskUnit(device, identity=IDENTITY, report=self.surprise, **options)
+        unit.keepWrites(MemoryStore())
         unit.opened()
         unit.inventory = Inventory({0: unit})
         unit.nexusFound(self.nexus)

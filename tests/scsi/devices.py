@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
-from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice
+from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, IStateStore
 
 PLAIN = Capabilities()
 """What cannot do anything special."""
@@ -120,3 +120,27 @@ class PendingDisk(MemoryDisk):
         """Answer one of the pending operations with an error."""
         deferred, _ = self.pending.pop(index)
         deferred.errback(error)
+
+
+@implementer(IStateStore)
+class MemoryStore:
+    """
+    Keeps everything that it is given.
+
+    @ivar states: all of it, in order.
+    @ivar waiting: what the next call of C{save} returns.
+    """
+
+    def __init__(self) -> None:
+        self.states: list[bytes] = []
+        self.waiting: Deferred[None] | None = None
+
+    def load(self) -> bytes:
+        """The last one."""
+        return self.states[-1] if self.states else b""
+
+    def save(self, state: bytes) -> Deferred[None] | None:
+        """Keep it; durably when C{waiting} fires."""
+        self.states.append(state)
+        waiting, self.waiting = self.waiting, None
+        return waiting

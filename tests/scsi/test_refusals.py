@@ -130,7 +130,7 @@ class RefusalTests(DiskTests):
                 task = run(self.unit, self.task(command, flags=0x20))
                 self.assertInvalidField(task, 1, 7)
                 found.append(command)
-        self.assertEqual(len(found), 3 + 3 + 2 + 3 + 3 + 1 + 1)
+        self.assertEqual(len(found), 3 + 3 + 2 + 3 + 3 + 1 + 1 + 1)
 
     def test_deviceErrors(self) -> None:
         """Whatever a device raises, every command that uses it tells it, and leaves nothing behind."""

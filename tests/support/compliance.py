@@ -79,7 +79,6 @@ LATER = {
     "EXTENDEDCOPY is not implemented.": "EXTENDED COPY",
     "RECEIVE_COPY_RESULTS is not implemented.": "RECEIVE COPY RESULTS",
     "RECEIVECOPYRESULT is not implemented.": "RECEIVE COPY RESULTS",
-    "WRITEATOMIC16 is not implemented.": "WRITE ATOMIC",
     "SANITIZE is not implemented.": "SANITIZE",
     "SANITIZE OVERWRITE is not implemented according to REPORT_SUPPORTED_OPCODES.": "SANITIZE",
     "SANITIZE BLOCK_ERASE is not implemented according to REPORT_SUPPORTED_OPCODES.": "SANITIZE",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 
+from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
 from iscsi_twisted.interfaces import IReservationStore
+from iscsi_twisted.scsi.untorn import record
 from iscsi_twisted.storage import MemoryDevice
-from iscsi_twisted.target.keeping import FOLDER, ReservationFile
+from iscsi_twisted.target.keeping import FOLDER, ReservationFile, WriteFile, finishWrite
+from tests.scsi.devices import MemoryDisk, MemoryStore
 from tests.support.served import MemoryService
 from tests.support.threads import StepPool, StepReactor
+from tests.support.wire import makeUnit
 
 
 class Reactor(StepReactor):
@@ -74,3 +78,56 @@ class FileTests(SynchronousTestCase):
         error = self.assertRaises(ConfigurationErrors, again.service.startService)
         self.assertIn("damaged", str(error))
         self.assertIn(path, str(error))
+
+
+class UnfinishedTests(SynchronousTestCase):
+    """Tests of L{finishWrite}: what a crash has left of a WRITE ATOMIC."""
+
+    def setUp(self) -> None:
+        self.device = MemoryDisk(4096)
+        self.store = MemoryStore()
+        self.unit = makeUnit(self.device)
+        self.unit.opened()
+        self.unit.keepWrites(self.store)
+
+    def finish(self) -> None:
+        """As the service does when the device is open."""
+        self.successResultOf(ensureDeferred(finishWrite(self.unit)))
+
+    def test_finished(self) -> None:
+        """It is written, made durable, and forgotten."""
+        self.store.states.append(record(512, b"x" * 512))
+        self.finish()
+        self.assertEqual(bytes(self.device.content[:1536]), bytes(512) + b"x" * 512 + bytes(512))
+        self.assertEqual(self.device.calls, [("write", 512, 512), ("flush",)])
+        self.assertEqual(self.store.load(), b"")
+
+    def test_nothing(self) -> None:
+        """Where nothing was left nothing is written, nor where nothing was kept."""
+        self.finish()
+        self.unit.journal = None
+        self.finish()
+        self.assertEqual(self.device.calls, [])
+
+    def test_wrong(self) -> None:
+        """What is damaged, or for a larger disk, is told and not written."""
+        for state, message in ((b"nonsense", "damaged"), (record(4096, b"x"), "larger")):
+            self.store.states.append(state)
+            finishing = ensureDeferred(finishWrite(self.unit))
+            self.assertIn(message, str(self.failureResultOf(finishing, ConfigurationError).value))
+        self.assertEqual(self.device.calls, [])
+
+    def test_service(self) -> None:
+        """A service does not serve a disk with a damaged record, and says which file it is."""
+        directory = self.mktemp()
+        service = MemoryService(MemoryDevice(512), stateDirectory=directory)
+        service.service.startService()
+        (unit,) = service.service._units
+        service.service.stopService()
+        path = os.path.join(directory, WriteFile.folder, unit.identity.naa.hex())
+        os.makedirs(os.path.dirname(path))
+        with open(path, "w") as file:
+            file.write("nonsense")
+        again = MemoryService(MemoryDevice(512), stateDirectory=directory)
+        error = self.assertRaises(ConfigurationErrors, again.service.startService)
+        self.assertIn(f"{path}: damaged", str(error))
