@@ -212,6 +212,7 @@ PR_PREEMPT = _persistent(4, "PREEMPT", True)
 PR_PREEMPT_AND_ABORT = _persistent(5, "PREEMPT AND ABORT", True)
 PR_REGISTER_IGNORING = _persistent(6, "REGISTER AND IGNORE EXISTING KEY", True)
 PR_REGISTER_AND_MOVE = _persistent(7, "REGISTER AND MOVE", True)
+PR_REPLACE_LOST = _persistent(8, "REPLACE LOST RESERVATION", True)
 
 # Block commands
 

@@ -66,8 +66,12 @@ MEDIUM_NOT_PRESENT: Final = 0x3A02
 MICROCODE_CHANGED: Final = 0x3F01
 LUNS_CHANGED: Final = 0x3F0E
 INTERNAL_TARGET_FAILURE: Final = 0x4400
+RESERVATIONS_LOST: Final = 0x4401
+"""Persistent reservation information lost."""
 INVALID_MESSAGE: Final = 0x4900
 MEDIUM_REMOVAL_PREVENTED: Final = 0x5302
+INSUFFICIENT_REGISTRATIONS: Final = 0x5504
+"""Insufficient registration resources."""
 
 # Task attributes, SAM-5 8.6; on the wire RFC 7143 11.3.1
 UNTAGGED: Final = 0

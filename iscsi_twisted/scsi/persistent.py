@@ -10,8 +10,17 @@ from typing import Final
 from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import Buffer, ITask, isPending
 from iscsi_twisted.scsi import cdb, codes
-from iscsi_twisted.scsi.registrations import TYPES, Conflict, Port, Registrations, Told, portOf
+from iscsi_twisted.scsi.registrations import (
+    TYPES,
+    Conflict,
+    Full,
+    Port,
+    Registrations,
+    Told,
+    portOf,
+)
 from iscsi_twisted.scsi.table import CommandSet
+from iscsi_twisted.scsi.transportid import parseTransportID, parseTransportIDs, transportID
 from iscsi_twisted.scsi.unit import LogicalUnit, reply
 
 COMMANDS = CommandSet()
@@ -20,13 +29,15 @@ LIST: Final = struct.Struct(">QQ4xB3x")
 """The parameter list: reservation key, service action key, flags; SPC-4 6.16.3."""
 MOVE_LIST: Final = struct.Struct(">QQxBHI")
 """That of REGISTER AND MOVE, before the TransportID; SPC-4 6.16.4."""
-LONGEST: Final = 1024
-"""Bytes of a parameter list that anybody needs."""
+LONGEST: Final = 1 << 14
+"""Bytes of a parameter list that anybody needs: some sixty TransportIDs with the longest names."""
 
 _SPEC_I_PT, _ALL_TG_PT, _APTPL = 0x08, 0x04, 0x01
 _UNREG = 0x02
-_NAME, _NAME_AND_ISID = 0x05, 0x45
-"""TransportIDs of iSCSI; SPC-4 7.6.4.6."""
+_CRH, _SIP_C, _ATP_C, _PTPL_C = 0x10, 0x08, 0x04, 0x01
+"""Bits of REPORT CAPABILITIES; SPC-4 6.15.4."""
+_LIST_LENGTH = struct.Struct(">I")
+"""Of TransportIDs, after the parameter list."""
 
 TYPE_MASK: Final = b"\xea\x01"
 """All types there are; SPC-4 6.15.4."""
@@ -37,10 +48,21 @@ Action = Callable[[Registrations, Port, int, int, int], Told]
 # IN
 
 
+def _known(unit: LogicalUnit) -> Registrations:
+    """
+    The state.
+
+    @raise CheckCondition: if it was lost.
+    """
+    if unit.registrations.lost:
+        raise CheckCondition(codes.HARDWARE_ERROR, codes.RESERVATIONS_LOST)
+    return unit.registrations
+
+
 @COMMANDS.handles(cdb.READ_KEYS)
 def readKeys(unit: LogicalUnit, task: ITask) -> None:
     """READ KEYS; SPC-4 6.15.2."""
-    state = unit.registrations
+    state = _known(unit)
     keys = b"".join(key.to_bytes(8, "big") for key in state.keys.values())
     _answer(task, struct.pack(">II", state.generation & 0xFFFFFFFF, len(keys)) + keys)
 
@@ -48,7 +70,7 @@ def readKeys(unit: LogicalUnit, task: ITask) -> None:
 @COMMANDS.handles(cdb.READ_RESERVATION)
 def readReservation(unit: LogicalUnit, task: ITask) -> None:
     """READ RESERVATION; SPC-4 6.15.3."""
-    state = unit.registrations
+    state = _known(unit)
     data = b""
     if state.type:
         key = 0 if state.holder is None else state.keys[state.holder]
@@ -58,8 +80,8 @@ def readReservation(unit: LogicalUnit, task: ITask) -> None:
 
 @COMMANDS.handles(cdb.REPORT_CAPABILITIES)
 def reportCapabilities(unit: LogicalUnit, task: ITask) -> None:
-    """REPORT CAPABILITIES; SPC-4 6.15.4.  All types; PTPL_C and PTPL_A where there is a store."""
-    capable = 0x01 if unit.store is not None else 0
+    """REPORT CAPABILITIES; SPC-4 6.15.4.  All that there is; PTPL_C and PTPL_A where there is a store."""
+    capable = _CRH | _SIP_C | _ATP_C | (_PTPL_C if unit.store is not None else 0)
     kept = 0x01 if unit.registrations.kept else 0
     _answer(task, struct.pack(">HBB2s2x", 8, capable, 0x80 | kept, TYPE_MASK))
 
@@ -67,7 +89,7 @@ def reportCapabilities(unit: LogicalUnit, task: ITask) -> None:
 @COMMANDS.handles(cdb.READ_FULL_STATUS)
 def readFullStatus(unit: LogicalUnit, task: ITask) -> None:
     """READ FULL STATUS; SPC-4 6.15.5."""
-    state = unit.registrations
+    state = _known(unit)
     each = b"".join(_status(state, port, key) for port, key in state.keys.items())
     _answer(task, struct.pack(">II", state.generation & 0xFFFFFFFF, len(each)) + each)
 
@@ -85,35 +107,7 @@ def _answer(task: ITask, data: bytes) -> None:
     reply(task, data, int.from_bytes(task.cdb[7:9], "big"))
 
 
-def transportID(port: Port) -> bytes:
-    """The TransportID of an iSCSI initiator port; SPC-4 7.6.4.6."""
-    text = f"{port.initiatorName},i,0x{port.isid.hex()}".encode()
-    text += bytes(max(4 - len(text) % 4, 20 - len(text)))
-    return struct.pack(">BxH", _NAME_AND_ISID, len(text)) + text
-
-
-def parseTransportID(data: bytes) -> tuple[str, bytes] | None:
-    """The name and ISID of an iSCSI initiator port; None if it is none."""
-    if len(data) < 4 or data[0] != _NAME_AND_ISID or len(data) < 4 + int.from_bytes(data[2:4], "big"):
-        return None
-    text = data[4 : 4 + int.from_bytes(data[2:4], "big")].partition(b"\0")[0]
-    try:
-        name, comma, isid = text.decode().partition(",i,0x")
-        number = bytes.fromhex(isid)
-    except ValueError:
-        return None
-    return (name, number) if name and comma and len(number) == 6 else None
-
-
 # OUT
-
-
-def _register(state: Registrations, port: Port, key: int, new: int, kind: int) -> Told:
-    return state.register(port, key, new)
-
-
-def _registerIgnoring(state: Registrations, port: Port, key: int, new: int, kind: int) -> Told:
-    return state.register(port, None, new)
 
 
 def _reserve(state: Registrations, port: Port, key: int, new: int, kind: int) -> Told:
@@ -133,34 +127,38 @@ def _clear(state: Registrations, port: Port, key: int, new: int, kind: int) -> T
 
 
 def _preempt(state: Registrations, port: Port, key: int, new: int, kind: int) -> Told:
-    if not new and state.type and state.holder is not None and state.keys.get(port) == key:
+    if not new and state.type and state.holder is not None and state.keyOf(port) == key != 0:
         raise _badList(8)
     return state.preempt(port, key, new, kind)
 
 
-def _badList(byte: int) -> CheckCondition:
+def _badList(byte: int, bit: int | None = None) -> CheckCondition:
     return CheckCondition(
-        codes.ILLEGAL_REQUEST, codes.INVALID_FIELD_IN_PARAMETER_LIST, field=byte, inData=True
+        codes.ILLEGAL_REQUEST, codes.INVALID_FIELD_IN_PARAMETER_LIST, field=byte, bit=bit, inData=True
     )
 
 
 _ACTIONS: Final[dict[cdb.Command, tuple[Action, bool]]] = {
-    cdb.PR_REGISTER: (_register, False),
-    cdb.PR_REGISTER_IGNORING: (_registerIgnoring, False),
     cdb.PR_RESERVE: (_reserve, True),
     cdb.PR_RELEASE: (_release, True),
     cdb.PR_CLEAR: (_clear, False),
     cdb.PR_PREEMPT: (_preempt, True),
     cdb.PR_PREEMPT_AND_ABORT: (_preempt, True),
 }
-"""What each service action does, and whether it has a scope and a type."""
+"""What each service action that is like the others does, and whether it has a scope and a type."""
+
+
+def _checkType(unit: LogicalUnit, task: ITask) -> None:
+    """@raise CheckCondition: for a scope that is not the unit, or a type that there is not."""
+    if task.cdb[2] >> 4 or task.cdb[2] & 15 not in TYPES:
+        raise unit.invalidField(task, "type", 7 if task.cdb[2] >> 4 else 3)
 
 
 def _handle(command: cdb.Command, action: Action, typed: bool) -> None:
     def persistentReserveOut(unit: LogicalUnit, task: ITask) -> None:
-        if typed and (task.cdb[2] >> 4 or task.cdb[2] & 15 not in TYPES):
-            raise unit.invalidField(task, "type", 7 if task.cdb[2] >> 4 else 3)
-        _receive(unit, task, LIST.size, _apply, action)
+        if typed:
+            _checkType(unit, task)
+        _receive(unit, task, LIST.size, LIST.size, _apply, action)
 
     COMMANDS.handles(command)(persistentReserveOut)
 
@@ -170,12 +168,11 @@ for _command, (_action, _typed) in _ACTIONS.items():
 
 
 def _receive(
-    unit: LogicalUnit, task: ITask, least: int, then: Callable[..., None], *arguments: object
+    unit: LogicalUnit, task: ITask, least: int, most: int, then: Callable[..., None], *arguments: object
 ) -> None:
     """Fetch the parameter list, all of it (SPC-4 6.16.1)."""
     length = int.from_bytes(task.cdb[5:9], "big")
-    exact = then is _apply
-    if length < least or length > LONGEST or (exact and length != least):
+    if not least <= length <= most:
         raise CheckCondition(codes.ILLEGAL_REQUEST, codes.PARAMETER_LIST_LENGTH_ERROR, field=5)
     unit.receive(task, length, _whole, length, unit, then, arguments)
 
@@ -189,24 +186,99 @@ def _whole(
     arguments: tuple[object, ...],
 ) -> None:
     if len(data) < length:
-        raise CheckCondition(codes.ILLEGAL_REQUEST, codes.PARAMETER_LIST_LENGTH_ERROR)
+        raise _wrongLength()
     if unit.holder is not None:
         # Whoever reserves in the old way keeps the new one out (SPC-2 5.5.1).
         task.fail(codes.RESERVATION_CONFLICT)
         return
+    if then is not _replace:
+        _known(unit)
     try:
         then(unit, task, bytes(data), *arguments)
     except Conflict:
         task.fail(codes.RESERVATION_CONFLICT)
+    except Full:
+        raise CheckCondition(codes.ILLEGAL_REQUEST, codes.INSUFFICIENT_REGISTRATIONS) from None
+
+
+def _wrongLength() -> CheckCondition:
+    return CheckCondition(codes.ILLEGAL_REQUEST, codes.PARAMETER_LIST_LENGTH_ERROR)
+
+
+@COMMANDS.handles(cdb.PR_REGISTER)
+def register(unit: LogicalUnit, task: ITask) -> None:
+    """REGISTER; SPC-4 5.13.7, table 66."""
+    _receive(unit, task, LIST.size, LONGEST, _register)
+
+
+def _register(unit: LogicalUnit, task: ITask, data: bytes) -> None:
+    key, new, flags = LIST.unpack_from(data)
+    state, own = unit.registrations, portOf(task.nexus)
+    if not flags & _SPEC_I_PT:
+        if len(data) != LIST.size:
+            raise _wrongLength()
+        _enter(unit, task, key, new, flags, [own])
+        return
+    names = _specified(data)
+    if state.keyOf(own) != key:
+        raise Conflict
+    # Only who registers for the first time may do it for others.
+    if key or not new:
+        raise _badList(20)
+    ports = [own, *(Port(*each, own.tag) for each in names)]
+    if any(state.isTaken(port) for port in _everywhere(unit, ports, flags)):
+        raise _badList(LIST.size + _LIST_LENGTH.size)
+    _enter(unit, task, key, new, flags, ports)
+
+
+def _specified(data: bytes) -> list[tuple[str, bytes]]:
+    """The TransportIDs after a parameter list."""
+    begin = LIST.size + _LIST_LENGTH.size
+    if len(data) < begin or len(data) != begin + _LIST_LENGTH.unpack_from(data, LIST.size)[0]:
+        raise _wrongLength()
+    names = parseTransportIDs(data[begin:])
+    if names is None:
+        raise _badList(begin)
+    return names
+
+
+@COMMANDS.handles(cdb.PR_REGISTER_IGNORING)
+def registerIgnoring(unit: LogicalUnit, task: ITask) -> None:
+    """REGISTER AND IGNORE EXISTING KEY; SPC-4 5.13.7, table 67."""
+    _receive(unit, task, LIST.size, LIST.size, _registerIgnoring)
+
+
+def _registerIgnoring(unit: LogicalUnit, task: ITask, data: bytes) -> None:
+    _, new, flags = LIST.unpack(data)
+    if flags & _SPEC_I_PT:
+        raise _badList(20, 3)
+    _enter(unit, task, None, new, flags, [portOf(task.nexus)])
+
+
+def _everywhere(unit: LogicalUnit, ports: list[Port], flags: int) -> list[Port]:
+    """These ports, with ALL_TG_PT at all target ports; each once, the first one first."""
+    if not flags & _ALL_TG_PT:
+        return list(dict.fromkeys(ports))
+    tags = dict.fromkeys((ports[0].tag, *(each.group for each in unit.inventory.ports)))
+    return list(dict.fromkeys(port._replace(tag=tag) for tag in tags for port in ports))
+
+
+def _enter(unit: LogicalUnit, task: ITask, key: int | None, new: int, flags: int, ports: list[Port]) -> None:
+    _checkStore(unit, flags, 20)
+    state = unit.registrations
+    own, *also = _everywhere(unit, ports, flags)
+    told = state.register(own, key, new, also)
+    state.kept = bool(flags & _APTPL)
+    unit.tellPorts(told)
+    _end(unit, task)
 
 
 def _apply(unit: LogicalUnit, task: ITask, data: bytes, action: Action) -> None:
     key, new, flags = LIST.unpack(data)
-    _checkFlags(unit, flags, 20)
+    if flags & _SPEC_I_PT:
+        raise _badList(20, 3)
     state, number = unit.registrations, task.cdb[1] & 0x1F
     told = action(state, portOf(task.nexus), key, new, task.cdb[2] & 15)
-    if action in (_register, _registerIgnoring):
-        state.kept = bool(flags & _APTPL)
     if number == cdb.PR_PREEMPT_AND_ABORT.serviceAction:
         unit.abortNexuses(
             {port for port, code in told.items() if code == codes.REGISTRATIONS_PREEMPTED}, task
@@ -215,10 +287,10 @@ def _apply(unit: LogicalUnit, task: ITask, data: bytes, action: Action) -> None:
     _end(unit, task)
 
 
-def _checkFlags(unit: LogicalUnit, flags: int, byte: int) -> None:
-    """@raise CheckCondition: for what cannot be done here, as REPORT CAPABILITIES says."""
-    if flags & (_SPEC_I_PT | _ALL_TG_PT) or (flags & _APTPL and unit.store is None):
-        raise _badList(byte)
+def _checkStore(unit: LogicalUnit, flags: int, byte: int) -> None:
+    """@raise CheckCondition: if this is to be kept, and there is nowhere to keep it (REPORT CAPABILITIES)."""
+    if flags & _APTPL and unit.store is None:
+        raise _badList(byte, 0)
 
 
 def _end(unit: LogicalUnit, task: ITask) -> None:
@@ -249,23 +321,51 @@ def _saved(_: None, unit: LogicalUnit, task: ITask, kept: bool) -> None:
 @COMMANDS.handles(cdb.PR_REGISTER_AND_MOVE)
 def registerAndMove(unit: LogicalUnit, task: ITask) -> None:
     """REGISTER AND MOVE; SPC-4 5.13.8."""
-    _receive(unit, task, MOVE_LIST.size, _move)
+    _receive(unit, task, MOVE_LIST.size, LONGEST, _move)
 
 
 def _move(unit: LogicalUnit, task: ITask, data: bytes) -> None:
     key, new, flags, tag, length = MOVE_LIST.unpack_from(data)
     if len(data) != MOVE_LIST.size + length:
-        raise CheckCondition(codes.ILLEGAL_REQUEST, codes.PARAMETER_LIST_LENGTH_ERROR)
-    _checkFlags(unit, flags & _APTPL, 17)
-    port = portOf(task.nexus)
-    if unit.registrations.keys.get(port) != key:
+        raise _wrongLength()
+    _checkStore(unit, flags, 17)
+    state, port = unit.registrations, portOf(task.nexus)
+    if not key or state.keyOf(port) != key:
         raise Conflict
     found = parseTransportID(data[MOVE_LIST.size :])
     if not new:
         raise _badList(8)
-    if found is None or Port(*found, tag) == port:
+    if found is None or state.of(Port(*found, tag)) == state.of(port):
         raise _badList(MOVE_LIST.size)
-    unit.registrations.move(port, key, Port(*found, tag), new, bool(flags & _UNREG))
-    unit.registrations.kept = bool(flags & _APTPL)
+    state.move(port, key, Port(*found, tag), new, bool(flags & _UNREG))
+    state.kept = bool(flags & _APTPL)
+    unit.reconsider()
+    _end(unit, task)
+
+
+@COMMANDS.handles(cdb.PR_REPLACE_LOST)
+def replaceLost(unit: LogicalUnit, task: ITask) -> None:
+    """REPLACE LOST RESERVATION; SPC-4 5.13.11.3: only where something was lost."""
+    if not unit.registrations.lost:
+        raise unit.invalidField(task, "action", 4)
+    _checkType(unit, task)
+    _receive(unit, task, LIST.size, LIST.size, _replace)
+
+
+def _replace(unit: LogicalUnit, task: ITask, data: bytes) -> None:
+    key, new, flags = LIST.unpack(data)
+    state = unit.registrations
+    if not state.lost:
+        # Somebody else was faster.
+        raise Conflict
+    if key:
+        raise _badList(0)
+    if not new:
+        raise _badList(8)
+    if flags & _SPEC_I_PT:
+        raise _badList(20, 3)
+    _checkStore(unit, flags, 20)
+    state.replace(portOf(task.nexus), new, task.cdb[2] & 15)
+    state.kept = bool(flags & _APTPL)
     unit.reconsider()
     _end(unit, task)

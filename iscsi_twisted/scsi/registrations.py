@@ -9,6 +9,7 @@ commands, or of sessions; every change tells whom it concerns.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from iscsi_twisted.interfaces import INexus
@@ -34,12 +35,23 @@ MOST: Final = 1024
 """Registrations of one unit; more than a cluster has paths, and what a hostile initiator may have us keep."""
 
 
+ISID_SIZE: Final = 6
+
+
 class Port(NamedTuple):
-    """An initiator port and a target port: what a registration belongs to."""
+    """
+    An initiator port and a target port: what a registration belongs to.
+
+    @ivar isid: empty for all ports of the initiator, whatever their ISIDs (SPC-4 7.6.4.6).
+    """
 
     initiatorName: str
     isid: bytes
     tag: int
+
+    def anyISID(self) -> Port:
+        """The same for all ports of the initiator."""
+        return Port(self.initiatorName, b"", self.tag)
 
 
 def portOf(nexus: INexus) -> Port:
@@ -55,6 +67,10 @@ class Conflict(Exception):
     """The reservation, or the lack of a registration, forbids this: RESERVATION CONFLICT status."""
 
 
+class Full(Exception):
+    """There is no room for so many registrations."""
+
+
 class Registrations:
     """
     The state.
@@ -64,6 +80,7 @@ class Registrations:
     @ivar type: of the reservation, 0 for none.
     @ivar holder: who holds it; None if all registrants do.
     @ivar kept: whether all this outlives a loss of power (APTPL).
+    @ivar lost: what was kept cannot be read: until it is replaced, nobody knows who is to be kept out.
     """
 
     def __init__(self) -> None:
@@ -72,6 +89,7 @@ class Registrations:
         self.type = 0
         self.holder: Port | None = None
         self.kept = False
+        self.lost = False
 
     # Through a loss of power
 
@@ -107,45 +125,82 @@ class Registrations:
             raise ValueError(f"no reservations: {error}") from error
         if len(keys) > MOST or not all(0 < key < 1 << 64 for key in keys.values()):
             raise ValueError("no reservations: keys that cannot be")
+        if not all(len(port.isid) in (0, ISID_SIZE) for port in keys):
+            raise ValueError("no reservations: ISIDs that cannot be")
         if kind not in TYPES | {0} or (holder is None) != (kind in HELD_BY_ALL | {0}):
             raise ValueError(f"no reservation: type {kind}")
         self.keys, self.type, self.holder, self.kept = keys, kind, holder, True
 
     # Asking
 
+    def of(self, port: Port) -> Port:
+        """The registration that a port has: its own, or that of all ports of its initiator; or would have."""
+        if port in self.keys:
+            return port
+        shared = port.anyISID()
+        return shared if shared in self.keys else port
+
+    def keyOf(self, port: Port) -> int:
+        """The key that this port has registered; 0 for none."""
+        return self.keys.get(self.of(port), 0)
+
+    def isTaken(self, port: Port) -> bool:
+        """Whether this port, or for a name alone any port of that name, has registered."""
+        if port.isid:
+            return self.of(port) in self.keys
+        return any(port == each.anyISID() for each in self.keys)
+
     def holds(self, port: Port) -> bool:
         """Whether this port holds the reservation."""
+        port = self.of(port)
         return bool(self.type) and (port in self.keys if self.type in HELD_BY_ALL else port == self.holder)
 
     def restricts(self, port: Port) -> bool:
         """Whether the reservation keeps this port from anything."""
         if not self.type or self.holds(port):
             return False
-        return self.type not in FOR_REGISTRANTS or port not in self.keys
+        return self.type not in FOR_REGISTRANTS or self.of(port) not in self.keys
 
-    def _check(self, port: Port, key: int) -> None:
+    def _check(self, port: Port, key: int) -> Port:
+        """
+        The registration of a port that knows its key.
+
+        @raise Conflict: if it has none, or another key.
+        """
+        port = self.of(port)
         if self.keys.get(port) != key:
             raise Conflict
+        return port
 
     # Registering
 
-    def register(self, port: Port, key: int | None, new: int) -> Told:
+    def register(self, port: Port, key: int | None, new: int, also: Sequence[Port] = ()) -> Told:
         """
         REGISTER; SPC-4 5.13.7.
 
         @param key: the key that is there, 0 for none; None to ignore it.
         @param new: the key from now on; 0 to unregister.
-        @raise Conflict: if C{key} is not the one that is there, or there are too many registrations.
+        @param also: other ports for which the same is done: all or none.
+        @raise Conflict: if C{key} is not the one that is there.
+        @raise Full: if there would be too many registrations.
         """
-        if key is not None and self.keys.get(port, 0) != key:
-            raise Conflict
-        if new and port not in self.keys and len(self.keys) >= MOST:
-            raise Conflict
+        ports = {self.of(each): None for each in (port, *also)}
+        if key is not None:
+            if self.keyOf(port) != key:
+                raise Conflict
+            if any(self.keys.get(each, key) not in (key, new) for each in ports):
+                raise Conflict
+        if new and len(self.keys.keys() | ports) > max(MOST, len(self.keys)):
+            raise Full
         self.generation += 1
         if new:
-            self.keys[port] = new
+            self.keys.update(dict.fromkeys(ports, new))
             return {}
-        return self._forget(port) if port in self.keys else {}
+        told: Told = {}
+        for each in ports:
+            if each in self.keys:
+                told |= self._forget(each)
+        return {each: code for each, code in told.items() if each not in ports}
 
     def _forget(self, port: Port) -> Told:
         """Unregister; SPC-4 5.13.11.2.2: a reservation may go with it."""
@@ -170,7 +225,7 @@ class Registrations:
 
         @raise Conflict: unless the unit is free, or held in the same way.
         """
-        self._check(port, key)
+        port = self._check(port, key)
         if not self.type:
             self._hold(port, kind)
         elif not (self.holds(port) and self.type == kind):
@@ -183,7 +238,7 @@ class Registrations:
         @return: None if it is held in another way.
         @raise Conflict: if C{key} is not the one that is there.
         """
-        self._check(port, key)
+        port = self._check(port, key)
         if not self.holds(port):
             return {}
         if self.type != kind:
@@ -195,7 +250,7 @@ class Registrations:
 
     def clear(self, port: Port, key: int) -> Told:
         """CLEAR; SPC-4 5.13.11.2.6."""
-        self._check(port, key)
+        port = self._check(port, key)
         told = {each: codes.RESERVATIONS_PREEMPTED for each in self.keys if each != port}
         self.generation += 1
         self.keys.clear()
@@ -215,7 +270,7 @@ class Registrations:
         @param victim: the key of those that lose their registrations; 0 for all others, where all hold it.
         @raise Conflict: if nobody has that key.
         """
-        self._check(port, key)
+        port = self._check(port, key)
         takes = self.preempts(victim)
         gone = [each for each, one in self.keys.items() if (takes and victim == 0) or one == victim]
         if not gone:
@@ -242,16 +297,27 @@ class Registrations:
         REGISTER AND MOVE; SPC-4 5.13.8.
 
         @raise Conflict: unless C{port} alone holds the reservation.
+        @raise Full: if there would be too many registrations.
         """
-        self._check(port, key)
-        if (
-            self.type in HELD_BY_ALL
-            or not self.holds(port)
-            or (to not in self.keys and len(self.keys) >= MOST)
-        ):
+        port, to = self._check(port, key), self.of(to)
+        if self.type in HELD_BY_ALL or not self.holds(port):
             raise Conflict
+        if to not in self.keys and len(self.keys) >= MOST:
+            raise Full
         self.generation += 1
         self.keys[to] = new
         self.holder = to
         if unregister:
             del self.keys[port]
+
+    def replace(self, port: Port, new: int, kind: int) -> None:
+        """REPLACE LOST RESERVATION; SPC-4 5.13.11.3: all that there is from now on."""
+        self.generation += 1
+        self.keys = {port: new}
+        self._hold(port, kind)
+        self.lost = False
+
+    def codeFor(self, told: Told, port: Port) -> int | None:
+        """What a change tells the nexus of a port."""
+        code = told.get(port)
+        return told.get(port.anyISID()) if code is None and port not in self.keys else code

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from iscsi_twisted.interfaces import ITask
 from iscsi_twisted.scsi import cdb, codes
+from iscsi_twisted.scsi.registrations import portOf
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.unit import LogicalUnit
 
@@ -47,23 +48,35 @@ def release10(unit: LogicalUnit, task: ITask) -> None:
 def reserve(unit: LogicalUnit, task: ITask, command: cdb.Command) -> None:
     """Whoever gets here finds the unit free, or has it already."""
     _refuseOthers(unit, task, command)
-    if unit.registrations.keys:
-        # Where there are registrations, this way of reserving is closed (SPC-4 5.13.3).
-        task.fail(codes.RESERVATION_CONFLICT)
-        return
-    unit.reserve(task.nexus)
-    task.complete()
+    if not _compatible(unit, task):
+        unit.reserve(task.nexus)
+        task.complete()
 
 
 def release(unit: LogicalUnit, task: ITask, command: cdb.Command) -> None:
     """Give the unit back; without effect, and no error, for who has not reserved it."""
     _refuseOthers(unit, task, command)
-    if unit.registrations.keys:
+    if not _compatible(unit, task):
+        if unit.holder is task.nexus:
+            unit.reserve(None)
+        task.complete()
+
+
+def _compatible(unit: LogicalUnit, task: ITask) -> bool:
+    """
+    Where there are registrations this way of reserving is closed; but to whom a persistent reservation lets
+    do everything it looks as if it were open (CRH; SPC-4 5.13.3).
+
+    @return: whether the task was ended.
+    """
+    state = unit.registrations
+    if not state.keys:
+        return False
+    if state.type and not state.restricts(portOf(task.nexus)):
+        task.complete()
+    else:
         task.fail(codes.RESERVATION_CONFLICT)
-        return
-    if unit.holder is task.nexus:
-        unit.reserve(None)
-    task.complete()
+    return True
 
 
 def _refuseOthers(unit: LogicalUnit, task: ITask, command: cdb.Command) -> None:

@@ -235,6 +235,7 @@ class LogicalUnit:
             or self.notReady
             or self.holder is not None
             or self.order.active
+            or self.registrations.lost
             # A reservation costs nothing while all that are here may do everything.
             or any(map(self._restricted, self._attentions.known() if self.registrations.type else ()))
         )
@@ -243,12 +244,18 @@ class LogicalUnit:
         """
         Take over the persistent reservations that a store has kept, and keep them there.
 
-        @raise ValueError: if what it has is damaged.
+        @raise ValueError: if what it has is damaged.  Whoever may be kept out is, until an initiator replaces
+            what was lost (SPC-4 5.13.11.3).
         """
-        self.registrations.restore(store.load())
-        self.stored = self.registrations.kept
         self.store = store
-        self.reconsider()
+        try:
+            self.registrations.restore(store.load())
+        except ValueError:
+            self.registrations.lost = True
+            raise
+        finally:
+            self.stored = self.registrations.kept or self.registrations.lost
+            self.reconsider()
 
     def _restricted(self, nexus: INexus) -> bool:
         """Whether a persistent reservation keeps a nexus from anything."""
@@ -257,7 +264,7 @@ class LogicalUnit:
     def tellPorts(self, told: Told) -> None:
         """Establish unit attention conditions for those of these ports that are here."""
         for nexus in self._attentions.known():
-            code = told.get(portOf(nexus))
+            code = self.registrations.codeFor(told, portOf(nexus))
             if code is not None:
                 self._attentions.establish(code, nexus, None)
         self.reconsider()
@@ -265,7 +272,8 @@ class LogicalUnit:
     def abortNexuses(self, ports: set[Port], but: ITask) -> None:
         """Abort all tasks that came from these ports (SPC-4 5.13.11.2.5)."""
         for other in self._outstanding() - {but}:
-            if portOf(other.nexus) in ports:
+            port = portOf(other.nexus)
+            if port in ports or port.anyISID() in ports:
                 other.abort()
 
     def _allowed(self, access: int) -> bool:
@@ -287,7 +295,8 @@ class LogicalUnit:
         queue = self._attentions.pending.get(nexus)
         reserved = self.holder is not None and self.holder is not nexus
         fenced = self._restricted(nexus)
-        if not (queue or reserved or fenced or self.notReady):
+        lost = self.registrations.lost
+        if not (queue or reserved or fenced or lost or self.notReady):
             return False
         command = self.table.find(task.cdb)
         # What nobody knows is refused as that.
@@ -302,6 +311,8 @@ class LogicalUnit:
         if reserved:
             task.fail(codes.RESERVATION_CONFLICT)
             return True
+        if lost and not access & (SHARED | PUBLIC):
+            raise CheckCondition(codes.HARDWARE_ERROR, codes.RESERVATIONS_LOST)
         if self.notReady and access & MEDIUM:
             raise CheckCondition(codes.NOT_READY, self.notReady)
         return False

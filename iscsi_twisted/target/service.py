@@ -319,9 +319,11 @@ class TargetService(Service):
         try:
             unit.keep(store)
         except ValueError as error:
-            raise ConfigurationError(
-                f"damaged ({error}): restore it, or remove it and let hosts reserve anew", store.path
-            ) from None
+            self.log.error(
+                "{path}: damaged ({error}); until it is removed, or a host replaces the reservation that is"
+                " lost (sg_persist --out --replace), the disk refuses whatever a reservation may forbid",
+                path=store.path, error=str(error), event="reservations",
+            )  # fmt: skip
 
     def _verifier(self) -> Authenticator:
         assert self._secrets is not None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from iscsi_twisted.interfaces import IReservationStore
+from iscsi_twisted.interfaces import IReservationStore, TargetPort
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdb import Command
-from iscsi_twisted.scsi.persistent import LIST, MOVE_LIST, parseTransportID, transportID
-from iscsi_twisted.scsi.registrations import FOR_REGISTRANTS, READABLE, TYPES, Port, portOf
+from iscsi_twisted.scsi.persistent import LIST, MOVE_LIST
+from iscsi_twisted.scsi.registrations import FOR_REGISTRANTS, MOST, READABLE, TYPES, Port, portOf
+from iscsi_twisted.scsi.transportid import parseTransportID, transportID
 from tests.scsi.cases import BLOCK, DiskTests
 from tests.support.tasks import Nexus, Task, run
 
@@ -121,7 +120,7 @@ class PersistentTests(DiskTests):
 
     def test_capabilities(self) -> None:
         """All types; nothing that is refused is claimed."""
-        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=255).hex(), "00080080ea010000")
+        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=255).hex(), "00081c80ea010000")
 
     def test_fullStatus(self) -> None:
         """Every registration with its port, and who holds."""
@@ -154,9 +153,8 @@ class PersistentTests(DiskTests):
         self.register((self.nexus, 7))
         for kind in (0, 2, 4, 9, 15, 0x15, 0xF1):
             self.assertEqual(self.out(cdb.PR_RESERVE, 7, 0, kind).code, codes.INVALID_FIELD_IN_CDB)
-        for flags in (0x08, 0x04, 0x01):
-            task = self.out(cdb.PR_REGISTER, 7, 8, flags=flags)
-            self.assertEqual(task.code, codes.INVALID_FIELD_IN_PARAMETER_LIST)
+        task = self.out(cdb.PR_REGISTER, 7, 8, flags=0x01)
+        self.assertEqual(task.code, codes.INVALID_FIELD_IN_PARAMETER_LIST)
         for opcode in (b"\x5e\x04", b"\x5f\x08", b"\x5f\x1f"):
             self.assertEqual(run(self.unit, Task(opcode, self.nexus)).code, codes.INVALID_FIELD_IN_CDB)
         self.assertEqual(self.unit.registrations.keys, {portOf(self.nexus): 7})
@@ -272,7 +270,7 @@ class PersistentTests(DiskTests):
         self.assertEqual(self.move(7, 0, to).code, codes.INVALID_FIELD_IN_PARAMETER_LIST)
         self.assertEqual(self.move(8, 9, to).status, codes.RESERVATION_CONFLICT)
         own = transportID(portOf(self.nexus))
-        for wrong in (own, b"", bytes(24), to[:-4], b"\x05" + to[1:]):
+        for wrong in (own, b"", bytes(24), to[:-4], b"\x06" + to[1:]):
             self.assertIn(self.move(7, 9, wrong).code, (
                 codes.INVALID_FIELD_IN_PARAMETER_LIST, codes.PARAMETER_LIST_LENGTH_ERROR,
             ))  # fmt: skip
@@ -307,7 +305,7 @@ class PersistentTests(DiskTests):
         """With APTPL the state is kept before the command ends, and comes back; without, nothing is."""
         store = Store()
         self.unit.keep(store)
-        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8).hex(), "00080180ea010000")
+        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8).hex(), "00081d80ea010000")
         self.ok(cdb.PR_REGISTER, 0, 7)
         self.assertEqual(store.states, [])
         store.waiting = Deferred()
@@ -317,7 +315,7 @@ class PersistentTests(DiskTests):
         self.assertEqual(task.status, codes.GOOD)
         store.waiting = None
         self.ok(cdb.PR_RESERVE, 8, 0, 5)
-        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8).hex(), "00080181ea010000")
+        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8).hex(), "00081d81ea010000")
         again = self.makeUnit(self.device)
         again.keep(store)
         state = again.registrations
@@ -361,15 +359,199 @@ class PersistentTests(DiskTests):
             self.assertRaises(ValueError, unit.keep, store)
             self.assertEqual((unit.registrations.keys, unit.registrations.type), ({}, 0))
 
-    @given(st.binary(max_size=60))
-    def test_anyTransportID(self, data: bytes) -> None:
-        """Whatever comes as a TransportID is one or is none."""
-        found = parseTransportID(data)
-        self.assertTrue(found is None or len(found[1]) == 6)
+    def specify(self, ids: bytes, key: int = 0, new: int = 7, flags: int = 0x08, **how: Any) -> Task:
+        """REGISTER with a list of TransportIDs."""
+        data = LIST.pack(key, new, flags) + len(ids).to_bytes(4, "big") + ids
+        return self.command(how.pop("command", cdb.PR_REGISTER), data, length=len(data), **how)
 
-    def test_transportID(self) -> None:
-        """Names of every length come back."""
-        for length in range(1, 40):
-            port = Port("n" * length, bytes(range(6)), 1)
-            text = transportID(port)
-            self.assertEqual((len(text) % 4, parseTransportID(text)), (0, (port[0], port[1])))
+    def test_specified(self) -> None:
+        """SPEC_I_PT: who registers for the first time does it for other initiator ports too."""
+        named = Port("iqn.2001-04.com.example:else", b"", 1)
+        ids = b"".join(map(transportID, (portOf(self.other), portOf(self.nexus), named)))
+        self.assertEqual(self.specify(ids).status, codes.GOOD)
+        ports = (portOf(self.nexus), portOf(self.other), named)
+        self.assertEqual(self.unit.registrations.keys, dict.fromkeys(ports, 7))
+        self.assertEqual(self.unit.registrations.generation, 1)
+        data = self.good(cdb.READ_FULL_STATUS, allocation=4096)
+        self.assertTrue(data.endswith(transportID(named)))
+
+    def test_specifiedRefused(self) -> None:
+        """Nobody registers where one of them has, or to change a key, or with what is no list (table 66)."""
+        ids = transportID(portOf(self.other))
+        self.register((self.third, 5))
+        self.assertEqual(self.specify(ids, 9).status, codes.RESERVATION_CONFLICT)
+        for task in (
+            self.specify(ids, 0, 0),
+            self.specify(ids, 5, 6, nexus=self.third),
+            self.specify(transportID(portOf(self.third))),
+            self.specify(transportID(portOf(self.third)._replace(isid=b""))),
+            self.specify(ids + bytes(24)),
+            self.specify(ids[:-4]),
+            self.specify(ids, command=cdb.PR_REGISTER_IGNORING),
+            self.specify(b"", command=cdb.PR_RESERVE, type=1),
+        ):
+            self.assertEqual(task.status, codes.CHECK_CONDITION)
+            self.assertIn(task.code, (
+                codes.INVALID_FIELD_IN_PARAMETER_LIST, codes.PARAMETER_LIST_LENGTH_ERROR,
+            ))  # fmt: skip
+        for data in (LIST.pack(0, 7, 8), LIST.pack(0, 7, 8) + b"\0\0\0\1", LIST.pack(0, 7, 0) + bytes(4)):
+            task = self.command(cdb.PR_REGISTER, data, length=len(data))
+            self.assertSense(task, codes.ILLEGAL_REQUEST, codes.PARAMETER_LIST_LENGTH_ERROR)
+        self.assertEqual(set(self.unit.registrations.keys), {portOf(self.third)})
+
+    def reach(self, *tags: int) -> None:
+        """The target is reached at these ports."""
+        self.unit.inventory.ports = tuple(TargetPort(self.nexus.targetName, tag) for tag in tags)
+
+    def test_allTargetPorts(self) -> None:
+        """ALL_TG_PT: what is registered, changed and removed is so at every target port."""
+        self.reach(1, 2, 5)
+        self.ok(cdb.PR_REGISTER, 0, 7, flags=0x04)
+        ports = [portOf(self.nexus)._replace(tag=tag) for tag in (1, 2, 5)]
+        self.assertEqual(self.unit.registrations.keys, dict.fromkeys(ports, 7))
+        far = Nexus(portalGroupTag=2)
+        self.ok(cdb.PR_REGISTER, 7, 8, nexus=far)
+        self.conflict(cdb.PR_REGISTER, 7, 9, flags=0x04)
+        self.ok(cdb.PR_REGISTER_IGNORING, 0, 9, flags=0x04)
+        self.assertEqual(set(self.unit.registrations.keys.values()), {9})
+        self.ok(cdb.PR_RESERVE, 9, 0, 5, nexus=far)
+        self.ok(cdb.PR_REGISTER, 9, 0, flags=0x04)
+        self.assertEqual((self.unit.registrations.keys, self.unit.registrations.type), ({}, 0))
+
+    def test_specifiedEverywhere(self) -> None:
+        """SPEC_I_PT and ALL_TG_PT: those initiator ports at every target port."""
+        self.reach(1, 2)
+        self.assertEqual(self.specify(transportID(portOf(self.other)), flags=0x0C).status, codes.GOOD)
+        both = (portOf(self.nexus), portOf(self.other))
+        wanted = {port._replace(tag=tag) for port in both for tag in (1, 2)}
+        self.assertEqual(set(self.unit.registrations.keys), wanted)
+
+    def test_moveByName(self) -> None:
+        """The holder gives its reservation to all ports of an initiator."""
+        self.register((self.nexus, 7))
+        self.ok(cdb.PR_RESERVE, 7, 0, 3)
+        one, two = (Nexus("iqn.2001-04.com.example:else", bytes((0x80, 0, 0, 0, 0, each))) for each in (1, 2))
+        for nexus in (one, two):
+            self.unit.nexusFound(nexus)
+            self.unit.takeAttention(nexus)
+        to = transportID(portOf(one)._replace(isid=b""))
+        self.assertEqual(self.move(7, 9, to, 0x02).status, codes.GOOD)
+        self.assertEqual(
+            [self.refused(cdb.READ_10, nexus) for nexus in (self.nexus, one, two)], [True, False, False]
+        )
+        self.register((self.nexus, 1))
+        task = Task(cdb.WRITE_10.encode(length=1), two, bytes(BLOCK), late=True)
+        run(self.unit, task)
+        self.ok(cdb.PR_PREEMPT_AND_ABORT, 1, 9, 3)
+        self.assertTrue(task.aborted)
+        self.assertEqual([self.told(nexus) for nexus in (one, two)], [codes.REGISTRATIONS_PREEMPTED] * 2)
+
+    def test_full(self) -> None:
+        """Where there is no room, the command says so."""
+        state = self.unit.registrations
+        state.keys.update({Port("x", number.to_bytes(6, "big"), 1): 1 for number in range(MOST)})
+        task = self.out(cdb.PR_REGISTER, 0, 7)
+        self.assertSense(task, codes.ILLEGAL_REQUEST, codes.INSUFFICIENT_REGISTRATIONS)
+
+    def test_nothingLost(self) -> None:
+        """Only what was lost is replaced."""
+        self.register((self.nexus, 7))
+        task = self.out(cdb.PR_REPLACE_LOST, 0, 8, 1)
+        self.assertInvalidField(task, 1, 4)
+
+    def lose(self) -> Store:
+        """The unit's store turns out to be damaged."""
+        store = Store()
+        store.states.append(b"x")
+        self.assertRaises(ValueError, self.unit.keep, store)
+        return store
+
+    def test_lost(self) -> None:
+        """Until it is replaced, what a reservation may forbid is refused, and reservations are not told."""
+        self.lose()
+        for command in self.unit.table:
+            if command.name in ALWAYS or command.name.startswith("PERSISTENT"):
+                continue
+            task = self.command(command)
+            self.assertSense(task, codes.HARDWARE_ERROR, codes.RESERVATIONS_LOST)
+        for command in (cdb.READ_KEYS, cdb.READ_RESERVATION, cdb.READ_FULL_STATUS):
+            task = self.command(command, allocation=255)
+            self.assertSense(task, codes.HARDWARE_ERROR, codes.RESERVATIONS_LOST)
+        for command in (cdb.PR_REGISTER, cdb.PR_REGISTER_IGNORING, cdb.PR_CLEAR):
+            task = self.out(command, 0, 7)
+            self.assertSense(task, codes.HARDWARE_ERROR, codes.RESERVATIONS_LOST)
+        for command in (cdb.TEST_UNIT_READY, cdb.INQUIRY, cdb.REPORT_CAPABILITIES):
+            self.good(command)
+
+    def test_replaced(self) -> None:
+        """Who replaces it is registered, holds the reservation, and others are kept out."""
+        store = self.lose()
+        for key, new, kind, flags in ((1, 7, 5, 0), (0, 0, 5, 0), (0, 7, 5, 8), (0, 7, 2, 0)):
+            self.assertEqual(self.out(cdb.PR_REPLACE_LOST, key, new, kind, flags).key, codes.ILLEGAL_REQUEST)
+        self.ok(cdb.PR_REPLACE_LOST, 0, 7, 5, 1)
+        state = self.unit.registrations
+        self.assertEqual((state.keys, state.type, state.lost), ({portOf(self.nexus): 7}, 5, False))
+        self.assertEqual(store.states[-1], state.dump())
+        self.assertFalse(self.refused(cdb.WRITE_10, self.nexus))
+        self.assertTrue(self.refused(cdb.WRITE_10, self.other))
+
+    def test_replacedUnkept(self) -> None:
+        """What is replaced without APTPL leaves nothing in the store."""
+        store = self.lose()
+        self.ok(cdb.PR_REPLACE_LOST, 0, 7, 5)
+        self.assertEqual(store.states[-1], b"")
+
+    def test_compatible(self) -> None:
+        """RESERVE and RELEASE look as if they were open to whom the reservation lets in (CRH, 5.13.3)."""
+        self.register((self.nexus, 7), (self.other, 9))
+        for kind in sorted(TYPES):
+            self.ok(cdb.PR_RESERVE, 7, 0, kind)
+            for command in (cdb.RESERVE_6, cdb.RESERVE_10, cdb.RELEASE_6, cdb.RELEASE_10):
+                self.good(command)
+                allowed = codes.GOOD if kind in FOR_REGISTRANTS else codes.RESERVATION_CONFLICT
+                self.assertEqual(self.command(command, nexus=self.other).status, allowed)
+                self.assertEqual(self.command(command, nexus=self.third).status, codes.RESERVATION_CONFLICT)
+            self.assertEqual((self.unit.holder, self.unit.registrations.type), (None, kind))
+            self.ok(cdb.PR_RELEASE, 7, 0, kind)
+            self.told(self.other)
+
+    def test_twoPaths(self) -> None:
+        """A failover cluster with two paths: each path of each node registers, and a reset breaks nothing."""
+        far = Nexus(portalGroupTag=2)
+        self.unit.nexusFound(far)
+        self.told(far)
+        for nexus in (self.nexus, far):
+            self.ok(cdb.PR_REGISTER_IGNORING, 0, 0xA, nexus=nexus)
+        self.ok(cdb.PR_RESERVE, 0xA, 0, 5)
+        self.ok(cdb.PR_REGISTER_IGNORING, 0, 0xB, nexus=self.other)
+        self.assertEqual(
+            [self.refused(cdb.WRITE_10, each) for each in (self.nexus, far, self.other)], [False] * 3
+        )
+        self.unit.reset(codes.DEVICE_RESET_OCCURRED)
+        for nexus in (self.nexus, far, self.other, self.third):
+            self.told(nexus)
+        self.ok(cdb.PR_PREEMPT, 0xB, 0xA, 5, nexus=self.other)
+        self.assertEqual(
+            [self.told(nexus) for nexus in (self.nexus, far)], [codes.REGISTRATIONS_PREEMPTED] * 2
+        )
+        self.assertEqual([self.refused(cdb.WRITE_10, each) for each in (self.nexus, far)], [True] * 2)
+
+    def test_hypervisor(self) -> None:
+        """VMFS: a host reserves to lock, another breaks the lock of one that died; or compares and writes."""
+        self.good(cdb.RESERVE_6)
+        self.good(cdb.READ_10, length=1)
+        self.good(cdb.WRITE_10, bytes(BLOCK), length=1)
+        for command in (cdb.READ_10, cdb.WRITE_10, cdb.RESERVE_6):
+            self.assertEqual(self.command(command, nexus=self.other).status, codes.RESERVATION_CONFLICT)
+        self.good(cdb.RELEASE_6, nexus=self.other)
+        self.unit.reset(codes.DEVICE_RESET_OCCURRED)
+        self.assertEqual(
+            [self.told(each) for each in (self.nexus, self.other)], [codes.DEVICE_RESET_OCCURRED] * 2
+        )
+        self.good(cdb.RESERVE_6, nexus=self.other)
+        self.assertEqual(self.command(cdb.WRITE_10, nexus=self.nexus).status, codes.RESERVATION_CONFLICT)
+        self.good(cdb.RELEASE_6, nexus=self.other)
+        lock = b"\1" * BLOCK
+        self.good(cdb.COMPARE_AND_WRITE, bytes(BLOCK) + lock, length=1)
+        late = self.command(cdb.COMPARE_AND_WRITE, bytes(BLOCK) + lock, length=1, nexus=self.other)
+        self.assertSense(late, codes.MISCOMPARE, codes.MISCOMPARE_DURING_VERIFY)

@@ -13,6 +13,7 @@ from iscsi_twisted.scsi.registrations import (
     MOST,
     TYPES,
     Conflict,
+    Full,
     Port,
     Registrations,
 )
@@ -48,8 +49,48 @@ class RegistrationsTests(SynchronousTestCase):
         """There is a bound of registrations, and those that are there go on."""
         for number in range(MOST - 3):
             self.state.register(Port("x", number.to_bytes(6, "big"), 1), 0, 7)
-        self.assertRaises(Conflict, self.state.register, Port("y", bytes(6), 1), 0, 7)
+        stranger = Port("y", bytes(6), 1)
+        self.assertRaises(Full, self.state.register, stranger, 0, 7)
         self.state.register(A, 1, 5)
+        self.state.reserve(A, 5, 1)
+        self.assertRaises(Full, self.state.move, A, 5, stranger, 7, True)
+        self.state.move(A, 5, B, 7, True)
+        self.assertRaises(Full, self.state.register, stranger, 0, 7, [A])
+        self.assertEqual(len(self.state.keys), MOST - 1)
+
+    def test_several(self) -> None:
+        """Several ports register at once, or none does; and unregister."""
+        state = self.state
+        more = [A._replace(tag=2), A._replace(tag=3)]
+        state.register(more[0], 0, 7)
+        self.assertRaises(Conflict, state.register, A, 1, 5, more)
+        self.assertEqual(state.keys[A], 1)
+        state.register(A, None, 5, more)
+        self.assertEqual([state.keys[port] for port in (A, *more)], [5, 5, 5])
+        state.reserve(A, 5, 5)
+        told = state.register(A, 5, 0, more)
+        self.assertEqual(set(state.keys), {B, C})
+        self.assertEqual(told, dict.fromkeys((B, C), codes.RESERVATIONS_RELEASED))
+
+    def test_allPorts(self) -> None:
+        """A registration without an ISID is that of every port of its initiator that has none of its own."""
+        state = self.state
+        every, own = Port("z", b"", 1), Port("z", bytes(6), 1)
+        ports = [Port("z", bytes((number,)) * 6, 1) for number in range(1, 4)]
+        state.register(own, 0, 4)
+        state.register(every, 0, 9)
+        self.assertEqual([state.keyOf(port) for port in (own, *ports)], [4, 9, 9, 9])
+        state.reserve(ports[0], 9, 3)
+        self.assertEqual(
+            [state.restricts(port) for port in (own, *ports, Port("z", ports[0].isid, 2))],
+            [True, False, False, False, True],
+        )
+        told = state.preempt(B, 2, 9, 3)
+        self.assertEqual(
+            [state.codeFor(told, port) for port in (own, *ports, B)],
+            [None, *[codes.REGISTRATIONS_PREEMPTED] * 3, None],
+        )
+        self.assertEqual([state.isTaken(port) for port in (every, own, ports[0])], [True, True, False])
 
     def test_reserve(self) -> None:
         """Whoever has registered reserves what is free; once more in the same way is no error."""

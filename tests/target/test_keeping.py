@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from twisted.internet.defer import ensureDeferred
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -65,7 +66,7 @@ class FileTests(SynchronousTestCase):
         self.assertRaises(ConfigurationError, self.file.load)
 
     def test_damaged(self) -> None:
-        """A service does not start over what is damaged."""
+        """A service starts over what is damaged, says so, and lets nobody in whom it might keep out."""
         service = MemoryService(MemoryDevice(512), stateDirectory=self.directory)
         service.service.startService()
         (unit,) = service.service._units
@@ -75,9 +76,11 @@ class FileTests(SynchronousTestCase):
         with open(path, "w") as file:
             file.write("nonsense")
         again = MemoryService(MemoryDevice(512), stateDirectory=self.directory)
-        error = self.assertRaises(ConfigurationErrors, again.service.startService)
-        self.assertIn("damaged", str(error))
-        self.assertIn(path, str(error))
+        with capturedLogs() as events:
+            again.service.startService()
+        told = [formatEvent(event) for event in events if event.get("event") == "reservations"]
+        self.assertTrue(told[0].startswith(f"{path}: damaged ("), told)
+        self.assertTrue(again.service._units[0].registrations.lost)
 
 
 class UnfinishedTests(SynchronousTestCase):
