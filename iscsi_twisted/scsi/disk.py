@@ -8,6 +8,8 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
+import attrs
+
 from iscsi_twisted.errors import LocalError
 from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, IStateStore, ITask
 from iscsi_twisted.scsi import (
@@ -34,6 +36,7 @@ from iscsi_twisted.scsi import (
 )
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.modes import Settings
+from iscsi_twisted.scsi.nonvolatile import Nonvolatile
 from iscsi_twisted.scsi.table import CommandSet, CommandTable
 from iscsi_twisted.scsi.unit import LogicalUnit, Report, reply
 from iscsi_twisted.scsi.untorn import ATOMIC_LIMIT, Journal
@@ -89,6 +92,7 @@ class DiskUnit(LogicalUnit):
     @ivar rotation: revolutions per minute, 1 for what does not rotate, None for what the device says.
     @ivar settings: what initiators have set.
     @ivar defaults: what holds until then.
+    @ivar nonvolatile: what outlives a loss of power, or None if nothing does.
     @ivar writeThrough: every write is made durable, as WCE is zero.
     @ivar guarded: whether writes need a closer look: nobody may write, or not so simply.
     @ivar ejected: the medium of a removable unit is out.
@@ -118,6 +122,7 @@ class DiskUnit(LogicalUnit):
         untorn.COMMANDS,
     )
     pages = vpd.DISK_PAGES
+    modePages = modes.PAGES
 
     def __init__(
         self,
@@ -168,6 +173,7 @@ class DiskUnit(LogicalUnit):
         self.removable = removable
         self.rotation = rotation
         self.prevents: set[INexus] = set()
+        self.nonvolatile: Nonvolatile | None = None
         self.blockCount = 0
         self._open = False
         self.ejected = False
@@ -236,6 +242,25 @@ class DiskUnit(LogicalUnit):
             self._unready(self._why)
             self.attention(codes.MEDIUM_MAY_HAVE_CHANGED, but=nexus)
 
+    def remember(self, store: IStateStore) -> None:
+        """
+        Take over what a store has kept, and keep there what outlives a loss of power.
+
+        @raise ValueError: if what it has is damaged.
+        """
+        self.nonvolatile = Nonvolatile(store)
+        self.adjust(self.lasting())
+
+    def lasting(self) -> Settings:
+        """The settings that hold after a loss of power or a reset (SPC-4 5.10)."""
+        settings = attrs.evolve(self.defaults)
+        if self.nonvolatile is not None:
+            for page in modes.available(self):
+                body = self.nonvolatile.now.pages.get((page.code, page.subpage))
+                if body is not None:
+                    page.restored(self, settings, body)
+        return settings
+
     def adjust(self, settings: Settings) -> None:
         """Let settings hold."""
         self.settings = settings
@@ -246,9 +271,9 @@ class DiskUnit(LogicalUnit):
         self.guarded = self.readOnly or settings.softwareProtected or self.writeThrough
 
     def reset(self, code: int, but: INexus | None = None) -> None:
-        """Logical unit reset (SAM-5 6.3.3): mode parameters go back to their defaults."""
+        """Logical unit reset (SAM-5 6.3.3): mode parameters are as saved, or have their defaults."""
         self.prevents.clear()
-        self.adjust(self.defaults)
+        self.adjust(self.lasting())
         super().reset(code, but)
 
     def nexusLost(self, nexus: INexus) -> None:
@@ -265,4 +290,4 @@ class DiskUnit(LogicalUnit):
         self.tellsAllocation = able.allocated
         self.rotational = able.rotational
         self.defaults = Settings(writeCache=able.volatileCache)
-        self.adjust(self.defaults)
+        self.adjust(self.lasting())

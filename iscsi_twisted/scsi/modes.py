@@ -29,6 +29,8 @@ CURRENT, CHANGEABLE, DEFAULT, SAVED = range(4)
 ALL_PAGES: Final = 0x3F
 ALL_SUBPAGES: Final = 0xFF
 
+_PS: Final = 0x80
+_SPF: Final = 0x40
 _DBD: Final = 0x08
 _LLBAA: Final = 0x10
 _WP: Final = 0x80
@@ -80,6 +82,7 @@ class ModePage:
     @ivar body: the parameters that go with settings, without the head of the page.
     @ivar changeable: ones where MODE SELECT may change the body.
     @ivar apply: puts a body into settings.
+    @ivar condition: name of the unit's attribute that must be true for the page to exist, or None.
     """
 
     code: int
@@ -87,20 +90,37 @@ class ModePage:
     body: Callable[[Settings], bytes]
     changeable: Callable[[DiskUnit], bytes]
     apply: Callable[[Settings, bytes], None] = _nothing
+    condition: str | None = None
+
+    @property
+    def saveable(self) -> bool:
+        """Whether there is something in it to be saved."""
+        return self.apply is not _nothing
 
     def encode(self, unit: DiskUnit, control: int) -> bytes:
         """The whole page, for one of the page controls."""
         if control == CHANGEABLE:
             body = self.changeable(unit)
         else:
-            body = self.body(unit.defaults if control == DEFAULT else unit.settings)
-        return self.head(len(body)) + body
+            body = self.body((unit.settings, unit.settings, unit.defaults, unit.lasting())[control])
+        return self.head(len(body), _PS if self.saveable and unit.nonvolatile is not None else 0) + body
 
-    def head(self, length: int) -> bytes:
+    def head(self, length: int, saveable: int) -> bytes:
         """The page code, the subpage code if there is one, and the length."""
         if self.subpage:
-            return struct.pack(">BBH", 0x40 | self.code, self.subpage, length)
-        return bytes((self.code, length))
+            return struct.pack(">BBH", saveable | _SPF | self.code, self.subpage, length)
+        return bytes((saveable | self.code, length))
+
+    def restored(self, unit: DiskUnit, settings: Settings, body: bytes) -> None:
+        """
+        Put a body that was saved into settings.
+
+        What cannot be changed any more, as the storage is another one, is as it is by default.
+        """
+        mask, default = self.changeable(unit), self.body(settings)
+        if len(body) == len(mask):
+            kept = (old & ~bits | new & bits for new, old, bits in zip(body, default, mask, strict=True))
+            self.apply(settings, bytes(kept))
 
 
 def fixed(code: int, size: int, start: bytes = b"", subpage: int = 0) -> ModePage:
@@ -157,9 +177,14 @@ PAGES: Final = (
 """In ascending order, as page code 3Fh wants them."""
 
 
+def available(unit: DiskUnit) -> list[ModePage]:
+    """The pages that this very unit has."""
+    return [page for page in unit.modePages if page.condition is None or getattr(unit, page.condition)]
+
+
 def _chosen(unit: DiskUnit, task: ITask, code: int, subpage: int) -> list[ModePage]:
     """The pages that a page code and subpage code ask for."""
-    ofCode = [page for page in PAGES if code in (page.code, ALL_PAGES)]
+    ofCode = [page for page in available(unit) if code in (page.code, ALL_PAGES)]
     if not ofCode:
         raise unit.invalidField(task, "page", 5)
     chosen = [page for page in ofCode if subpage in (page.subpage, ALL_SUBPAGES)]
@@ -170,7 +195,7 @@ def _chosen(unit: DiskUnit, task: ITask, code: int, subpage: int) -> list[ModePa
 
 def _pages(unit: DiskUnit, task: ITask, page: int, subpage: int) -> bytes:
     pageControl = page >> 6
-    if pageControl == SAVED:
+    if pageControl == SAVED and unit.nonvolatile is None:
         raise CheckCondition(codes.ILLEGAL_REQUEST, codes.SAVING_NOT_SUPPORTED, field=2, bit=7)
     return b"".join(each.encode(unit, pageControl) for each in _chosen(unit, task, page & 0x3F, subpage))
 

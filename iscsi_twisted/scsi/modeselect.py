@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from iscsi_twisted.errors import CheckCondition
-from iscsi_twisted.interfaces import Buffer, ITask
+from iscsi_twisted.interfaces import Buffer, ITask, isPending
 from iscsi_twisted.scsi import cdb, codes
-from iscsi_twisted.scsi.modes import CURRENT, PAGES, ModePage, Settings
+from iscsi_twisted.scsi.modes import CURRENT, ModePage, Settings, available
 from iscsi_twisted.scsi.operation import Sequence
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.transfer import flushes
@@ -45,21 +45,45 @@ def modeSelect10(unit: DiskUnit, task: ITask) -> None:
 
 
 def _select(unit: DiskUnit, task: ITask, flags: int, length: int, head: int) -> None:
-    if flags & _SP:
+    saving = bool(flags & _SP)
+    if saving and unit.nonvolatile is None:
         raise unit.invalidField(task, "flags", 0)
     if not length:
-        task.complete()
+        _save(unit, task, unit.settings) if saving else task.complete()
     elif not flags & _PF:
         # What is not in page format would be vendor specific.
         raise unit.invalidField(task, "flags", 4)
     elif length < head:
         raise unit.refusal(task, codes.PARAMETER_LIST_LENGTH_ERROR, "length")
     else:
-        unit.receive(task, length, _selectReceived, unit, head)
+        unit.receive(task, length, _selectReceived, unit, head, saving)
 
 
-def _selectReceived(task: ITask, data: Buffer, unit: DiskUnit, head: int) -> None:
+def _selectReceived(task: ITask, data: Buffer, unit: DiskUnit, head: int, saving: bool) -> None:
     settings = parseList(unit, bytes(data), head)
+    if saving:
+        _save(unit, task, settings)
+    else:
+        _change(unit, task, settings)
+
+
+def _save(unit: DiskUnit, task: ITask, settings: Settings) -> None:
+    """Save all pages that can be (SPC-4 6.11), then let them hold: what cannot be saved does not."""
+    assert unit.nonvolatile is not None
+    pages = {(page.code, page.subpage): page.body(settings) for page in available(unit) if page.saveable}
+    saved = unit.nonvolatile.change(pages=pages)
+    if isPending(saved):
+        unit.pend(task, saved, 0, 0, True, _saved, unit, task, settings)
+    else:
+        _change(unit, task, settings)
+
+
+def _saved(_: None, unit: DiskUnit, task: ITask, settings: Settings) -> None:
+    _change(unit, task, settings)
+
+
+def _change(unit: DiskUnit, task: ITask, settings: Settings) -> None:
+    """Let settings hold, and end the task."""
     before = unit.settings
     if settings == before:
         task.complete()
@@ -130,7 +154,7 @@ def _page(unit: DiskUnit, data: bytes, place: int, settings: Settings) -> int:
         raise _tooShort()
     code, subpage = data[place] & 0x3F, data[place + 1] if long else 0
     length = struct.unpack_from(">H", data, place + 2)[0] if long else data[place + 1]
-    page = next((each for each in PAGES if (each.code, each.subpage) == (code, subpage)), None)
+    page = next((each for each in available(unit) if (each.code, each.subpage) == (code, subpage)), None)
     if page is None or (long and not subpage):
         raise _invalid(place, 5)
     start = place + (4 if long else 2)

@@ -80,6 +80,13 @@ class ReservationFile(StateFile):
     what = "reservations"
 
 
+class MemoryFile(StateFile):
+    """What else one unit remembers: saved mode pages, identifying information."""
+
+    folder = "units"
+    what = "saved modes and names"
+
+
 class WriteFile(StateFile):
     """A WRITE ATOMIC of one unit that may not be on its medium as a whole yet."""
 

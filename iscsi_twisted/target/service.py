@@ -48,7 +48,7 @@ from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.journal import Journal
-from iscsi_twisted.target.keeping import ReservationFile, WriteFile, finishWrite
+from iscsi_twisted.target.keeping import MemoryFile, ReservationFile, WriteFile, finishWrite
 from iscsi_twisted.target.listeners import Listener, listener, tags
 from iscsi_twisted.target.placed import takeFaults
 from iscsi_twisted.target.protocol import TargetFactory
@@ -315,6 +315,14 @@ class TargetService(Service):
             return
         place = self._stateDirectory, unit.identity.naa.hex(), self.reactor
         unit.keepWrites(WriteFile(*place))
+        memory = MemoryFile(*place)
+        try:
+            unit.remember(memory)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"damaged ({error}): restore it, or remove it and let hosts set modes and names anew",
+                memory.path,
+            ) from None
         store = ReservationFile(*place)
         try:
             unit.keep(store)

@@ -1,15 +1,20 @@
 """Tests for L{iscsi_twisted.scsi.modeselect}."""
 
+import errno
+import json
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
 
 from iscsi_twisted.errors import WriteError
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import cdb, codes
-from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
-from tests.scsi.devices import MemoryDisk, PendingDisk
+from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.modes import available
+from tests.scsi.cases import BLOCK, BLOCKS, IDENTITY, DiskTests
+from tests.scsi.devices import MemoryDisk, MemoryStore, PendingDisk
 from tests.support.tasks import Nexus, Task
 
 CACHING = bytes.fromhex("0812" + "04" + "00" * 17)
@@ -22,8 +27,8 @@ def control(body: str) -> bytes:
     return bytes.fromhex("0a0a" + body).ljust(12, b"\0")
 
 
-class SelectTests(DiskTests):
-    """MODE SELECT, SPC-4 6.11 and 6.12."""
+class SelectCase(DiskTests):
+    """A disk and two nexuses."""
 
     def setUp(self) -> None:
         """A second nexus."""
@@ -50,6 +55,10 @@ class SelectTests(DiskTests):
         """The task was refused because of a byte of its parameter list."""
         code = codes.INVALID_FIELD_IN_PARAMETER_LIST
         self.assertSense(task, codes.ILLEGAL_REQUEST, code, (False, byte, bit))
+
+
+class SelectTests(SelectCase):
+    """MODE SELECT, SPC-4 6.11 and 6.12."""
 
     def test_bothForms(self) -> None:
         """A page that is selected is what is sensed afterwards."""
@@ -209,3 +218,98 @@ class SelectTests(DiskTests):
         self.assertIn(task.status, (codes.GOOD, codes.CHECK_CONDITION))
         self.assertEqual(self.surprises, [])
         self.unit.adjust(self.unit.defaults)
+
+
+class SavedTests(SelectCase):
+    """Saved mode pages, SPC-4 5.10 and 6.11."""
+
+    SP = 0x11
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.store = MemoryStore()
+        self.unit.remember(self.store)
+
+    def sense(self, page: int, subpage: int = 0) -> bytes:
+        """What MODE SENSE gives, without PS, which MODE SELECT does not want."""
+        data = super().sense(page, subpage)
+        self.assertTrue(data[0] & 0x80)
+        return bytes((data[0] & 0x7F,)) + data[1:]
+
+    def again(self) -> DiskUnit:
+        """Another unit with the same store, as after a loss of power."""
+        unit = DiskUnit(self.device, identity=IDENTITY, report=self.surprise)
+        unit.remember(self.store)
+        unit.nexusFound(self.nexus)
+        unit.opened()
+        unit.takeAttention(self.nexus)
+        return unit
+
+    def test_saveable(self) -> None:
+        """PS stands in the pages that can be saved, and in no other (SPC-4 7.5.7)."""
+        data = self.good(cdb.MODE_SENSE_10, page=0x3F, subpage=0xFF, flags=8, allocation=0xFFFF)[8:]
+        found = {}
+        while data:
+            size = 4 + int.from_bytes(data[2:4], "big") if data[0] & 0x40 else 2 + data[1]
+            found[data[0] & 0x3F, data[1] if data[0] & 0x40 else 0] = bool(data[0] & 0x80)
+            data = data[size:]
+        saved = {page for page, saveable in found.items() if saveable}
+        self.assertEqual(saved, {(page.code, page.subpage) for page in available(self.unit) if page.saveable})
+        self.assertLess({(0x08, 0), (0x0A, 0)}, saved | {(-1, -1)})
+        self.assertNotIn((0x1A, 0), saved)
+
+    def test_saved(self) -> None:
+        """With SP all saveable pages are saved and hold; after a reset or a loss of power they hold again."""
+        for select in (self.six, self.ten):
+            self.assertEqual(select(NO_CACHE + control("0610"), flags=self.SP).status, codes.GOOD)
+            self.six(CACHING + control("0210"))
+            self.assertEqual(self.sense(0xC8) + self.sense(0xCA), NO_CACHE + control("0610"))
+            self.assertEqual(self.sense(0x88) + self.sense(0x8A), CACHING + control("0210"))
+            self.assertEqual(self.sense(0x08) + self.sense(0x0A), CACHING + control("0210"))
+            self.unit.reset(codes.DEVICE_RESET_OCCURRED)
+            self.assertEqual(self.command(cdb.TEST_UNIT_READY).sense[0], 0x72)
+            self.assertEqual(self.sense(0x08) + self.sense(0x0A), NO_CACHE + control("0610"))
+            unit = self.again()
+            self.assertTrue(unit.descriptorSense and unit.writeThrough)
+            self.assertEqual(self.six(CACHING + control("0210"), flags=self.SP).status, codes.GOOD)
+
+    def test_empty(self) -> None:
+        """With SP and no list, what holds is saved."""
+        self.six(control("0610"))
+        self.assertEqual(self.command(cdb.MODE_SELECT_6, flags=self.SP).status, codes.GOOD)
+        self.assertEqual(self.sense(0xCA), control("0610"))
+
+    def test_failure(self) -> None:
+        """What could not be saved does not hold (SPC-4 6.11), and the next attempt is a new one."""
+        self.store.waiting = waiting = Deferred()
+        task = self.six(control("0610"), flags=self.SP)
+        self.assertIsNone(task.status)
+        waiting.errback(OSError(errno.EIO, "no"))
+        self.assertSense(task, codes.MEDIUM_ERROR, codes.WRITE_FAULT)
+        self.assertEqual(self.sense(0x0A) + self.sense(0xCA), 2 * control("0210"))
+        self.six(control("0210"), flags=self.SP)
+        self.assertEqual(self.sense(0xCA), control("0210"))
+
+    def test_waits(self) -> None:
+        """The status waits until all is durable; the others are told then."""
+        self.store.waiting = waiting = Deferred()
+        task = self.ten(control("0610"), flags=self.SP)
+        self.good(cdb.TEST_UNIT_READY, nexus=self.other)
+        waiting.callback(None)
+        self.assertEqual(task.status, codes.GOOD)
+        self.assertEqual(self.command(cdb.TEST_UNIT_READY, nexus=self.other).sense[:4].hex(), "72062a01")
+
+    def test_otherStorage(self) -> None:
+        """What was saved and cannot be changed any more has its default; what has gone is left out."""
+        self.six(CACHING + control("0610"), flags=self.SP)
+        state = json.loads(self.store.states[-1])
+        state["pages"]["08.00"] = NO_CACHE[2:].hex()
+        state["pages"]["3e.01"] = state["pages"]["0a.00"] + "00"
+        self.store.states.append(json.dumps(state).encode())
+        self.device = MemoryDisk(BLOCKS * BLOCK, Capabilities())
+        unit = self.again()
+        self.assertEqual((unit.settings, unit.descriptorSense), (unit.lasting(), True))
+        self.assertFalse(unit.settings.writeCache)
+        state["pages"]["0a.00"] += "00"
+        self.store.states.append(json.dumps(state).encode())
+        self.assertFalse(self.again().descriptorSense)

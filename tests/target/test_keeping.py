@@ -13,7 +13,7 @@ from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
 from iscsi_twisted.interfaces import IReservationStore
 from iscsi_twisted.scsi.untorn import record
 from iscsi_twisted.storage import MemoryDevice
-from iscsi_twisted.target.keeping import FOLDER, ReservationFile, WriteFile, finishWrite
+from iscsi_twisted.target.keeping import FOLDER, MemoryFile, ReservationFile, WriteFile, finishWrite
 from tests.scsi.devices import MemoryDisk, MemoryStore
 from tests.support.served import MemoryService
 from tests.support.threads import StepPool, StepReactor
@@ -81,6 +81,25 @@ class FileTests(SynchronousTestCase):
         told = [formatEvent(event) for event in events if event.get("event") == "reservations"]
         self.assertTrue(told[0].startswith(f"{path}: damaged ("), told)
         self.assertTrue(again.service._units[0].registrations.lost)
+
+
+class MemoryTests(SynchronousTestCase):
+    """Tests of L{MemoryFile}."""
+
+    def test_damaged(self) -> None:
+        """A service does not start over what is damaged, and says which file it is."""
+        directory = self.mktemp()
+        service = MemoryService(MemoryDevice(512), stateDirectory=directory)
+        service.service.startService()
+        (unit,) = service.service._units
+        service.service.stopService()
+        path = os.path.join(directory, MemoryFile.folder, unit.identity.naa.hex())
+        os.makedirs(os.path.dirname(path))
+        with open(path, "w") as file:
+            file.write("nonsense")
+        again = MemoryService(MemoryDevice(512), stateDirectory=directory)
+        error = self.assertRaises(ConfigurationErrors, again.service.startService)
+        self.assertIn(f"{path}: damaged", str(error))
 
 
 class UnfinishedTests(SynchronousTestCase):
