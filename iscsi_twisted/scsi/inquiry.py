@@ -8,7 +8,6 @@ from typing import Final
 
 from iscsi_twisted.interfaces import ITask
 from iscsi_twisted.scsi import cdb
-from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.unit import LogicalUnit, reply
 
@@ -20,8 +19,8 @@ HISUP_FORMAT_2: Final = 0x12
 """LUNs as SAM says, response data format 2."""
 CMDQUE: Final = 0x02
 """Commands are queued (SAM-5 full task management model)."""
-VERSION_DESCRIPTORS: Final = (0x00A0, 0x0960, 0x0460, 0x04C0)
-"""SAM-5, iSCSI, SPC-4, SBC-3; no version claimed."""
+PRIMARY_VERSIONS: Final = (0x00A0, 0x0960, 0x0460)
+"""SAM-5, iSCSI, SPC-4; no version claimed."""
 
 _STANDARD = struct.Struct(">BBBBBBBB8s16s4s22x8H22x")
 
@@ -34,13 +33,14 @@ RMB: Final = 0x80
 """The medium can be taken out."""
 
 
-def standardData(peripheral: int, identity: Identity, removable: bool = False) -> bytes:
+def standardData(unit: LogicalUnit) -> bytes:
     """The 96 bytes of standard INQUIRY data."""
+    identity = unit.identity
     names = (identity.vendor.ljust(8), identity.product.ljust(16), identity.revision.ljust(4))
-    versions = VERSION_DESCRIPTORS + (0,) * (8 - len(VERSION_DESCRIPTORS))
+    versions = unit.versions + (0,) * (8 - len(unit.versions))
     return _STANDARD.pack(
-        peripheral,
-        RMB if removable else 0,
+        unit.peripheral,
+        RMB if unit.removable else 0,
         SPC_4,
         HISUP_FORMAT_2,
         STANDARD_SIZE - 5,
@@ -68,4 +68,4 @@ def inquiry(unit: LogicalUnit, task: ITask) -> None:
     elif page:
         raise unit.invalidField(task, "page", 7)
     else:
-        reply(task, standardData(unit.peripheral, unit.identity, unit.removable), allocation)
+        reply(task, standardData(unit), allocation)

@@ -69,6 +69,7 @@ class LogicalUnit:
 
     @cvar table: the commands.
     @cvar peripheral: peripheral qualifier and device type, the first byte of INQUIRY data.
+    @cvar versions: version descriptors of INQUIRY data: SAM-5, iSCSI, SPC-4, SBC-3, in no certain version.
     @cvar pages: the VPD pages: page code to a function of unit and task.
     @ivar identity: who it says that it is.
     @ivar inventory: the units of its target; set by whoever makes that.
@@ -92,6 +93,7 @@ class LogicalUnit:
 
     table: ClassVar[CommandTable]
     peripheral: ClassVar[int] = 0x00
+    versions: ClassVar[tuple[int, ...]] = (0x00A0, 0x0960, 0x0460, 0x04C0)
     pages: ClassVar[dict[int, Callable[[Any, ITask], bytes]]] = {}
     blockSize = 1
     removable = False

@@ -57,14 +57,22 @@ def nameString(text: str) -> bytes:
 
 def deviceIdentification(unit: LogicalUnit, task: ITask) -> bytes:
     """Page 83h: names of the unit, of the target port and of the target; SPC-4 7.8.6."""
-    identity, nexus = unit.identity, task.nexus
+    identity = unit.identity
     vendor = identity.vendor.ljust(8) + identity.serial
+    own = (
+        designator(BINARY, UNIT, NAA, identity.naa),
+        designator(ASCII, UNIT, T10_VENDOR, vendor.encode("ascii")[:255]),
+        designator(UTF_8, UNIT, NAME_STRING, nameString(identity.deviceName)),
+    )
+    return b"".join(own) + portIdentification(unit, task)
+
+
+def portIdentification(unit: LogicalUnit, task: ITask) -> bytes:
+    """What page 83h says of the target port that was used, and of the target; SPC-4 7.8.6."""
+    nexus = task.nexus
     port = TargetPort(nexus.targetName, nexus.portalGroupTag)
     return b"".join(
         (
-            designator(BINARY, UNIT, NAA, identity.naa),
-            designator(ASCII, UNIT, T10_VENDOR, vendor.encode("ascii")[:255]),
-            designator(UTF_8, UNIT, NAME_STRING, nameString(identity.deviceName)),
             designator(BINARY, PORT, RELATIVE_PORT, struct.pack(">xxH", port.group)),
             designator(UTF_8, PORT, NAME_STRING, nameString(port.name)),
             designator(UTF_8, DEVICE, NAME_STRING, nameString(nexus.targetName)),

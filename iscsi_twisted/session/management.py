@@ -178,7 +178,7 @@ def _onTarget(session: Session, function: int) -> int:
         return numbers.FUNCTION_NOT_AUTHORIZED
     for other in list(target.sessions.values()):
         other.abortAll()
-    for unit in target.units.values():
+    for unit in target.servers():
         unit.reset(DEVICE_RESET)
     session.node.events.reset(session, NAMES[function], None)
     return numbers.FUNCTION_COMPLETE

@@ -134,6 +134,7 @@ class Target:
     @ivar users: those that may log in; None for all that can be authenticated.
     @ivar groups: tags of the portal groups through which it is reached; None for all.
     @ivar units: logical units by number.
+    @ivar wellKnown: well known logical units by number; every nexus sees them.
     @ivar absent: answers for numbers that have no unit.
     @ivar sessions: normal sessions by nexus.
     """
@@ -151,6 +152,7 @@ class Target:
         authenticate: Authenticate | None = None,
         users: frozenset[str] | None = None,
         groups: frozenset[int] | None = None,
+        wellKnown: dict[int, Any] | None = None,
     ) -> None:
         """
         @param decodeLUN: from the eight bytes of a LUN field to a number; raises
@@ -164,6 +166,7 @@ class Target:
         self.users = users
         self.groups = groups
         self.units: dict[int, ILogicalUnit] = units
+        self.wellKnown: dict[int, ILogicalUnit] = wellKnown or {}
         self.absent: ILogicalUnit = absent
         self.sessions: dict[tuple[str, bytes, int], Session] = {}
         self._decodeLUN = decodeLUN
@@ -187,6 +190,10 @@ class Target:
             return Grant()
         grant: Grant | None = decide(Asker(peer.address, initiatorName, user, None, self.name))
         return grant
+
+    def servers(self) -> list[ILogicalUnit]:
+        """All logical units, the well known ones too."""
+        return [*self.units.values(), *self.wellKnown.values()]
 
     def addUnit(self, lun: int, unit: ILogicalUnit) -> None:
         """
@@ -234,6 +241,8 @@ class Target:
             for lun, unit in self.units.items():
                 if nexus.luns is None or lun in nexus.luns:
                     unit.attention(LUNS_CHANGED, nexus=nexus)
+            for unit in self.wellKnown.values():
+                unit.attention(LUNS_CHANGED, nexus=nexus)
 
     def addressed(self, field: bytes, nexus: INexus) -> tuple[int, ILogicalUnit]:
         """The number and the unit that the LUN field of a PDU names, if the nexus sees it."""
@@ -241,6 +250,8 @@ class Target:
             lun = self._decodeLUN(field)
         except CheckCondition:
             return -1, self.absent
+        if lun in self.wellKnown:
+            return lun, self.wellKnown[lun]
         seen = nexus.luns is None or lun in nexus.luns
         return lun, self.units.get(lun, self.absent) if seen else self.absent
 

@@ -143,7 +143,7 @@ class Session:
         self.node.sessions.add(self)
         self._home[self._key] = self
         if self.target is not None and self.nexus is not None:
-            for unit in self.target.units.values():
+            for unit in self.target.servers():
                 unit.nexusFound(self.nexus)
 
     def end(self) -> None:
@@ -155,7 +155,7 @@ class Session:
         if self._home.get(self._key) is self:
             del self._home[self._key]
         if self.target is not None and self.nexus is not None:
-            for unit in self.target.units.values():
+            for unit in self.target.servers():
                 unit.nexusLost(self.nexus)
 
     def rejoin(self, connection: Connection, parameters: Parameters) -> None:

@@ -35,9 +35,8 @@ from iscsi_twisted.errors import (
 )
 from iscsi_twisted.interfaces import IAccessPolicy, ISecretStore, TargetPort
 from iscsi_twisted.scsi.disk import BLOCK_SIZES, DiskUnit
-from iscsi_twisted.scsi.inventory import AbsentUnit
+from iscsi_twisted.scsi.inventory import furnish
 from iscsi_twisted.scsi.lun import decodeLUN, encodeLUN
-from iscsi_twisted.scsi.luns import Inventory
 from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.failures import Failures
@@ -284,22 +283,19 @@ class TargetService(Service):
 
     def _target(self, plan: Plan, installation: Installation) -> Target:
         units = {lun: self._unit(plan, lun, installation) for lun in range(len(plan.disks))}
-        absent = AbsentUnit(absentIdentity(plan.name), self._report)
         ports = tuple(
             TargetPort(plan.name, tag)
             for tag in tags(self._listeners)
             if plan.portals is None or tag in plan.portals
         )
-        inventory = Inventory(units, ports)
-        for unit in (*units.values(), absent):
-            unit.inventory = inventory
+        absent, wellKnown = furnish(units, ports, absentIdentity(plan.name), self._report)
         for each in units.values():
             self._keep(each)
         self._units += units.values()
         return Target(
             plan.name, plan.policy, units, absent, decodeLUN, alias=plan.alias, readOnly=plan.readOnly,
             authenticate=self._verifier if plan.guarded and self._secrets is not None else None,
-            users=plan.users, groups=plan.portals,
+            users=plan.users, groups=plan.portals, wellKnown=wellKnown,
         )  # fmt: skip
 
     def _unit(self, plan: Plan, lun: int, installation: Installation) -> DiskUnit:

@@ -4,12 +4,11 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.inquiry import standardData
 from iscsi_twisted.scsi.unit import reply
-from tests.scsi.cases import IDENTITY, DiskTests
+from tests.scsi.cases import DiskTests
 from tests.support.tasks import Nexus, Task
 
 
@@ -49,13 +48,13 @@ class InquiryTests(DiskTests):
         self.assertEqual(len(self.good(cdb.INQUIRY, allocation=96)), 96)
 
 
-class AllocationTests(SynchronousTestCase):
+class AllocationTests(DiskTests):
     """Allocation lengths, SPC-4 4.2.5.6."""
 
     @given(st.integers(0, 300))
     def test_truncated(self, allocation: int) -> None:
         """An answer is cut to the allocation length, its own length fields as they were."""
-        data = standardData(0, IDENTITY)
+        data = standardData(self.unit)
         task = Task(b"", Nexus())
         reply(task, data, allocation)
         self.assertEqual(task.data, data[:allocation])

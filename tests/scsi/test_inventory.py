@@ -1,7 +1,8 @@
 """Tests for L{iscsi_twisted.scsi.inventory}."""
 
 from iscsi_twisted.scsi import cdb, codes
-from iscsi_twisted.scsi.inventory import AbsentUnit
+from iscsi_twisted.scsi.inventory import AbsentUnit, furnish
+from iscsi_twisted.scsi.lun import REPORT_LUNS_UNIT
 from iscsi_twisted.scsi.luns import Inventory
 from tests.scsi.cases import IDENTITY, DiskTests
 from tests.support.tasks import Nexus, Task, run
@@ -31,8 +32,40 @@ class ReportLUNsTests(DiskTests):
         )
 
     def test_wellKnown(self) -> None:
-        """There are no well known logical units."""
-        self.assertEqual(self.good(cdb.REPORT_LUNS, select=1, allocation=4096), bytes(8))
+        """The well known unit is in the lists that it belongs to, for everybody."""
+        masked = Nexus()
+        masked.luns = frozenset((5,))
+        absent, wellKnown = furnish(self.unit.inventory.units, (), IDENTITY, self.surprise)
+        for unit in (self.unit, absent, *wellKnown.values()):
+            unit.nexusFound(masked)
+            unit.takeAttention(masked)
+            for select, luns in ((0, "0005"), (1, "c101"), (2, "0005 c101"), (0x11, "0005")):
+                data = self.good(cdb.REPORT_LUNS, unit=unit, nexus=masked, select=select, allocation=4096)
+                self.assertEqual(
+                    [data[place : place + 2].hex() for place in range(8, len(data), 8)], luns.split()
+                )
+
+    def test_conglomerates(self) -> None:
+        """There are no administrative logical units; what belongs to no conglomerate is all."""
+        for select in (0x10, 0x12):
+            self.assertEqual(self.good(cdb.REPORT_LUNS, select=select, allocation=4096), bytes(8))
+        self.assertEqual(
+            self.good(cdb.REPORT_LUNS, select=0x11, allocation=4096),
+            self.good(cdb.REPORT_LUNS, select=0, allocation=4096),
+        )
+
+    def test_numbers(self) -> None:
+        """Each number is told in the shortest addressing method that can say it."""
+        units = dict.fromkeys((0, 255, 256, 16383, 16384, (1 << 24) - 1), self.unit)
+        self.unit.inventory = Inventory(units)
+        data = self.good(cdb.REPORT_LUNS, allocation=4096)
+        self.assertEqual(
+            [data[place : place + 8].hex() for place in range(8, len(data), 8)],
+            [
+                "0000000000000000", "00ff000000000000", "4100000000000000",
+                "7fff000000000000", "d200400000000000", "d2ffffff00000000",
+            ],
+        )  # fmt: skip
 
     def test_truncated(self) -> None:
         """A short allocation length does not change the list's length."""
@@ -41,7 +74,8 @@ class ReportLUNsTests(DiskTests):
 
     def test_refused(self) -> None:
         """Another SELECT REPORT, and less than 16 bytes, are refused."""
-        self.assertInvalidField(self.command(cdb.REPORT_LUNS, select=3, allocation=4096), 2, 7)
+        for select in (3, 0x0F, 0x13, 0xFF):
+            self.assertInvalidField(self.command(cdb.REPORT_LUNS, select=select, allocation=4096), 2, 7)
         self.assertInvalidField(self.command(cdb.REPORT_LUNS, allocation=15), 6, 7)
 
     def test_attention(self) -> None:
@@ -96,3 +130,43 @@ class AbsentUnitTests(DiskTests):
         for opcode in set(range(256)) - {0x03, 0x12, 0xA0}:
             task = run(self.absent, Task(bytes([opcode]), self.nexus))
             self.assertSense(task, codes.ILLEGAL_REQUEST, codes.LUN_NOT_SUPPORTED)
+
+
+class WellKnownUnitTests(DiskTests):
+    """The REPORT LUNS well known logical unit, SPC-4 8.2."""
+
+    def setUp(self) -> None:
+        """Such a unit, which a nexus has found."""
+        super().setUp()
+        _, wellKnown = furnish({0: self.unit}, (), IDENTITY, self.surprise)
+        self.wellKnown = wellKnown[REPORT_LUNS_UNIT]
+        self.wellKnown.nexusFound(self.nexus)
+
+    def test_inquiry(self) -> None:
+        """INQUIRY says what it is; its names are those of the target and the port alone (SPC-4 7.8.6.2)."""
+        data = self.good(cdb.INQUIRY, unit=self.wellKnown, allocation=255)
+        self.assertEqual((data[0], len(data), data[58:66].hex()), (0x1E, 96, "00a0096004600000"))
+        data = self.good(cdb.INQUIRY, unit=self.wellKnown, flags=1, allocation=255)
+        self.assertEqual(data.hex(), "1e0000020083")
+        data = self.good(cdb.INQUIRY, unit=self.wellKnown, flags=1, page=0x83, allocation=255)
+        self.assertEqual((data[0], data[5] >> 4 & 3), (0x1E, 1))
+        self.assertIn(self.nexus.targetName.encode(), data)
+        self.assertNotIn(IDENTITY.naa, data)
+
+    def test_attention(self) -> None:
+        """It has unit attentions of its own."""
+        task = self.command(cdb.TEST_UNIT_READY, unit=self.wellKnown)
+        self.assertSense(task, codes.UNIT_ATTENTION, codes.POWER_ON)
+        self.good(cdb.TEST_UNIT_READY, unit=self.wellKnown)
+        self.assertEqual(self.good(cdb.REQUEST_SENSE, unit=self.wellKnown, allocation=18)[2], 0)
+        self.wellKnown.attention(codes.LUNS_CHANGED)
+        self.good(cdb.REPORT_LUNS, allocation=16)
+        self.good(cdb.TEST_UNIT_READY, unit=self.wellKnown)
+
+    def test_commands(self) -> None:
+        """It knows what it has to and tells what that is; there is nothing to read."""
+        self.wellKnown.takeAttention(self.nexus)
+        data = self.good(cdb.REPORT_OPCODES, unit=self.wellKnown, allocation=4096)
+        self.assertEqual({data[place] for place in range(4, len(data), 8)}, {0x00, 0x03, 0x12, 0xA0, 0xA3})
+        task = self.command(cdb.READ_10, unit=self.wellKnown, length=1)
+        self.assertSense(task, codes.ILLEGAL_REQUEST, codes.INVALID_OPCODE)

@@ -10,6 +10,8 @@ from iscsi_twisted.errors import LocalError
 from iscsi_twisted.interfaces import Grant
 from iscsi_twisted.scsi.luns import Inventory
 from iscsi_twisted.storage import MemoryDevice
+from iscsi_twisted.wire import numbers
+from tests.support import pdus
 from tests.support.devices import FakeDevice
 from tests.support.wire import TEST_UNIT_READY, Anybody, Line, makeNode, makeTarget, makeUnit, read10
 
@@ -92,6 +94,17 @@ class UnitsTests(SynchronousTestCase):
         self.assertEqual([self.sense(self.lines[0], LUN1), self.sense(self.lines[0], LUN1)], ["6/2900", ""])
         self.lines[0].command(read10(0, 1), read=512, lun=LUN1)
         self.assertEqual(unit.snapshot().reads, 1)
+
+    def test_wellKnown(self) -> None:
+        """The well known unit is there for all, tells of changes too, and is reset with the target."""
+        field = bytes.fromhex("c101000000000000")
+        self.assertEqual([self.sense(line, field) for line in self.lines], ["6/2900"] * 3)
+        self.add(2)
+        self.assertEqual([self.sense(line, field) for line in self.lines], ["6/3f0e", "6/3f0e", ""])
+        self.lines[0].say(pdus.taskManagement(numbers.TARGET_WARM_RESET, itt=0x55))
+        self.assertEqual(self.sense(self.lines[1], field), "6/2903")
+        (answer,) = self.lines[2].command(bytes.fromhex("a00001000000000010000000"), lun=field, read=4096)
+        self.assertEqual(answer["data"][8:].hex(), "c101000000000000")
 
     def test_refused(self) -> None:
         """A number is taken once, and what is not there cannot go."""

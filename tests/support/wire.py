@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
-from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.interfaces import Buffer, TargetPort
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
-from iscsi_twisted.scsi.inventory import AbsentUnit
+from iscsi_twisted.scsi.inventory import furnish
 from iscsi_twisted.scsi.lun import decodeLUN
-from iscsi_twisted.scsi.luns import Inventory
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.node import Node, Peer, Target
 from iscsi_twisted.session.portals import Portal
@@ -101,11 +100,10 @@ def makeUnit(device: Any, lun: int = 0, **options: Any) -> DiskUnit:
 def makeTarget(*devices: Any, name: str = TARGET, policy: Any = None, **options: Any) -> Target:
     """A target whose LUNs are these devices."""
     units = {lun: makeUnit(device, lun) for lun, device in enumerate(devices)}
-    absent = AbsentUnit(makeUnit(MemoryDevice(512)).identity, lambda error, task: None)
-    inventory = Inventory(units)
-    for unit in (*units.values(), absent):
-        unit.inventory = inventory
-    return Target(name, policy or Anybody(), units, absent, decodeLUN, **options)
+    absent, wellKnown = furnish(
+        units, (TargetPort(name, 1),), makeUnit(MemoryDevice(512)).identity, lambda error, task: None
+    )
+    return Target(name, policy or Anybody(), units, absent, decodeLUN, wellKnown=wellKnown, **options)
 
 
 class Line:
