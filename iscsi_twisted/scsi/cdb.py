@@ -176,6 +176,12 @@ LOG_SENSE = declare(
     "4D 01 FF FF 00 FF FF FF FF 04",
     SHARED,
 )
+LOG_SELECT = declare(
+    0x4C,
+    "LOG SELECT",
+    "opcode:B flags:B page:B subpage:B _:3x length:H control:B",
+    "4C 03 FF FF 00 00 00 FF FF 04",
+)
 RESERVE_6 = declare(0x16, "RESERVE (6)", "opcode:B flags:B _:3x control:B", "16 11 00 00 00 04")
 RELEASE_6 = declare(0x17, "RELEASE (6)", "opcode:B flags:B _:3x control:B", "17 11 00 00 00 04", SHARED)
 RESERVE_10 = declare(0x56, "RESERVE (10)", "opcode:B flags:B _:7x control:B", "56 13 00 00 00 00 00 00 00 04")

@@ -10,8 +10,8 @@ from typing import Final
 
 import attrs
 
-from iscsi_twisted.errors import LocalError
-from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, IStateStore, ITask
+from iscsi_twisted.errors import CheckCondition, LocalError
+from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, IStateStore, ITask, isPending
 from iscsi_twisted.scsi import (
     atomic,
     cdb,
@@ -34,6 +34,7 @@ from iscsi_twisted.scsi import (
     verify,
     vpd,
 )
+from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.modes import Settings
 from iscsi_twisted.scsi.nonvolatile import Nonvolatile
@@ -60,6 +61,8 @@ COMPARE_LIMIT: Final = 255
 """Blocks of one COMPARE AND WRITE: all that its CDB can say."""
 DESCRIPTOR_LIMIT: Final = 256
 """Descriptors of one UNMAP."""
+
+VERIFYING: Final = (cdb.VERIFY_10, cdb.VERIFY_12, cdb.VERIFY_16)
 
 
 @COMMANDS.handles(cdb.READ_CAPACITY_10)
@@ -98,6 +101,12 @@ class DiskUnit(LogicalUnit):
     @ivar ejected: the medium of a removable unit is out.
     @ivar journal: keeps a WRITE ATOMIC that is under way; None if there is no such command.
     @ivar atomicLimit: blocks of one WRITE ATOMIC.
+    @ivar since: when it was made, by its clock.
+    @ivar logBase: by name, what counters were when LOG SELECT set them to zero.
+    @ivar verifiedBytes: what VERIFY has looked at; C{verifyErrors}, how often it could not be read.
+    @ivar starts: how often it was started after it had been stopped.
+    @ivar loads: how often the medium was loaded after it had been ejected.
+    @ivar stopped: START STOP UNIT has stopped it; that changes nothing.
     @ivar prevents: the nexuses that prevent the removal of the medium.
     """
 
@@ -123,6 +132,7 @@ class DiskUnit(LogicalUnit):
     )
     pages = vpd.DISK_PAGES
     modePages = modes.PAGES
+    logPages = logs.PAGES
 
     def __init__(
         self,
@@ -173,6 +183,10 @@ class DiskUnit(LogicalUnit):
         self.removable = removable
         self.rotation = rotation
         self.prevents: set[INexus] = set()
+        self.since = clock()
+        self.logBase: dict[str, float] = {}
+        self.verifiedBytes = self.verifyErrors = self.starts = self.loads = 0
+        self.stopped = False
         self.nonvolatile: Nonvolatile | None = None
         self.blockCount = 0
         self._open = False
@@ -239,6 +253,8 @@ class DiskUnit(LogicalUnit):
         """Put the medium back; all but who did it are told that it may be another one (SBC-3 4.3)."""
         if self.ejected:
             self.ejected = False
+            self.loads += 1
+            self._countCycles()
             self._unready(self._why)
             self.attention(codes.MEDIUM_MAY_HAVE_CHANGED, but=nexus)
 
@@ -249,6 +265,7 @@ class DiskUnit(LogicalUnit):
         @raise ValueError: if what it has is damaged.
         """
         self.nonvolatile = Nonvolatile(store)
+        self.starts, self.loads = self.nonvolatile.now.cycles
         self.adjust(self.lasting())
 
     def lasting(self) -> Settings:
@@ -260,6 +277,27 @@ class DiskUnit(LogicalUnit):
                 if body is not None:
                     page.restored(self, settings, body)
         return settings
+
+    def started(self, running: bool) -> None:
+        """START STOP UNIT: whether it is to run."""
+        if running and self.stopped:
+            self.starts += 1
+            self._countCycles()
+        self.stopped = not running
+
+    def _countCycles(self) -> None:
+        if self.nonvolatile is not None:
+            saved = self.nonvolatile.change(cycles=(self.starts, self.loads))
+            if isPending(saved):
+                # Nobody waits for it, and the next one tells the same again.
+                saved.addCallbacks(None, lambda why: self._report(why.value, None))
+
+    def tally(self, command: Command | None, condition: CheckCondition) -> None:
+        """Count an error of a device; what VERIFY meets is counted apart from what READ does."""
+        if command in VERIFYING and condition.key == codes.MEDIUM_ERROR:
+            self.verifyErrors += 1
+        else:
+            super().tally(command, condition)
 
     def adjust(self, settings: Settings) -> None:
         """Let settings hold."""

@@ -43,12 +43,14 @@ def startStopUnit(unit: DiskUnit, task: ITask) -> None:
     elif options & _LOEJ:
         _loadOrEject(unit, task, bool(options & _START))
     elif options & (_START | _NO_FLUSH) or unit.notReady:
-        task.complete()
+        _turned(None, unit, task, bool(options & _START))
     else:
-        Sequence(unit, task, flushes(unit), _stopped, task).proceed()
+        Sequence(unit, task, flushes(unit), _turned, unit, task, False).proceed()
 
 
-def _stopped(_: None, task: ITask) -> None:
+def _turned(_: None, unit: DiskUnit, task: ITask, running: bool) -> None:
+    """It was started or stopped."""
+    unit.started(running)
     task.complete()
 
 

@@ -22,20 +22,23 @@ class Remembered:
 
     @ivar pages: the bodies of saved mode pages (SPC-4 5.10); empty if none were saved.
     @ivar information: identifying information by its type (SPC-4 6.32).
+    @ivar cycles: how often the unit was started after a stop, and loaded after an eject.
     """
 
     pages: Mapping[PageKey, bytes] = {}
     information: Mapping[int, bytes] = {}
+    cycles: tuple[int, int] = (0, 0)
 
     def dump(self) -> bytes:
         """As text; nothing if there is nothing to remember."""
-        if not self.pages and not self.information:
+        if self == Remembered():
             return b""
         told = {
             "pages": {
                 f"{page:02x}.{subpage:02x}": body.hex() for (page, subpage), body in self.pages.items()
             },
             "information": {str(kind): value.hex() for kind, value in self.information.items()},
+            "cycles": self.cycles,
         }
         return json.dumps(told).encode()
 
@@ -52,9 +55,10 @@ class Remembered:
         try:
             pages = {_key(name): bytes.fromhex(body) for name, body in told["pages"].items()}
             information = {int(kind): bytes.fromhex(value) for kind, value in told["information"].items()}
+            starts, loads = map(int, told["cycles"])
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"no state of a unit: {error}") from error
-        return cls(pages, information)
+        return cls(pages, information, (starts, loads))
 
 
 def _key(name: str) -> PageKey:

@@ -117,6 +117,7 @@ def load(unit: DiskUnit, task: ITask, offset: int, length: int) -> None:
     data: Any = unit.device.read(offset, length)
     # L{isPending}, without the cost of a call.
     if hasattr(data, "addCallbacks"):
+        unit.waitedReads += 1
         unit.pend(task, data, offset, length, False, loaded, unit, task, offset, length, started)
     else:
         loaded(data, unit, task, offset, length, started)
@@ -125,7 +126,7 @@ def load(unit: DiskUnit, task: ITask, offset: int, length: int) -> None:
 def loaded(data: Buffer, unit: DiskUnit, task: ITask, offset: int, length: int, started: float) -> None:
     """Count what was read and hand it over."""
     elapsed = unit.clock() - started
-    unit.latencySum += elapsed
+    unit.readSeconds += elapsed
     if elapsed > unit.latencyMax:
         unit.latencyMax = elapsed
     if len(data) != length:
@@ -189,7 +190,7 @@ def store(unit: DiskUnit, task: ITask, data: Buffer, offset: int) -> None:
 def stored(_: None, unit: DiskUnit, task: ITask, length: int, started: float) -> None:
     """Count what was written and end the task."""
     elapsed = unit.clock() - started
-    unit.latencySum += elapsed
+    unit.writeSeconds += elapsed
     if elapsed > unit.latencyMax:
         unit.latencyMax = elapsed
     unit.writes += 1

@@ -14,7 +14,7 @@ from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import Buffer, ILogicalUnit, INexus, IReservationStore, ITask, Pending
 from iscsi_twisted.scsi import codes, sense
 from iscsi_twisted.scsi.attention import Attentions
-from iscsi_twisted.scsi.cdb import EXEMPT, MEDIUM, PUBLIC, READS, SHARED
+from iscsi_twisted.scsi.cdb import EXEMPT, MEDIUM, PUBLIC, READS, SHARED, Command
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.luns import ALONE
 from iscsi_twisted.scsi.operation import Exclusive, Operation
@@ -89,6 +89,9 @@ class LogicalUnit:
     @ivar fences: what overlapping I/O waits for: operations of aborted tasks that still run and may yet
         change something, and ranges that a task has to itself.
     @ivar order: the tasks that may not begin yet.
+    @ivar waitedReads: reads that the device did not answer at once.
+    @ivar readErrors: commands that failed because the medium could not be read; C{writeErrors}, written.
+    @ivar otherErrors: commands that a device has failed for another reason.
     """
 
     table: ClassVar[CommandTable]
@@ -128,7 +131,8 @@ class LogicalUnit:
         self._handlers = self.table.handlers
         self._unusual = False
         self.commands = self.errors = self.reads = self.writes = self.readBytes = self.writtenBytes = 0
-        self.latencySum = self.latencyMax = 0.0
+        self.readSeconds = self.writeSeconds = self.latencyMax = 0.0
+        self.waitedReads = self.readErrors = self.writeErrors = self.otherErrors = 0
 
     # ILogicalUnit
 
@@ -162,6 +166,7 @@ class LogicalUnit:
                 task.broke(condition)
         elif not task.aborted:
             self.errors += 1
+            self.tally(command, condition)
             task.fail(codes.CHECK_CONDITION, sense.encode(condition, self.descriptorSense))
             if self.queueError:
                 self._abortOthers(task)
@@ -169,6 +174,16 @@ class LogicalUnit:
             self.release(task)
         if self.order.active:
             self.order.advance()
+
+    def tally(self, command: Command | None, condition: CheckCondition) -> None:
+        """Count an error of a device, for those who ask for its history."""
+        if condition.key == codes.MEDIUM_ERROR and command is not None:
+            if command.access & _LOOKS:
+                self.readErrors += 1
+            else:
+                self.writeErrors += 1
+        elif condition.key in (codes.HARDWARE_ERROR, codes.ABORTED_COMMAND):
+            self.otherErrors += 1
 
     def abort(self, task: ITask) -> None:
         """Give up what a device does for a task; fence it off while it does not stop."""
@@ -452,6 +467,6 @@ class LogicalUnit:
             readBytes=self.readBytes,
             writtenBytes=self.writtenBytes,
             inFlight=len(self.operations),
-            latencySum=self.latencySum,
+            latencySum=self.readSeconds + self.writeSeconds,
             latencyMax=self.latencyMax,
         )

@@ -15,7 +15,7 @@ from iscsi_twisted.scsi.codes import PROTECT
 from iscsi_twisted.scsi.operation import Sequence, Step
 from iscsi_twisted.scsi.provisioning import SLICE, slices
 from iscsi_twisted.scsi.table import CommandSet
-from iscsi_twisted.scsi.transfer import flushes, guard, refuseRange, stored, storing
+from iscsi_twisted.scsi.transfer import flushes, guard, refuseRange, stored, storing, synchronized
 
 if TYPE_CHECKING:
     from iscsi_twisted.scsi.disk import DiskUnit
@@ -95,10 +95,11 @@ def _oneReceived(task: ITask, data: Buffer, unit: DiskUnit, offset: int, length:
 
 def _compare(unit: DiskUnit, task: ITask, offset: int, length: int, wanted: Buffer | None) -> None:
     steps = chain(flushes(unit), comparing(unit, offset, length, wanted))
-    Sequence(unit, task, steps, _verified, unit, task).proceed()
+    Sequence(unit, task, steps, _verified, unit, task, length).proceed()
 
 
-def _verified(_: Any, unit: DiskUnit, task: ITask) -> None:
+def _verified(_: Any, unit: DiskUnit, task: ITask, length: int) -> None:
+    unit.verifiedBytes += length
     task.complete()
 
 
@@ -246,4 +247,4 @@ def prefetch(unit: DiskUnit, task: ITask, lba: int, blocks: int, flags: int) -> 
         task.complete()
         return
     steps = comparing(unit, lba * unit.blockSize, count * unit.blockSize, None)
-    Sequence(unit, task, steps, _verified, unit, task).proceed()
+    Sequence(unit, task, steps, synchronized, task).proceed()

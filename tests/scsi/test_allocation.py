@@ -8,12 +8,18 @@ from hypothesis import strategies as st
 from iscsi_twisted.scsi import cdb
 from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.logs import PAGES as LOG_PAGES
 from iscsi_twisted.scsi.modes import PAGES as MODE_PAGES
 from iscsi_twisted.scsi.vpd import DISK_PAGES
 from tests.scsi.cases import DiskTests
 
 LEAST = {cdb.REPORT_LUNS: 16, cdb.REPORT_TASK_MANAGEMENT: 4}
 """Allocation lengths that are refused are below these (SPC-4 6.33, 6.36)."""
+
+STEADY = (0x15,)
+"""Log pages that tell the time."""
+LISTS = ((0x00, 0x00), (0x00, 0xFF), (0x19, 0xFF))
+"""Log pages and subpages that list others."""
 
 ASKED: list[tuple[Command, dict[str, int]]] = [
     (cdb.REQUEST_SENSE, {}),
@@ -36,8 +42,13 @@ ASKED: list[tuple[Command, dict[str, int]]] = [
     (cdb.REPORT_OPCODES, {"options": 3, "requested": 0xEE}),
     (cdb.REPORT_TASK_MANAGEMENT, {}),
     (cdb.REPORT_TASK_MANAGEMENT, {"options": 0x80}),
-    *((cdb.LOG_SENSE, {"page": 0x40 | page}) for page in (0, 2, 3, 0x2F)),
-    (cdb.LOG_SENSE, {"page": 0x40, "subpage": 0xFF}),
+    *(
+        (cdb.LOG_SENSE, {"page": control << 6 | page.code, "subpage": page.subpage})
+        for control in range(4)
+        for page in LOG_PAGES
+        if page.code not in STEADY
+    ),
+    *((cdb.LOG_SENSE, {"page": 0x40 | page, "subpage": subpage}) for page, subpage in LISTS),
     *(
         (each, {})
         for each in (cdb.READ_KEYS, cdb.READ_RESERVATION, cdb.REPORT_CAPABILITIES, cdb.READ_FULL_STATUS)

@@ -15,12 +15,14 @@ DAMAGED = (
     b"[]",
     b"{}",
     b'{"pages": {}}',
-    b'{"pages": {"08": 1}, "information": {}}',
-    b'{"pages": {"8.0": "0"}, "information": {}}',
-    b'{"pages": {"": ""}, "information": {}}',
-    b'{"pages": {}, "information": {"a": ""}}',
-    b'{"pages": [], "information": {}}',
+    b'{"pages": {"08": 1}, "information": {}, "cycles": [0, 0]}',
+    b'{"pages": {"8.0": "0"}, "information": {}, "cycles": [0, 0]}',
+    b'{"pages": {"": ""}, "information": {}, "cycles": [0, 0]}',
+    b'{"pages": {}, "information": {"a": ""}, "cycles": [0, 0]}',
+    b'{"pages": [], "information": {}, "cycles": [0, 0]}',
     b"\xff",
+    b'{"pages": {}, "information": {}, "cycles": [0]}',
+    b'{"pages": {}, "information": {}, "cycles": 1}',
 )
 
 
@@ -30,10 +32,13 @@ class NonvolatileTests(SynchronousTestCase):
     @given(
         st.dictionaries(st.tuples(st.integers(0, 0x3F), st.integers(0, 0xFF)), st.binary()),
         st.dictionaries(st.integers(0, 127), st.binary()),
+        st.tuples(st.integers(0), st.integers(0)),
     )
-    def test_roundTrip(self, pages: dict[tuple[int, int], bytes], information: dict[int, bytes]) -> None:
+    def test_roundTrip(
+        self, pages: dict[tuple[int, int], bytes], information: dict[int, bytes], cycles: tuple[int, int]
+    ) -> None:
         """What is remembered is understood again."""
-        state = Remembered(pages, information)
+        state = Remembered(pages, information, cycles)
         self.assertEqual(Remembered.parse(state.dump()), state)
 
     def test_nothing(self) -> None:

@@ -164,7 +164,7 @@ class ReadTests(DiskTests):
 
     def test_counted(self) -> None:
         """Reads, bytes and time are counted, failures not among them."""
-        times = iter((1.0, 1.5, 2.0, 2.25, 3.0))
+        times = iter((0.0, 1.0, 1.5, 2.0, 2.25, 3.0))
         unit = self.makeUnit(self.device, clock=lambda: next(times))
         self.good(cdb.READ_10, unit=unit, length=2)
         self.good(cdb.READ_10, unit=unit, length=1)
@@ -266,7 +266,7 @@ class WriteTests(DiskTests):
 
     def test_counted(self) -> None:
         """Writes, bytes and time are counted."""
-        times = iter((1.0, 1.5, 2.0, 4.0))
+        times = iter((0.0, 1.0, 1.5, 2.0, 4.0))
         unit = self.makeUnit(self.device, clock=lambda: next(times))
         self.good(cdb.WRITE_10, pattern(1), unit=unit, length=1)
         self.good(cdb.WRITE_10, pattern(2), unit=unit, length=2, flags=FUA)
