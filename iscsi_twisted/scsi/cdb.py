@@ -89,7 +89,8 @@ class Command:
         """A CDB with these fields; those that are not given are zero.  Not for the data path."""
         values["opcode"] = self.opcode
         if self.serviceAction is not None:
-            values["action"] = self.serviceAction
+            # What shares its byte may be given with it.
+            values["action"] = values.get("action", 0) | self.serviceAction
         return self.layout.pack(*(values.pop(name, 0) for name in self.layout.fields)).ljust(16, b"\0")
 
 
@@ -162,6 +163,23 @@ REPORT_TASK_MANAGEMENT = declare(
     "A3 0D 80 00 00 00 FF FF FF FF 00 04",
     SHARED,
     serviceAction=0x0D,
+)
+REPORT_TARGET_PORT_GROUPS = declare(
+    0xA3,
+    "REPORT TARGET PORT GROUPS",
+    "opcode:B action:B _:4x allocation:I _:x control:B",
+    "A3 EA 00 00 00 00 FF FF FF FF 00 04",
+    SHARED,
+    serviceAction=0x0A,
+    condition="asymmetric",
+)
+SET_TARGET_PORT_GROUPS = declare(
+    0xA4,
+    "SET TARGET PORT GROUPS",
+    "opcode:B action:B _:4x length:I _:x control:B",
+    "A4 0A 00 00 00 00 FF FF FF FF 00 04",
+    serviceAction=0x0A,
+    condition="explicit",
 )
 MODE_SELECT_6 = declare(
     0x15, "MODE SELECT (6)", "opcode:B flags:B _:2x length:B control:B", "15 11 00 00 FF 04"

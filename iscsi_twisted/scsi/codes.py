@@ -32,6 +32,13 @@ MISCOMPARE: Final = 0xE
 NO_ADDITIONAL_SENSE: Final = 0x0000
 NOT_READY_CAUSE_NOT_REPORTABLE: Final = 0x0400
 BECOMING_READY: Final = 0x0401
+IN_TRANSITION: Final = 0x040A
+"""Logical unit not accessible, asymmetric access state transition."""
+IN_STANDBY: Final = 0x040B
+"""Logical unit not accessible, target port in standby state."""
+IN_UNAVAILABLE: Final = 0x040C
+"""Logical unit not accessible, target port in unavailable state."""
+UNIT_OFFLINE: Final = 0x0412
 COMMUNICATION_TIMEOUT: Final = 0x0801
 WRITE_FAULT: Final = 0x0C00
 UNRECOVERED_READ_ERROR: Final = 0x1100
@@ -59,6 +66,10 @@ LOG_PARAMETERS_CHANGED: Final = 0x2A02
 RESERVATIONS_PREEMPTED: Final = 0x2A03
 RESERVATIONS_RELEASED: Final = 0x2A04
 REGISTRATIONS_PREEMPTED: Final = 0x2A05
+ACCESS_CHANGED: Final = 0x2A06
+"""Asymmetric access state changed."""
+ACCESS_NOT_CHANGED: Final = 0x2A07
+"""Implicit asymmetric access state transition failed."""
 CAPACITY_CHANGED: Final = 0x2A09
 COMMANDS_CLEARED: Final = 0x2F00
 SAVING_NOT_SUPPORTED: Final = 0x3900

@@ -44,7 +44,7 @@ def standardData(unit: LogicalUnit) -> bytes:
         SPC_4,
         HISUP_FORMAT_2,
         STANDARD_SIZE - 5,
-        0,
+        unit.paths.tpgs << 4,
         0,
         CMDQUE,
         *(name.encode("ascii") for name in names),

@@ -92,7 +92,7 @@ def _checked(command: Command, handler: Handler) -> Handler:
 
     def check(unit: Any, task: ITask) -> None:
         if condition is not None and not getattr(unit, condition):
-            unknown(unit, task)
+            unknown(unit, task) if command.serviceAction is None else _unknownAction()
         if task.cdb[control] & NACA:
             raise CheckCondition(ILLEGAL_REQUEST, INVALID_FIELD_IN_CDB, field=control, bit=2)
         handler(unit, task)
@@ -106,7 +106,12 @@ def _byServiceAction(actions: dict[int, Handler]) -> Handler:
     def choose(unit: Any, task: ITask) -> None:
         handler = actions.get(task.cdb[1] & 0x1F)
         if handler is None:
-            raise CheckCondition(ILLEGAL_REQUEST, INVALID_FIELD_IN_CDB, field=1, bit=4)
-        handler(unit, task)
+            _unknownAction()
+        else:
+            handler(unit, task)
 
     return choose
+
+
+def _unknownAction() -> None:
+    raise CheckCondition(ILLEGAL_REQUEST, INVALID_FIELD_IN_CDB, field=1, bit=4)

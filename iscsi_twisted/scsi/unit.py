@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, ClassVar, TypeAlias
 
@@ -19,6 +19,7 @@ from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.luns import ALONE
 from iscsi_twisted.scsi.operation import Exclusive, Operation
 from iscsi_twisted.scsi.order import Order
+from iscsi_twisted.scsi.paths import BY_ITSELF, EXPLICIT, NONE, REFUSALS, SYMMETRIC
 from iscsi_twisted.scsi.registrations import READABLE, Port, Registrations, Told, portOf
 from iscsi_twisted.scsi.table import CommandTable
 from iscsi_twisted.scsi.work import NOBODY, Asked, Later, Work, atOnce
@@ -73,6 +74,7 @@ class LogicalUnit:
     @cvar pages: the VPD pages: page code to a function of unit and task.
     @ivar identity: who it says that it is.
     @ivar inventory: the units of its target; set by whoever makes that.
+    @ivar paths: how it is reached.
     @ivar notReady: why commands that need the medium are refused, or 0 if they are not.
     @ivar removable: whether the medium can be taken out.
     @ivar tellsAborted: whether a task that another nexus aborts ends with TASK ABORTED.
@@ -114,6 +116,7 @@ class LogicalUnit:
     ) -> None:
         self.identity = identity
         self.inventory = ALONE
+        self.paths = SYMMETRIC
         self.notReady = 0
         self.holder: INexus | None = None
         self.registrations = Registrations()
@@ -253,6 +256,12 @@ class LogicalUnit:
             or self.holder is not None
             or self.order.active
             or self.registrations.lost
+            or (
+                self.paths.uneven
+                and any(
+                    self.paths.state(nexus.portalGroupTag) in REFUSALS for nexus in self._attentions.known()
+                )
+            )
             # A reservation costs nothing while all that are here may do everything.
             or any(map(self._restricted, self._attentions.known() if self.registrations.type else ()))
         )
@@ -277,6 +286,29 @@ class LogicalUnit:
     def _restricted(self, nexus: INexus) -> bool:
         """Whether a persistent reservation keeps a nexus from anything."""
         return bool(self.registrations.type) and self.registrations.restricts(portOf(nexus))
+
+    @property
+    def asymmetric(self) -> bool:
+        """Whether it tells of access states."""
+        return self.paths.tpgs != NONE
+
+    @property
+    def explicit(self) -> bool:
+        """Whether initiators may change access states."""
+        return bool(self.paths.tpgs & EXPLICIT)
+
+    def setAccess(self, states: Mapping[int, int], by: INexus | None = None, cause: int = BY_ITSELF) -> None:
+        """
+        Let target port groups have these access states; all nexuses but the one that asked are told.
+
+        @raise LocalError: for groups or states that there are not.
+        """
+        if self.paths.change(states, cause):
+            self.attention(codes.ACCESS_CHANGED, but=by)
+
+    def accessFailed(self) -> None:
+        """Access states could not be changed as they should be: all nexuses are told (SPC-4 5.15.2.7)."""
+        self.attention(codes.ACCESS_NOT_CHANGED)
 
     def tellPorts(self, told: Told) -> None:
         """Establish unit attention conditions for those of these ports that are here."""
@@ -313,7 +345,8 @@ class LogicalUnit:
         reserved = self.holder is not None and self.holder is not nexus
         fenced = self._restricted(nexus)
         lost = self.registrations.lost
-        if not (queue or reserved or fenced or lost or self.notReady):
+        closed = self.paths.uneven and self.paths.refusal(nexus.portalGroupTag, task.cdb)
+        if not (queue or reserved or fenced or lost or closed or self.notReady):
             return False
         command = self.table.find(task.cdb)
         # What nobody knows is refused as that.
@@ -330,6 +363,8 @@ class LogicalUnit:
             return True
         if lost and not access & (SHARED | PUBLIC):
             raise CheckCondition(codes.HARDWARE_ERROR, codes.RESERVATIONS_LOST)
+        if closed:
+            raise CheckCondition(codes.NOT_READY, closed)
         if self.notReady and access & MEDIUM:
             raise CheckCondition(codes.NOT_READY, self.notReady)
         return False

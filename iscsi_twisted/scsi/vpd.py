@@ -25,7 +25,7 @@ BINARY, ASCII, UTF_8 = 1, 2, 3
 """Code sets, SPC-4 7.8.6.1."""
 UNIT, PORT, DEVICE = 0, 1, 2
 """What a designator belongs to, SPC-4 7.8.6.1."""
-T10_VENDOR, NAA, RELATIVE_PORT, NAME_STRING = 1, 3, 4, 8
+T10_VENDOR, NAA, RELATIVE_PORT, PORT_GROUP, NAME_STRING = 1, 3, 4, 5, 8
 """Designator types, SPC-4 7.8.6.1."""
 
 
@@ -71,9 +71,11 @@ def portIdentification(unit: LogicalUnit, task: ITask) -> bytes:
     """What page 83h says of the target port that was used, and of the target; SPC-4 7.8.6."""
     nexus = task.nexus
     port = TargetPort(nexus.targetName, nexus.portalGroupTag)
+    number = struct.pack(">xxH", port.group)
     return b"".join(
         (
-            designator(BINARY, PORT, RELATIVE_PORT, struct.pack(">xxH", port.group)),
+            designator(BINARY, PORT, RELATIVE_PORT, number),
+            designator(BINARY, PORT, PORT_GROUP, number) if unit.asymmetric else b"",
             designator(UTF_8, PORT, NAME_STRING, nameString(port.name)),
             designator(UTF_8, DEVICE, NAME_STRING, nameString(nexus.targetName)),
         )

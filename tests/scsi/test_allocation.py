@@ -10,6 +10,7 @@ from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.logs import PAGES as LOG_PAGES
 from iscsi_twisted.scsi.modes import PAGES as MODE_PAGES
+from iscsi_twisted.scsi.paths import Paths
 from iscsi_twisted.scsi.vpd import DISK_PAGES
 from tests.scsi.cases import DiskTests
 
@@ -35,6 +36,8 @@ ASKED: list[tuple[Command, dict[str, int]]] = [
     ),
     (cdb.MODE_SENSE_10, {"page": 0x3F, "flags": 0x10}),
     *((cdb.REPORT_LUNS, {"select": select}) for select in (0, 1, 2)),
+    (cdb.REPORT_TARGET_PORT_GROUPS, {}),
+    (cdb.REPORT_TARGET_PORT_GROUPS, {"action": 0x20}),
     (cdb.REPORT_OPCODES, {}),
     (cdb.REPORT_OPCODES, {"options": 0x80}),
     (cdb.REPORT_OPCODES, {"options": 0x81, "requested": 0x28}),
@@ -63,6 +66,10 @@ ASKED: list[tuple[Command, dict[str, int]]] = [
 
 class AllocationTests(DiskTests):
     """All that is asked with an allocation length."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.unit.paths = Paths((1, 2))
 
     def test_all(self) -> None:
         """No command with an allocation length is left out."""

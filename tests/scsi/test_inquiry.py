@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.inquiry import standardData
+from iscsi_twisted.scsi.paths import Paths
 from iscsi_twisted.scsi.unit import reply
 from tests.scsi.cases import DiskTests
 from tests.support.tasks import Nexus, Task
@@ -78,6 +79,7 @@ DATA_IN = [
     (cdb.READ_DEFECT_DATA_10, {"lists": 0x18}, 0, 0xFFFF),
     (cdb.READ_DEFECT_DATA_12, {"lists": 0x18}, 0, 0xFFFFFFFF),
     (cdb.REPORT_LUNS, {}, 16, 0xFFFFFFFF),
+    (cdb.REPORT_TARGET_PORT_GROUPS, {}, 0, 0xFFFFFFFF),
     (cdb.REPORT_OPCODES, {}, 0, 0xFFFFFFFF),
     (cdb.REPORT_OPCODES, {"options": 0x81, "requested": 0x28}, 0, 0xFFFFFFFF),
     (cdb.REPORT_TASK_MANAGEMENT, {"options": 0x80}, 4, 0xFFFFFFFF),
@@ -87,6 +89,10 @@ DATA_IN = [
 
 class EveryAllocationTests(DiskTests):
     """Allocation lengths of every command that gives parameter data."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.unit.paths = Paths((1, 2))
 
     def test_all(self) -> None:
         """The list below leaves no command out that has an allocation length."""

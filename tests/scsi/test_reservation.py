@@ -2,6 +2,7 @@
 
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.paths import Paths
 from tests.scsi.cases import BLOCK, DiskTests
 from tests.support.tasks import Nexus, Task, run
 
@@ -18,6 +19,7 @@ ALLOWED = {
     "RELEASE (6)",
     "REPORT LUNS",
     "REPORT SUPPORTED OPERATION CODES",
+    "REPORT TARGET PORT GROUPS",
     "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
     "REQUEST SENSE",
 }
@@ -77,6 +79,7 @@ class ReservationTests(DiskTests):
 
     def test_allowed(self) -> None:
         """The commands of the standards' tables are allowed to others, and no others are."""
+        self.unit.paths = Paths((1, 2))
         self.good(cdb.RESERVE_6)
         allowed = set()
         for command in DiskUnit.table:

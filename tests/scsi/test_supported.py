@@ -2,6 +2,7 @@
 
 from iscsi_twisted.scsi import cdb
 from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.paths import Paths
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
 from tests.scsi.devices import MemoryDisk
 
@@ -28,6 +29,7 @@ class ReportOpcodesTests(DiskTests):
 
     def test_all(self) -> None:
         """All commands are listed in order, each once, with the length of its CDB (SPC-4 6.35.2)."""
+        self.unit.paths = Paths((1, 2))
         listed = self.listed(self.report(0), 8)
         expected = [(each.opcode, each.serviceAction, each.layout.size) for each in DiskUnit.table]
         self.assertEqual(listed, expected)

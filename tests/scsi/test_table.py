@@ -4,6 +4,7 @@ from iscsi_twisted.errors import LocalError
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdb import WRITES
 from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.paths import Paths
 from iscsi_twisted.scsi.table import CommandSet, CommandTable
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
 from tests.scsi.devices import MemoryDisk
@@ -36,6 +37,7 @@ class CommandTableTests(DiskTests):
 
     def test_naca(self) -> None:
         """NACA is refused in every command, as there is no ACA (SAM-5 5.2)."""
+        self.unit.paths = Paths((1, 2))
         for command in DiskUnit.table:
             task = self.command(command, bytes(BLOCK), length=1, control=codes.NACA)
             self.assertInvalidField(task, command.layout.offsets["control"], 2)

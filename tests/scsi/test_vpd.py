@@ -8,6 +8,7 @@ import attrs
 from iscsi_twisted.errors import LocalError
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import cdb
+from iscsi_twisted.scsi.paths import Paths
 from iscsi_twisted.scsi.vpd import nameString
 from tests.scsi.cases import BLOCK, BLOCKS, IDENTITY, DiskTests
 from tests.scsi.devices import THIN, MemoryDisk
@@ -58,6 +59,12 @@ class PageTests(DiskTests):
                 ("53a8", b"iqn.2001-04.com.example:a\0\0\0"),
             ],
         )
+
+    def test_portGroup(self) -> None:
+        """Where access states are told page 83h names the target port group as well (SPC-4 7.8.6.8)."""
+        self.unit.paths = Paths((1, 0x12))
+        data = self.page(0x83, nexus=Nexus(portalGroupTag=0x12))
+        self.assertIn(bytes.fromhex("51940004000000125195000400000012"), data)
 
     def test_longNames(self) -> None:
         """The longest names fit their designators."""
