@@ -339,6 +339,17 @@ class WhereTests(OptionsTestCase):
         self.assertEqual(options.warnings, ["no target is reached through tcp:2: portals= of none has 1"])
         (fault,) = self.refusal("-f", "G")
         self.assertTrue(fault.startswith("G:2: portals=: no portal belongs to group 2; there is 1"), fault)
+        self.write(
+            "G", "extent0 a 0 1M\ntarget0 extent0 any alua=1:standby,2:offline preferred=2 portals=1\n"
+        )
+        self.assertEqual(
+            self.refusal("-f", "G"),
+            [
+                f"G:2: {name}=: portal group 2 does not lead to this target; 1 would (see portals= and"
+                " --listen)"
+                for name in ("alua", "preferred")
+            ],
+        )
         (fault,) = self.refusal("-f", "G", "-l", "tcp:1:tpgt=x")
         self.assertEqual(fault, "endpoint 'tcp:1:tpgt=x': tpgt=: 1 to 65535 is wanted, not 'x'")
 

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, NamedTuple
 import attrs
 
 from iscsi_twisted.config.lines import quoted
+from iscsi_twisted.config.paths import parseChangers, parseStates
 from iscsi_twisted.config.portals import parseTag
 from iscsi_twisted.config.sizes import parseSize
 from iscsi_twisted.errors import ConfigurationError
@@ -222,6 +223,20 @@ class TargetOptions:
     portals: frozenset[int] | None = row(
         _portals,
         "Tags of the portal groups through which it is reached, with commas between them.  Absent: all.",
+    )
+    alua: tuple[tuple[int, int], ...] | None = row(
+        parseStates,
+        "TAG:STATE,TAG:STATE: how well it is reached through each portal group: optimized, nonoptimized,"
+        " standby, unavailable or offline.  Absent: all optimized.",
+    )
+    preferred: frozenset[int] | None = row(
+        _portals, "Tags of the portal groups that are marked as preferred, with commas between them."
+    )
+    tpgs: int | None = row(
+        parseChangers,
+        "Who may change access states: none (initiators are told of none), implicit (the target alone),"
+        " explicit (initiators) or both.  Absent: both where there are several portal groups, or alua= or"
+        " preferred=.",
     )
 
 

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 
 from iscsi_twisted.config.lines import visible
 from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Device, Extent, Filtered, Storage, Target
 from iscsi_twisted.config.options import TargetOptions
+from iscsi_twisted.config.paths import CHANGERS, STATES
 
 IdentityOf = Callable[[Target, int], Iterable[str]]
 """Given a target and a LUN: lines about the unit's identity."""
@@ -46,8 +47,18 @@ def _access(options: TargetOptions) -> Iterator[str]:
             yield f"{what} {visible(','.join(names))}"
     if options.portals is not None:
         yield f"portals {','.join(map(str, sorted(options.portals)))}"
+    if options.alua is not None:
+        yield f"alua {','.join(f'{tag}:{_nameOf(STATES, state)}' for tag, state in options.alua)}"
+    if options.preferred is not None:
+        yield f"preferred {','.join(map(str, sorted(options.preferred)))}"
+    if options.tpgs is not None:
+        yield f"tpgs {_nameOf(CHANGERS, options.tpgs)}"
     for pattern, luns in options.luns or ():
         yield f"luns of {visible(pattern)}: {','.join(map(str, sorted(luns)))}"
+
+
+def _nameOf(names: Mapping[str, int], value: int) -> str:
+    return next(name for name, one in names.items() if one == value)
 
 
 def _storage(storage: Storage, indent: str) -> Iterator[str]:

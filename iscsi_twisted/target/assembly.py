@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NoReturn, Protocol
 
 import attrs
@@ -12,9 +12,10 @@ from twisted.python.failure import Failure
 from iscsi_twisted.config.model import NOWHERE, Configuration, Device, Extent, Filtered, Storage, Where
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError, LocalError
-from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice, Pending
+from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice, Pending, TargetPort
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
+from iscsi_twisted.scsi.paths import BOTH, NONE, Paths
 from iscsi_twisted.scsi.unit import Report
 from iscsi_twisted.scsi.work import Later, atOnce
 from iscsi_twisted.storage import Concatenation, FileExtent, Filter, Mirror, Stripe
@@ -62,6 +63,9 @@ class Plan:
     @ivar guarded: whether initiators have to authenticate themselves, where there are users.
     @ivar users: those that may log in; None for all that there are.
     @ivar portals: tags of the portal groups through which it is reached; None for all.
+    @ivar access: the access states of portal groups that are not active/optimized.
+    @ivar preferred: tags of the portal groups that are marked as preferred.
+    @ivar tpgs: who may change access states; None for both, if there is anything to change.
     """
 
     name: str
@@ -72,6 +76,30 @@ class Plan:
     guarded: bool = True
     users: frozenset[str] | None = None
     portals: frozenset[int] | None = None
+    access: Mapping[int, int] = attrs.field(factory=dict)
+    preferred: frozenset[int] = frozenset()
+    tpgs: int | None = None
+
+    def ports(self, groups: Iterable[int]) -> tuple[TargetPort, ...]:
+        """
+        Its target ports.
+
+        @param groups: all portal groups that there are.
+        """
+        return tuple(
+            TargetPort(self.name, group) for group in groups if self.portals is None or group in self.portals
+        )
+
+    def paths(self, ports: tuple[TargetPort, ...]) -> Paths:
+        """
+        How a unit of it is reached through its ports.
+
+        @raise LocalError: if access states are given to groups that do not lead to it.
+        """
+        tpgs = self.tpgs
+        if tpgs is None:
+            tpgs = BOTH if len(ports) > 1 or self.access or self.preferred else NONE
+        return Paths((port.group for port in ports), self.access, self.preferred, tpgs)
 
 
 class PlacedExtent(Placed, FileExtent):
@@ -152,6 +180,9 @@ def plans(
             target.options.auth is not False,
             target.options.users,
             target.options.portals,
+            dict(target.options.alua or ()),
+            target.options.preferred or frozenset(),
+            target.options.tpgs,
         )
         for target in configuration.targets
     ]

@@ -90,14 +90,22 @@ def tags(listeners: Iterable[Listener]) -> list[int]:
 
 
 def groupFaults(targets: Iterable[Target], listeners: Iterable[Listener]) -> Iterator[ConfigurationError]:
-    """Targets that are tied to portal groups which there are not."""
+    """Targets whose options name portal groups which there are not, or which do not lead to them."""
     there = tags(listeners)
     for target in targets:
-        for tag in sorted((target.options.portals or frozenset()).difference(there)):
+        options = target.options
+        for tag in sorted((options.portals or frozenset()).difference(there)):
             yield target.where.error(
                 f"portals=: no portal belongs to group {tag}; there {'is' if len(there) == 1 else 'are'}"
                 f" {', '.join(map(str, there))}, and --listen {'tcp:3260:tpgt='}{tag} would make one"
             )
+        leading = there if options.portals is None else sorted(options.portals)
+        for name, named in (("alua", dict(options.alua or ())), ("preferred", options.preferred or ())):
+            for tag in sorted(set(named).difference(leading)):
+                yield target.where.error(
+                    f"{name}=: portal group {tag} does not lead to this target;"
+                    f" {', '.join(map(str, leading))} would (see portals= and --listen)"
+                )
 
 
 def idleGroups(targets: Iterable[Target], listeners: Iterable[Listener]) -> Iterator[str]:

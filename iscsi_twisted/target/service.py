@@ -10,7 +10,7 @@ out, connections close, and devices are flushed and closed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
@@ -33,11 +33,12 @@ from iscsi_twisted.errors import (
     DeviceError,
     LocalError,
 )
-from iscsi_twisted.interfaces import IAccessPolicy, ISecretStore, TargetPort
+from iscsi_twisted.interfaces import IAccessPolicy, ISecretStore
 from iscsi_twisted.scsi.disk import BLOCK_SIZES, DiskUnit
 from iscsi_twisted.scsi.inventory import furnish
 from iscsi_twisted.scsi.lun import decodeLUN, encodeLUN
 from iscsi_twisted.scsi.sense import encode
+from iscsi_twisted.scsi.unit import LogicalUnit
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.failures import Failures
 from iscsi_twisted.session.names import complaint, normalise
@@ -53,6 +54,8 @@ from iscsi_twisted.target.placed import takeFaults
 from iscsi_twisted.target.protocol import TargetFactory
 from iscsi_twisted.target.status import ServiceStatus, sessionStatus, targetStatus, where
 from iscsi_twisted.target.transport import tuneMalloc
+
+NO_STATES: Final[Mapping[int, int]] = {}
 
 TICK: Final = 5.0
 """Seconds between looks at the clocks of all connections."""
@@ -139,6 +142,9 @@ class TargetService(Service):
         guarded: bool = True,
         users: Iterable[str] | None = None,
         portals: Iterable[int] | None = None,
+        access: Mapping[int, int] = NO_STATES,
+        preferred: Iterable[int] = (),
+        tpgs: int | None = None,
     ) -> None:
         """
         Serve devices as LUN 0, 1, 2 and so on of one target.  To be called before the service starts.
@@ -152,7 +158,12 @@ class TargetService(Service):
         @param guarded: whether initiators have to authenticate themselves, if the service has C{secrets}.
         @param users: those that may log in; None for all that there are.
         @param portals: tags of the portal groups through which it is reached; None for all.
-        @raise LocalError: for a name that is none or is taken, or a block size that is none of these.
+        @param access: the access states of portal groups (L{iscsi_twisted.scsi.paths}) that are not
+            active/optimized.
+        @param preferred: tags of the portal groups that are marked as preferred.
+        @param tpgs: who may change access states; None for both, if there is anything to change.
+        @raise LocalError: for a name that is none or is taken, a block size that is none of these, or portal
+            groups that there are not.
         """
         if blockSize not in BLOCK_SIZES:
             raise LocalError(f"blocks of {blockSize} bytes; {', '.join(map(str, BLOCK_SIZES))} are possible")
@@ -162,7 +173,12 @@ class TargetService(Service):
             policy = cast(IAccessPolicy, Netmask("any"))
         allowed = None if users is None else frozenset(users)
         groups = None if portals is None else frozenset(portals)
-        self.addPlan(Plan(name, disks, policy, alias, readOnly, guarded, allowed, groups))
+        self.addPlan(
+            Plan(
+                name, disks, policy, alias, readOnly, guarded, allowed, groups,
+                access, frozenset(preferred), tpgs,
+            )
+        )  # fmt: skip
 
     def addPlan(self, plan: Plan) -> None:
         """
@@ -181,6 +197,10 @@ class TargetService(Service):
         missing = sorted((plan.portals or frozenset()).difference(tags(self._listeners)))
         if missing:
             raise LocalError(f"target {plan.name!r}: no listener belongs to portal group {missing[0]}")
+        try:
+            plan.paths(plan.ports(tags(self._listeners)))
+        except LocalError as error:
+            raise LocalError(f"target {plan.name!r}: {error}") from None
         if self._begun:
             raise LocalError("targets are added before the service starts")
         # Identities derive from the name: one spelling, one disk.
@@ -283,13 +303,10 @@ class TargetService(Service):
 
     def _target(self, plan: Plan, installation: Installation) -> Target:
         units = {lun: self._unit(plan, lun, installation) for lun in range(len(plan.disks))}
-        ports = tuple(
-            TargetPort(plan.name, tag)
-            for tag in tags(self._listeners)
-            if plan.portals is None or tag in plan.portals
-        )
+        ports = plan.ports(tags(self._listeners))
         absent, wellKnown = furnish(units, ports, absentIdentity(plan.name), self._report)
         for each in units.values():
+            each.paths = plan.paths(ports)
             self._keep(each)
         self._units += units.values()
         return Target(
@@ -505,6 +522,25 @@ class TargetService(Service):
             losses=journal.losses,
             surprises=journal.surprises,
         )
+
+    def setAccess(self, name: str, states: Mapping[int, int], lun: int | None = None) -> None:
+        """
+        Let the units of a target have other access states through some portal groups; initiators are told.
+
+        @param states: by portal group tag, as in L{iscsi_twisted.scsi.paths}.
+        @param lun: of one unit alone.
+        @raise LocalError: for a target, unit, group or state that there is not.
+        """
+        target = self.node.targets.get(normalise(name))
+        units = {} if target is None else target.units
+        chosen = list(units.values()) if lun is None else [units[lun]] if lun in units else []
+        if not chosen:
+            raise LocalError(
+                f"target {name!r} has no such unit" if target else f"there is no target {name!r}"
+            )
+        for unit in chosen:
+            assert isinstance(unit, LogicalUnit)
+            unit.setAccess(states)
 
     def reportEvent(self, name: str, lun: int, condition: CheckCondition) -> int:
         """

@@ -52,6 +52,9 @@ GOOD: list[tuple[Kind, str, object]] = [
     ("target", "readers=*", ("*",)),
     ("target", "luns=iqn.x:a:0,1;*:2", (("iqn.x:a", frozenset((0, 1))), ("*", frozenset((2,))))),
     ("target", "portals=1,65535", frozenset((1, 65535))),
+    ("target", "alua=1:Optimized,2:non-optimized,3:offline", ((1, 0), (2, 1), (3, 14))),
+    ("target", "preferred=1,3", frozenset((1, 3))),
+    ("target", "tpgs=Implicit", 1),
 ]
 
 BAD: list[tuple[Kind, str, str]] = [
@@ -94,6 +97,15 @@ BAD: list[tuple[Kind, str, str]] = [
     ("target", "luns=iqn.x:0;", "luns=: INITIATOR:LUN"),
     ("target", "portals=0", "portals=: 1 to 65535 is wanted, not '0'"),
     ("target", "portals=1,", "portals=: 1 to 65535 is wanted, not ''"),
+    ("target", "alua=0:standby", "alua=: 1 to 65535 is wanted, not '0'"),
+    ("target", "alua=1:standby,1:offline", "alua=: portal group 1 stands twice"),
+    (
+        "target",
+        "alua=1:best",
+        "alua=: TAG:STATE,TAG:STATE is wanted, where STATE is one of optimized, nonoptimized, standby,"
+        " unavailable, offline; not '1:best'",
+    ),
+    ("target", "tpgs=yes", "tpgs=: one of none, implicit, explicit, both is wanted, not 'yes'"),
     ("target", "alias=", "alias=: 1 to 255 bytes of text are wanted"),
     ("target", "alias=" + "\u00f6" * 128, "alias=: 1 to 255 bytes"),
     (

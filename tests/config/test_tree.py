@@ -20,7 +20,8 @@ target0 ro device1 extent3 10.4/16,::1
 extent4 /e 0 64K
 device2 FAULTS extent4 kind=error on=read,write active=no probability=0.5
 device3 READONLY device2
-lun1=iqn.2001-04.com.example:x device3 any auth=chap users=b,a initiators=iqn.* readers=iqn.r luns=iqn.*:0
+lun1=iqn.2001-04.com.example:x device3 any auth=chap users=b,a initiators=iqn.* readers=iqn.r luns=iqn.*:0 \
+    alua=2:standby,3:offline preferred=1,4 tpgs=both
 """
 
 WANTED = """\
@@ -42,6 +43,9 @@ lun1:rw:any
 	users a,b
 	initiators iqn.*
 	readers iqn.r
+	alua 2:standby,3:offline
+	preferred 1,4
+	tpgs both
 	luns of iqn.*: 0
 	LUN 0: serial lun1-0
 	LUN 0: and more

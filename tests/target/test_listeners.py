@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import ConfigurationError, LocalError
 from iscsi_twisted.interfaces import TargetPort
+from iscsi_twisted.scsi.paths import BOTH, IMPLICIT, NONE, OPTIMIZED, STANDBY
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target import TargetService
@@ -121,6 +124,44 @@ class GroupTests(SynchronousTestCase):
         service = TargetService(MemoryReactorClock(), [FIRST])
         error = self.assertRaises(LocalError, service.addTarget, TARGET, [], portals=[1, 2])
         self.assertEqual(str(error), f"target {TARGET!r}: no listener belongs to portal group 2")
+
+    def test_access(self) -> None:
+        """Initiators are told of access states where there is more than one path, or somebody said which."""
+        service = TargetService(MemoryReactorClock(), [FIRST, SECOND])
+        for name, options in (
+            ("one", {"portals": (1,)}), ("all", {}), ("uneven", {"access": {2: STANDBY}, "preferred": (1,)}),
+            ("odd", {"portals": (1,), "preferred": (1,), "tpgs": IMPLICIT}), ("even", {"tpgs": NONE}),
+        ):  # fmt: skip
+            service.addTarget(f"{TARGET}:{name}", [MemoryDevice(512)] * 2, **options)  # type: ignore[arg-type]
+        service.startService()
+        units: Any = {
+            name: service.node.targets[f"{TARGET}:{name}"].units
+            for name in ("one", "all", "uneven", "odd", "even")
+        }
+        self.assertEqual(
+            {name: each[0].paths.tpgs for name, each in units.items()},
+            {"one": NONE, "all": BOTH, "uneven": BOTH, "odd": IMPLICIT, "even": NONE},
+        )
+        self.assertEqual(
+            (units["uneven"][1].paths.states, units["uneven"][1].paths.preferred), ({2: STANDBY}, {1})
+        )
+        service.setAccess(f"{TARGET}:uneven", {1: STANDBY, 2: OPTIMIZED}, 1)
+        service.setAccess(f"{TARGET}:ALL", {1: STANDBY})
+        self.assertEqual(
+            [units[name][lun].paths.state(1) for name in ("uneven", "all") for lun in (0, 1)],
+            [OPTIMIZED, STANDBY, STANDBY, STANDBY],
+        )
+        for name, states, lun in (
+            ("none", {1: STANDBY}, None), ("all", {3: STANDBY}, None), ("all", {1: STANDBY}, 2),
+            ("all", {1: 4}, 0),
+        ):  # fmt: skip
+            self.assertRaises(LocalError, service.setAccess, f"{TARGET}:{name}", states, lun)
+
+    def test_noAccess(self) -> None:
+        """Access states of groups that do not lead to the target are refused."""
+        service = TargetService(MemoryReactorClock(), [FIRST, SECOND])
+        error = self.assertRaises(LocalError, service.addTarget, TARGET, [], portals=[1], access={2: STANDBY})
+        self.assertEqual(str(error), f"target {TARGET!r}: no target port group 2; there are 1")
 
     def test_withoutAddress(self) -> None:
         """A portal on a UNIX socket has no address, unless one is advertised."""
