@@ -23,6 +23,7 @@ CONDITIONS = {
     "removable": "the unit is removable",
     "readOnly": "the unit is read-only",
     "atomicLimit": "there is a state directory",
+    "nonvolatile": "there is a state directory",
 }
 
 

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, time
 from typing import Final
 
 import attrs
@@ -14,6 +15,7 @@ from iscsi_twisted.errors import CheckCondition, LocalError
 from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, IStateStore, ITask, isPending
 from iscsi_twisted.scsi import (
     atomic,
+    buffers,
     cdb,
     codes,
     defects,
@@ -24,12 +26,15 @@ from iscsi_twisted.scsi import (
     medium,
     modes,
     modeselect,
+    naming,
     persistent,
     portgroups,
     primary,
     provisioning,
     reservation,
+    selftest,
     supported,
+    timestamp,
     transfer,
     untorn,
     verify,
@@ -39,6 +44,7 @@ from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.modes import Settings
 from iscsi_twisted.scsi.nonvolatile import Nonvolatile
+from iscsi_twisted.scsi.selftest import SelfTest
 from iscsi_twisted.scsi.table import CommandSet, CommandTable
 from iscsi_twisted.scsi.unit import LogicalUnit, Report, reply
 from iscsi_twisted.scsi.untorn import ATOMIC_LIMIT, Journal
@@ -103,6 +109,11 @@ class DiskUnit(LogicalUnit):
     @ivar journal: keeps a WRITE ATOMIC that is under way; None if there is no such command.
     @ivar atomicLimit: blocks of one WRITE ATOMIC.
     @ivar since: when it was made, by its clock.
+    @ivar buffer: what WRITE BUFFER has put into the data buffer, as far as that goes.
+    @ivar echoes: the echo buffers of those that have written theirs.
+    @ivar testing: the self-test that is under way, or None.
+    @ivar tests: those that have ended, the latest first.
+    @ivar ahead: seconds that the timestamp is ahead of C{calendar}, or None if nobody has set it.
     @ivar logBase: by name, what counters were when LOG SELECT set them to zero.
     @ivar verifiedBytes: what VERIFY has looked at; C{verifyErrors}, how often it could not be read.
     @ivar starts: how often it was started after it had been stopped.
@@ -128,6 +139,10 @@ class DiskUnit(LogicalUnit):
         provisioning.COMMANDS,
         lbastatus.COMMANDS,
         defects.COMMANDS,
+        buffers.COMMANDS,
+        naming.COMMANDS,
+        timestamp.COMMANDS,
+        selftest.COMMANDS,
         verify.COMMANDS,
         atomic.COMMANDS,
         untorn.COMMANDS,
@@ -150,6 +165,7 @@ class DiskUnit(LogicalUnit):
         rotation: int | None = None,
         sameZero: bool = False,
         clock: Callable[[], float] = perf_counter,
+        calendar: Callable[[], float] = time,
         later: Later = atOnce,
     ) -> None:
         """
@@ -159,6 +175,7 @@ class DiskUnit(LogicalUnit):
         @param thin: whether blocks can be unmapped; None for whatever the device can do.
         @param removable: whether the medium can be ejected, and loaded again.
         @param rotation: revolutions per minute, or 1 for a medium that does not rotate.
+        @param calendar: tells the seconds since the beginning of 1970.
         @param sameZero: whether WRITE SAME of no blocks means all blocks up to the last.
         @param later: calls something when others have had their turn.
         @raise LocalError: if the sizes do not fit, or there is no such rotation rate (SBC-3 6.6.2).
@@ -186,6 +203,12 @@ class DiskUnit(LogicalUnit):
         self.rotation = rotation
         self.prevents: set[INexus] = set()
         self.since = clock()
+        self.buffer = bytearray()
+        self.echoes: dict[INexus, bytes] = {}
+        self.testing: SelfTest | None = None
+        self.tests: deque[SelfTest] = deque(maxlen=selftest.LATEST)
+        self.calendar = calendar
+        self.ahead: float | None = None
         self.logBase: dict[str, float] = {}
         self.verifiedBytes = self.verifyErrors = self.starts = self.loads = 0
         self.stopped = False
@@ -294,6 +317,10 @@ class DiskUnit(LogicalUnit):
                 # Nobody waits for it, and the next one tells the same again.
                 saved.addCallbacks(None, lambda why: self._report(why.value, None))
 
+    def pendingCondition(self) -> CheckCondition | None:
+        """See L{LogicalUnit}."""
+        return super().pendingCondition() if self.testing is None else selftest.inProgress(self)
+
     def tally(self, command: Command | None, condition: CheckCondition) -> None:
         """Count an error of a device; what VERIFY meets is counted apart from what READ does."""
         if command in VERIFYING and condition.key == codes.MEDIUM_ERROR:
@@ -313,12 +340,16 @@ class DiskUnit(LogicalUnit):
     def reset(self, code: int, but: INexus | None = None) -> None:
         """Logical unit reset (SAM-5 6.3.3): mode parameters are as saved, or have their defaults."""
         self.prevents.clear()
+        self.echoes.clear()
+        if self.testing is not None:
+            selftest.stop(self.testing, selftest.INTERRUPTED)
         self.adjust(self.lasting())
         super().reset(code, but)
 
     def nexusLost(self, nexus: INexus) -> None:
         """A session ended (SAM-5 6.3.4): it prevents nothing any more."""
         self.prevents.discard(nexus)
+        self.echoes.pop(nexus, None)
         super().nexusLost(nexus)
 
     def _learn(self, able: Capabilities) -> None:

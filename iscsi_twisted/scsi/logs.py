@@ -17,6 +17,7 @@ import attrs
 
 from iscsi_twisted.interfaces import ITask
 from iscsi_twisted.scsi import cdb, codes
+from iscsi_twisted.scsi.selftest import LATEST
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.unit import reply
 
@@ -99,6 +100,14 @@ def cycles(unit: DiskUnit) -> list[Parameter]:
     return [Parameter(code, value.to_bytes(4, "big")) for code, value in ((4, unit.starts), (6, unit.loads))]
 
 
+def selfTests(unit: DiskUnit) -> list[Parameter]:
+    """Self-test results: the latest first, zeros where there were no more; SPC-4 7.3.16."""
+    found = [] if unit.testing is None else [unit.testing]
+    results = [each.encode() for each in (*found, *unit.tests)]
+    results += [bytes(16)] * (LATEST - len(results))
+    return [Parameter(number, value) for number, value in enumerate(results[:LATEST], 1)]
+
+
 def scans(unit: DiskUnit) -> list[Parameter]:
     """Background scan results: no scan is ever made; SBC-3 6.4.2."""
     minutes = int(unit.clock() - unit.since) // 60
@@ -159,6 +168,7 @@ PAGES: Final = (
     _counters(0x06, otherErrors=0x0000),
     LogPage(0x0D, temperature),
     LogPage(0x0E, cycles),
+    LogPage(0x10, selfTests),
     LogPage(0x15, scans),
     LogPage(0x19, statistics, tuple(name for name, _ in _ACCESS)),
     LogPage(0x19, cache, ("reads", "waitedReads"), subpage=0x20),

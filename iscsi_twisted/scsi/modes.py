@@ -170,7 +170,7 @@ PAGES: Final = (
     fixed(0x07, 10),  # verify error recovery, SBC-3 6.5.9
     ModePage(0x08, 0, caching, cachingMask, applyCaching),
     ModePage(0x0A, 0, control, _sameMask(bytes((D_SENSE, QERR, SWP, TAS)) + bytes(6)), applyControl),
-    fixed(0x0A, 28, subpage=1),  # control extension, SPC-4 7.5.9
+    fixed(0x0A, 28, b"\x06", subpage=1),  # control extension, SPC-4 7.5.9: the timestamp (TCMOS, SCSIP)
     fixed(0x1A, 38),  # power condition, SPC-4 7.5.13: no timers
     fixed(0x1C, 10, b"\x08"),  # informational exceptions control, SBC-3 6.5.6: none are reported (DEXCPT)
 )

@@ -25,8 +25,7 @@ def requestSense(unit: LogicalUnit, task: ITask) -> None:
     code = unit.takeAttention(task.nexus)
     if code is not None:
         condition = CheckCondition(codes.UNIT_ATTENTION, code)
-    elif unit.notReady:
-        condition = CheckCondition(codes.NOT_READY, unit.notReady)
     else:
-        condition = CheckCondition(codes.NO_SENSE, codes.NO_ADDITIONAL_SENSE)
+        nothing = CheckCondition(codes.NO_SENSE, codes.NO_ADDITIONAL_SENSE)
+        condition = unit.pendingCondition() or nothing
     reply(task, sense.encode(condition, bool(flags & 0x01)), allocation)

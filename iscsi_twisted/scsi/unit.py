@@ -331,6 +331,10 @@ class LogicalUnit:
             return True
         return bool(access & _LOOKS) and self.registrations.type in READABLE
 
+    def pendingCondition(self) -> CheckCondition | None:
+        """What REQUEST SENSE tells if there is no unit attention condition, or None (SPC-4 6.39)."""
+        return CheckCondition(codes.NOT_READY, self.notReady) if self.notReady else None
+
     def _refuses(self, task: ITask) -> bool:
         """
         Refuse a command because of the state of the unit or the nexus.

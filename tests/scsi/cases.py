@@ -48,6 +48,7 @@ class DiskTests(SynchronousTestCase):
         """A unit that is ready."""
         unit = DiskUnit(device, identity=IDENTITY, report=self.surprise, **options)
         unit.keepWrites(MemoryStore())
+        unit.remember(MemoryStore())
         unit.opened()
         unit.inventory = Inventory({0: unit})
         unit.nexusFound(self.nexus)

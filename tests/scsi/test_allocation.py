@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iscsi_twisted.scsi import cdb
+from iscsi_twisted.scsi import cdb, cdbprimary
 from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.logs import PAGES as LOG_PAGES
@@ -60,16 +60,31 @@ ASKED: list[tuple[Command, dict[str, int]]] = [
     (cdb.GET_LBA_STATUS, {}),
     (cdb.READ_DEFECT_DATA_10, {"lists": 0x18}),
     (cdb.READ_DEFECT_DATA_12, {"lists": 0x18}),
+    *((cdbprimary.READ_BUFFER, {"mode": mode}) for mode in (2, 3, 10, 11)),
+    *((cdbprimary.REPORT_IDENTIFYING, {"type": kind}) for kind in (0, 4, 0xFE)),
+    (cdbprimary.REPORT_TIMESTAMP, {}),
+    (cdbprimary.RECEIVE_DIAGNOSTIC, {}),
 ]
 """Commands and their other fields: every page, control and reporting option."""
+
+
+def settle(case: DiskTests) -> None:
+    """Give a unit names and an echo buffer, and let its time stand still."""
+    unit = case.unit
+    unit.calendar = lambda: 1e9
+    for kind in (0, 4):
+        case.good(cdbprimary.SET_IDENTIFYING, b"name", type=kind, length=4)
+    case.good(cdbprimary.WRITE_BUFFER, b"echo", mode=10, length=4)
 
 
 class AllocationTests(DiskTests):
     """All that is asked with an allocation length."""
 
     def setUp(self) -> None:
+        """A unit with something to tell, whose time stands still."""
         super().setUp()
         self.unit.paths = Paths((1, 2))
+        settle(self)
 
     def test_all(self) -> None:
         """No command with an allocation length is left out."""

@@ -3,11 +3,10 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.scsi import cdb
-from iscsi_twisted.scsi.cdb import Command, Layout, declare
+from iscsi_twisted.scsi.cdb import Layout, declare
+from iscsi_twisted.scsi.disk import DiskUnit
 
-DECLARED = sorted(
-    (each for each in vars(cdb).values() if isinstance(each, Command)), key=lambda each: each.opcode
-)
+DECLARED = [*DiskUnit.table]
 
 
 def _ones(layout: Layout, name: str) -> int:

@@ -5,11 +5,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iscsi_twisted.scsi import cdb, codes
+from iscsi_twisted.scsi import cdb, cdbprimary, codes
 from iscsi_twisted.scsi.inquiry import standardData
 from iscsi_twisted.scsi.paths import Paths
 from iscsi_twisted.scsi.unit import reply
 from tests.scsi.cases import DiskTests
+from tests.scsi.test_allocation import settle
 from tests.support.tasks import Nexus, Task
 
 
@@ -78,6 +79,11 @@ DATA_IN = [
     (cdb.GET_LBA_STATUS, {}, 0, 0xFFFFFFFF),
     (cdb.READ_DEFECT_DATA_10, {"lists": 0x18}, 0, 0xFFFF),
     (cdb.READ_DEFECT_DATA_12, {"lists": 0x18}, 0, 0xFFFFFFFF),
+    (cdbprimary.READ_BUFFER, {"mode": 2}, 0, 0xFFFF),
+    (cdbprimary.READ_BUFFER, {"mode": 10}, 0, 0xFFFF),
+    (cdbprimary.REPORT_IDENTIFYING, {}, 0, 0xFFFFFFFF),
+    (cdbprimary.REPORT_TIMESTAMP, {}, 0, 0xFFFFFFFF),
+    (cdbprimary.RECEIVE_DIAGNOSTIC, {}, 0, 0xFFFF),
     (cdb.REPORT_LUNS, {}, 16, 0xFFFFFFFF),
     (cdb.REPORT_TARGET_PORT_GROUPS, {}, 0, 0xFFFFFFFF),
     (cdb.REPORT_OPCODES, {}, 0, 0xFFFFFFFF),
@@ -93,6 +99,7 @@ class EveryAllocationTests(DiskTests):
     def setUp(self) -> None:
         super().setUp()
         self.unit.paths = Paths((1, 2))
+        settle(self)
 
     def test_all(self) -> None:
         """The list below leaves no command out that has an allocation length."""

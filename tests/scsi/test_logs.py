@@ -26,6 +26,7 @@ LAYOUTS: list[tuple[str, int, int, list[tuple[int, int, int]]]] = [
     ("SPC-4 7.3.10 non-medium errors", 0x06, 0, [(0, 2, 8)]),
     ("SPC-4 7.3.19 temperature", 0x0D, 0, [(0, 3, 2)]),
     ("SPC-4 7.3.17 start-stop cycle counter", 0x0E, 0, [(4, 3, 4), (6, 3, 4)]),
+    ("SPC-4 7.3.16 self-test results", 0x10, 0, [(number, 3, 16) for number in range(1, 21)]),
     ("SBC-3 6.4.2 background scan results", 0x15, 0, [(0, 3, 12)]),
     ("SPC-4 7.3.8 general statistics and performance", 0x19, 0, [(1, 3, 64), (3, 3, 8)]),
     ("SPC-4 7.3.5 cache memory statistics", 0x19, 0x20, [(1, 2, 8), (2, 2, 8)]),
@@ -82,7 +83,7 @@ class LogSenseTests(LogCase):
     def test_supported(self) -> None:
         """Page 00h lists the pages, ascending, and each of them is there (SPC-4 7.3)."""
         pages = self.log(0x00)
-        self.assertEqual(pages.hex(), "00020305060d0e15192f")
+        self.assertEqual(pages.hex(), "00020305060d0e1015192f")
         for page in pages:
             self.log(page)
 
@@ -90,7 +91,7 @@ class LogSenseTests(LogCase):
         """Subpage FFh lists pages and subpages, of one page or all, and each is there (SPC-4 7.3)."""
         pages = self.log(0x00, 0xFF)
         self.assertEqual(
-            pages.hex(), "000000ff" + "020003000500" + "06000d000e00" + "1500" + "1900192019ff" + "2f00"
+            pages.hex(), "000000ff" + "020003000500" + "06000d000e00" + "10001500" + "1900192019ff" + "2f00"
         )
         for page, subpage in struct.iter_unpack("BB", pages):
             self.log(page, subpage)

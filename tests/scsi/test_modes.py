@@ -1,7 +1,10 @@
 """Tests for L{iscsi_twisted.scsi.modes}."""
 
+from typing import Any
+
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import cdb, codes
+from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.modes import Settings
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
 from tests.scsi.devices import MemoryDisk
@@ -12,7 +15,7 @@ DISCONNECT = "020e" + "00" * 14
 VERIFY = "070a" + "00" * 10
 CACHING = "0812" + "04" + "00" * 17
 CONTROL = "0a0a" + "0210" + "00" * 8
-EXTENSION = "4a01001c" + "00" * 28
+EXTENSION = "4a01001c" + "06" + "00" * 27
 POWER = "1a26" + "00" * 38
 EXCEPTIONS = "1c0a" + "08" + "00" * 9
 ALL = RECOVERY + DISCONNECT + VERIFY + CACHING + CONTROL + EXTENSION + POWER + EXCEPTIONS
@@ -23,6 +26,12 @@ LONG = "0000000000000040" + "00000000" + "00000200"
 
 class ModeSenseTests(DiskTests):
     """MODE SENSE, SPC-4 6.13 and 6.14."""
+
+    def makeUnit(self, device: Any, **options: Any) -> DiskUnit:
+        """A unit that remembers nothing."""
+        unit = super().makeUnit(device, **options)
+        unit.nonvolatile = None
+        return unit
 
     def six(self, page: int, subpage: int = 0, flags: int = 0) -> str:
         """The answer to MODE SENSE (6)."""

@@ -31,8 +31,9 @@ class SelectCase(DiskTests):
     """A disk and two nexuses."""
 
     def setUp(self) -> None:
-        """A second nexus."""
+        """A second nexus; nothing is remembered."""
         super().setUp()
+        self.unit.nonvolatile = None
         self.other = Nexus()
         self.unit.nexusFound(self.other)
         self.unit.takeAttention(self.other)
@@ -181,7 +182,7 @@ class SelectTests(SelectCase):
         self.assertInvalidParameter(self.six(bytes.fromhex("4a00000a") + bytes(10)), 4, 5)
         self.assertInvalidParameter(self.six(bytes.fromhex("0a09") + bytes(9)), 5)
         self.assertInvalidParameter(self.six(bytes.fromhex("4a010020") + bytes(32)), 6)
-        self.assertEqual(self.six(bytes.fromhex("4a01001c") + bytes(28)).status, codes.GOOD)
+        self.assertEqual(self.six(bytes.fromhex("4a01001c06") + bytes(27)).status, codes.GOOD)
 
     def test_descriptors(self) -> None:
         """A block descriptor may say what is so, and nothing else (SBC-3 6.5.2)."""
