@@ -70,6 +70,22 @@ DESCRIPTOR_LIMIT: Final = 256
 """Descriptors of one UNMAP."""
 
 VERIFYING: Final = (cdb.VERIFY_10, cdb.VERIFY_12, cdb.VERIFY_16)
+_DEFINITION: Final = (
+    "_wantsThin",
+    "blockSize",
+    "device",
+    "identity",
+    "optimalTransfer",
+    "physicalBlockSize",
+    "removable",
+    "rotation",
+    "sameLimit",
+    "sameZero",
+    "transferLimit",
+    "unmapLimit",
+    "wantsReadOnly",
+)
+"""What a unit was made with."""
 
 
 @COMMANDS.handles(cdb.READ_CAPACITY_10)
@@ -94,6 +110,7 @@ class DiskUnit(LogicalUnit):
 
     @ivar blockCount: logical blocks; what a device has beyond the last whole one is not exported.
     @ivar readOnly: nobody may write.
+    @ivar wantsReadOnly: nobody may, whatever the device can do.
     @ivar thin: blocks can be unmapped.
     @ivar volatileCache: written blocks may be lost until they are flushed.
     @ivar unmappedZeroes: unmapped blocks read as zeros.
@@ -216,7 +233,7 @@ class DiskUnit(LogicalUnit):
         self.blockCount = 0
         self._open = False
         self.ejected = False
-        self._wantsReadOnly = readOnly
+        self.wantsReadOnly = readOnly
         self._wantsThin = thin
         self._learn(Capabilities(readOnly=True))
         self._unready(codes.BECOMING_READY)
@@ -246,6 +263,45 @@ class DiskUnit(LogicalUnit):
             work.stop()
         self._open = False
         self._unready(codes.NOT_READY_CAUSE_NOT_REPORTABLE)
+
+    def become(self, other: DiskUnit, *, replaced: bool = False) -> list[int]:
+        """
+        Be as another unit is, whose device is open and which serves nobody; nothing may be at work.
+
+        What initiators have set and reserved stays.
+
+        @param replaced: what the medium holds is something else now.
+        @return: the unit attention conditions that were established for every nexus.
+        """
+        before, settings, cached = self._views(), self.settings, self.volatileCache
+        for name in _DEFINITION:
+            setattr(self, name, getattr(other, name))
+        self._open = True
+        self._learn(self.device.capabilities())
+        if self.journal is not None:
+            self.keepWrites(self.journal.store)
+        if cached != self.volatileCache:
+            settings = attrs.evolve(settings, writeCache=self.volatileCache)
+        self.adjust(settings)
+        self.ejected = self.ejected and self.removable
+        self._measure()
+        told = [codes.MEDIUM_MAY_HAVE_CHANGED] if replaced else []
+        told += [code for code, view in self._views().items() if view != before[code]]
+        for code in told:
+            self.attention(code)
+        return told
+
+    def _views(self) -> dict[int, object]:
+        """What initiators may remember of the unit, by the condition that tells of its change."""
+        provisioning = self.thin, self.unmappedZeroes, self.physicalBlockSize
+        return {
+            codes.CAPACITY_CHANGED: (self.blockCount, self.blockSize, *provisioning),
+            codes.MODE_PARAMETERS_CHANGED: (self.readOnly, self.settings),
+            codes.INQUIRY_CHANGED: (
+                (self.identity, self.removable, self.rotation, self.rotational),
+                (*provisioning, self.transferLimit, self.sameZero),
+            ),
+        }
 
     def changed(self) -> None:
         """The device's C{changed}: its size may be another one."""
@@ -353,7 +409,7 @@ class DiskUnit(LogicalUnit):
         super().nexusLost(nexus)
 
     def _learn(self, able: Capabilities) -> None:
-        self.readOnly = self._wantsReadOnly or able.readOnly
+        self.readOnly = self.wantsReadOnly or able.readOnly
         self.thin = able.discard if self._wantsThin is None else self._wantsThin
         self.volatileCache = able.volatileCache
         self.unmappedZeroes = able.discardZeroes

@@ -4,20 +4,27 @@ Task attributes: which task may begin when (SAM-5 chapter 8).
 
 SIMPLE tasks begin as they come, so a unit whose initiators send nothing else keeps no queue.  An
 ORDERED task begins when all that came before it have ended, and what comes after it begins when it
-has ended; a HEAD OF QUEUE task never waits.
+has ended; a HEAD OF QUEUE task never waits.  While a unit is held none of them begins.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import ITask
-from iscsi_twisted.scsi.codes import HEAD_OF_QUEUE, ILLEGAL_REQUEST, INVALID_MESSAGE, ORDERED
+from iscsi_twisted.scsi.codes import HEAD_OF_QUEUE, ILLEGAL_REQUEST, INVALID_MESSAGE, ORDERED, TASK_SET_FULL
 
 if TYPE_CHECKING:
     from iscsi_twisted.scsi.unit import LogicalUnit
+
+HELD: Final = 256
+"""
+Commands that wait while a unit is held: two sessions with all that they may have outstanding.  It takes as
+long as what is at work takes; whoever is told TASK SET FULL tries again.
+"""
 
 
 class Order:
@@ -26,15 +33,18 @@ class Order:
 
     @ivar active: something waits, or an ORDERED task is at work; only then does anything need a look.
     @ivar dormant: those that wait, in order.
+    @ivar held: none may begin.
     """
 
-    __slots__ = ("_advancing", "_barrier", "_unit", "active", "dormant")
+    __slots__ = ("_advancing", "_barrier", "_idle", "_unit", "active", "dormant", "held")
 
     def __init__(self, unit: LogicalUnit) -> None:
         self._unit = unit
         self._barrier = False
         self._advancing = False
+        self._idle: Callable[[], None] | None = None
         self.active = False
+        self.held = False
         self.dormant: deque[ITask] = deque()
 
     def enter(self, task: ITask) -> None:
@@ -47,13 +57,37 @@ class Order:
         attribute = task.attribute
         if attribute > HEAD_OF_QUEUE:
             raise CheckCondition(ILLEGAL_REQUEST, INVALID_MESSAGE)
-        if attribute != HEAD_OF_QUEUE and (
+        if self.held:
+            self._holdBack(task)
+        elif attribute != HEAD_OF_QUEUE and (
             self.dormant or self._barrier or (attribute == ORDERED and self._unit.busy())
         ):
             self.dormant.append(task)
             self._reconsider()
         else:
             self._begin(task)
+
+    def _holdBack(self, task: ITask) -> None:
+        if len(self.dormant) >= HELD:
+            task.fail(TASK_SET_FULL)
+        else:
+            self.dormant.append(task)
+
+    def hold(self, idle: Callable[[], None]) -> None:
+        """
+        Let no task begin.
+
+        @param idle: called, perhaps at once, when none is at work.
+        """
+        self.held = True
+        self._idle = idle
+        self.advance()
+
+    def resume(self) -> None:
+        """Let those begin that were held back."""
+        self.held = False
+        self._idle = None
+        self.advance()
 
     def _begin(self, task: ITask) -> None:
         self._unit.begin(task)
@@ -76,6 +110,10 @@ class Order:
         finally:
             self._advancing = False
             self._reconsider()
+        idle = self._idle
+        if idle is not None and not self._unit.occupied():
+            self._idle = None
+            idle()
 
     def _ready(self) -> bool:
         """Whether the first that waits may begin."""
@@ -83,7 +121,7 @@ class Order:
             if self._unit.busy():
                 return False
             self._barrier = False
-        if not self.dormant:
+        if self.held or not self.dormant:
             return False
         return self.dormant[0].attribute != ORDERED or not self._unit.busy()
 
@@ -94,5 +132,5 @@ class Order:
         self.advance()
 
     def _reconsider(self) -> None:
-        self.active = bool(self._barrier or self.dormant)
+        self.active = bool(self._barrier or self.dormant or self.held)
         self._unit.reconsider()

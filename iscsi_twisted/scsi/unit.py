@@ -390,6 +390,22 @@ class LogicalUnit:
             or any(fence.waiting for fence in self.fences)
         )
 
+    def occupied(self) -> bool:
+        """Whether the device is at work for any task, or soon will be: one that was aborted counts too."""
+        return bool(self.receiving or self.operations or self.fences or self.works)
+
+    def hold(self, idle: Callable[[], None]) -> None:
+        """
+        Hold commands back that have not begun; past a bound they end with TASK SET FULL.
+
+        @param idle: called, perhaps at once, when nothing is at work: the device may then be exchanged.
+        """
+        self.order.hold(idle)
+
+    def resume(self) -> None:
+        """Go on with the commands that were held back."""
+        self.order.resume()
+
     def takeAttention(self, nexus: INexus) -> int | None:
         """The next unit attention condition of a nexus, which clears it."""
         code = self._attentions.take(nexus)

@@ -176,6 +176,8 @@ class Work:
         self.unit.release(self)
         if self._asked is not None:
             self._asked.finish(self.condition)
+        if self.unit.order.active:
+            self.unit.order.advance()
 
     def broke(self, condition: CheckCondition) -> None:
         """A step has failed."""

@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 LUNS_CACHED: Final = 256
 """Forms of LUN fields that a session remembers; any more are decoded each time."""
 
+MODE_CHANGED: Final = 0x2A01
+"""Unit attention: mode parameters have changed (SPC-4 6.11): here that the nexus may write, or may not."""
+
 LUNS_CHANGED: Final = 0x3F0E
 """Unit attention: reported LUNs data has changed (SPC-4 6.33)."""
+
+GONE: Final = 4096
+"""Names of removed targets that are remembered, to tell those who come back that it is for good."""
 
 UNFINISHED: Final = 1000
 """Connections whose login is not complete: a flood of them costs as many descriptors and some megabytes."""
@@ -133,6 +139,7 @@ class Target:
     @ivar authenticate: begins an authentication; None if initiators need none.
     @ivar users: those that may log in; None for all that can be authenticated.
     @ivar groups: tags of the portal groups through which it is reached; None for all.
+    @ivar leaving: it is served no more, and nobody may log in.
     @ivar units: logical units by number.
     @ivar wellKnown: well known logical units by number; every nexus sees them.
     @ivar absent: answers for numbers that have no unit.
@@ -165,6 +172,7 @@ class Target:
         self.authenticate = authenticate
         self.users = users
         self.groups = groups
+        self.leaving = False
         self.units: dict[int, ILogicalUnit] = units
         self.wellKnown: dict[int, ILogicalUnit] = wellKnown or {}
         self.absent: ILogicalUnit = absent
@@ -182,7 +190,7 @@ class Target:
 
     def grant(self, peer: Peer, initiatorName: str, user: str) -> Grant | None:
         """What an initiator may do here; None for nothing."""
-        if not self.allows(user) or not self.policy.admits(peer.address):
+        if self.leaving or not self.allows(user) or not self.policy.admits(peer.address):
             return None
         # A policy that only admits, or does not, has nothing more to say.
         decide = getattr(self.policy, "decide", None)
@@ -194,6 +202,31 @@ class Target:
     def servers(self) -> list[ILogicalUnit]:
         """All logical units, the well known ones too."""
         return [*self.units.values(), *self.wellKnown.values()]
+
+    def regrant(self, session: Session, grant: Grant) -> bool:
+        """
+        Let a session go on with what it may do now; it is told what has changed.
+
+        @return: whether it sees other LUNs than before.
+        """
+        nexus: Any = session.nexus
+        readOnly = self.readOnly or grant.readOnly
+        if readOnly != nexus.readOnly:
+            nexus.readOnly = readOnly
+            for unit in self.units.values():
+                unit.attention(MODE_CHANGED, nexus=nexus)
+        if grant.luns == nexus.luns:
+            return False
+        before = self._visible(nexus)
+        nexus.luns = grant.luns
+        session.forgetUnits()
+        if self._visible(nexus) == before:
+            return False
+        self._tellOthers([nexus])
+        return True
+
+    def _visible(self, nexus: INexus) -> set[int]:
+        return {lun for lun in self.units if nexus.luns is None or lun in nexus.luns}
 
     def addUnit(self, lun: int, unit: ILogicalUnit) -> None:
         """
@@ -362,6 +395,7 @@ class Node:
 
     @ivar targets: by name.
     @ivar portals: where it listens.
+    @ivar gone: names of targets that were served and are no more.
     @ivar authenticate: begins an authentication for discovery; None if that needs none.
     @ivar failures: slows down whoever failed to authenticate; None for nobody.
     @ivar maxSessions: how many sessions there may be; 0 for no limit.
@@ -390,6 +424,7 @@ class Node:
     ) -> None:
         self.targets: dict[str, Target] = {}
         self.portals: tuple[Portal, ...] = ()
+        self.gone: set[str] = set()
         self.events = events
         self.authenticate: Authenticate | None = None
         self.failures: Failures | None = None
@@ -423,6 +458,19 @@ class Node:
     def add(self, target: Target) -> None:
         """Serve one target more."""
         self.targets[target.name] = target
+        self.gone.discard(target.name)
+
+    def remove(self, name: str) -> Target:
+        """
+        Serve a target no more: nobody can log in to it; the sessions that there are may go on.
+
+        @return: the target.
+        """
+        target = self.targets.pop(name)
+        target.leaving = True
+        if len(self.gone) < GONE:
+            self.gone.add(name)
+        return target
 
     def find(self, name: str, peer: Peer, portal: Portal) -> Target:
         """
@@ -431,6 +479,8 @@ class Node:
         @raise LoginError: if there is none, or not for this peer or through this portal.
         """
         target = self.targets.get(normalise(name))
+        if target is None and normalise(name) in self.gone:
+            raise LoginError(numbers.TARGET_REMOVED, "the target is not served any more")
         if target is None:
             raise LoginError(numbers.NOT_FOUND, "there is no such target")
         if not target.reachedBy(portal):

@@ -121,6 +121,14 @@ class FileExtent(BlockDevice):
             if not self._opening.readOnly and not opened.durable:
                 self._writePace = Pace(self._clock, self._waited)
 
+    def rehearse(self) -> None:
+        """
+        Find out what stands against opening it, as far as that goes without making or locking anything.
+
+        @raise DeviceError: as L{open} does.
+        """
+        self._opening.rehearse()
+
     def measure(self) -> bool:
         """
         See whether the file has grown, and take what is new, if the extent goes to its end.

@@ -51,6 +51,26 @@ class Opening:
         self.create = create
         self.durable = durable
 
+    def rehearse(self) -> None:
+        """
+        Find out what stands against opening, as far as that goes without making or locking anything.
+
+        @raise DeviceError: as L{open} does.
+        """
+        fd = self._existing()
+        if fd is None:
+            self._checkCreatable()
+            return
+        try:
+            status = os.fstat(fd)
+            isBlock = stat.S_ISBLK(status.st_mode)
+            end = os.lseek(fd, 0, os.SEEK_END) if isBlock else status.st_size
+            wanted = self.start + self._size(end)
+            if wanted > end:
+                self._checkLonger(wanted, end, isBlock)
+        finally:
+            os.close(fd)
+
     def open(self) -> OpenRange:
         """@raise DeviceError: in one line, what is wrong with which file, and what would be right."""
         if self.start + (self.length or 0) > _LAST:
@@ -99,6 +119,16 @@ class Opening:
 
     def _fresh(self) -> int | None:
         """@return: the descriptor of a new file, or None if one has appeared."""
+        self._checkCreatable()
+        try:
+            return os.open(self.path, self._flags() | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            return None
+        except OSError as error:
+            self._refuse(error)
+
+    def _checkCreatable(self) -> None:
+        """@raise NotReady: if a file that is missing is not to be made."""
         parent = os.path.dirname(self.path) or "."
         if not os.path.isdir(parent):
             raise NotReady(f"{self.path}: the directory {parent} does not exist; make it first")
@@ -110,12 +140,6 @@ class Opening:
             raise NotReady(
                 f"{self.path}: does not exist, so it has no end to go to; to create it give a length"
             )
-        try:
-            return os.open(self.path, self._flags() | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
-            return None
-        except OSError as error:
-            self._refuse(error)
 
     def _refuse(self, error: Exception) -> NoReturn:
         """@raise DeviceError: saying why the file cannot be opened."""
@@ -221,11 +245,18 @@ class Opening:
 
     def _reach(self, fd: int, wanted: int, end: int, isBlock: bool) -> None:
         """Make a file long enough, without writing anything."""
+        self._checkLonger(wanted, end, isBlock)
+        self._lengthen(fd, wanted)
+
+    def _checkLonger(self, wanted: int, end: int, isBlock: bool) -> None:
+        """@raise DeviceError: if a file that is too short is not to be made longer."""
         if isBlock or self.readOnly:
             raise DeviceError(
                 f"{self.path}: the extent ends at byte {wanted}, but there are only {end}; "
                 + ("end the extent there" if isBlock else f"end it there, or lengthen the file to {wanted}")
             )
+
+    def _lengthen(self, fd: int, wanted: int) -> None:
         try:
             with growing(fd):
                 # Looked at again: another process may have made it longer meanwhile.

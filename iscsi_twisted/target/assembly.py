@@ -23,6 +23,7 @@ from iscsi_twisted.storage.members import Composition
 from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.access import linePolicy
 from iscsi_twisted.target.identity import Installation, UnitIdentity, identify
+from iscsi_twisted.target.kinds import Kind, kindOf
 from iscsi_twisted.target.placed import Placed, makeFilter
 
 VENDOR: Final = "TWISTED"
@@ -45,6 +46,7 @@ class Disk:
 
     @ivar blockSize: bytes of a logical block.
     @ivar where: the line that defines it, if one does.
+    @ivar kind: what the device was made of: one with the same can go on in its place.
     """
 
     device: IBlockDevice
@@ -52,6 +54,11 @@ class Disk:
     blockSize: int = 512
     readOnly: bool = False
     where: Where = NOWHERE
+    kind: Kind = attrs.field()
+
+    @kind.default
+    def _itself(self) -> Kind:
+        return Kind(self.device, self.device)
 
 
 @attrs.frozen(eq=False)
@@ -109,6 +116,13 @@ class PlacedExtent(Placed, FileExtent):
         """See L{IBlockDevice}."""
         try:
             super().open(changed)
+        except DeviceError as error:
+            raise self.misplaced(error) from error
+
+    def rehearse(self) -> None:
+        """See L{FileExtent}."""
+        try:
+            super().rehearse()
         except DeviceError as error:
             raise self.misplaced(error) from error
 
@@ -200,7 +214,8 @@ class _Maker:
         options = storage.options
         readOnly = readOnly or options.readonly
         device = self._device(storage, readOnly, options.writecache)
-        return Disk(device, options, options.block or blockSize, readOnly, storage.where)
+        block = options.block or blockSize
+        return Disk(device, options, block, readOnly, storage.where, kindOf(storage, readOnly))
 
     def _device(self, storage: Storage, readOnly: bool, writeCache: bool) -> Any:
         made: Placed

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -106,6 +107,19 @@ def takeFaults(device: Any) -> list[ConfigurationError]:
         found.append(device.fault)
         device.fault = None
     return found
+
+
+def rehearse(device: Any) -> None:
+    """
+    Find out what stands against opening a device, as far as that can be while another uses its files.
+
+    What it finds is there for L{takeFaults}.
+    """
+    for member in getattr(device, "members", ()):
+        rehearse(member)
+    if isinstance(device, Placed) and hasattr(device, "rehearse"):
+        with suppress(DeviceError):
+            device.rehearse()
 
 
 def _faulty(device: Any) -> Iterator[Placed]:

@@ -65,6 +65,7 @@ class TargetProtocol(Protocol):
         self.factory = factory
         self._cut: Any = None
         self._trace: Trace | None = None
+        self._gone: list[Deferred[None]] = []
 
     def connectionMade(self) -> None:
         """Build the core, and let the transport call it directly."""
@@ -133,6 +134,22 @@ class TargetProtocol(Protocol):
         if self._trace is not None:
             self._trace.ended(reason.getErrorMessage())
         self.factory.ended(self)
+        gone, self._gone = self._gone, []
+        for waiting in gone:
+            waiting.callback(None)
+
+    def whenGone(self) -> Deferred[None]:
+        """
+        Wait for the end of the connection.
+
+        @return: fires when the transport is gone.
+        """
+        waiting: Deferred[None] = Deferred()
+        if self.connected:
+            self._gone.append(waiting)
+        else:
+            waiting.callback(None)
+        return waiting
 
     def pauseProducing(self) -> None:
         """The transport's queue is full."""

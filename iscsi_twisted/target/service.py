@@ -9,49 +9,34 @@ out, connections close, and devices are flushed and closed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final, cast
 
-import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from iscsi_twisted.auth.chap import STRONGEST_FIRST
-from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
-from iscsi_twisted.errors import (
-    CheckCondition,
-    ConfigurationError,
-    ConfigurationErrors,
-    DeviceError,
-    LocalError,
-)
+from iscsi_twisted.errors import CheckCondition, ConfigurationError, ConfigurationErrors, LocalError
 from iscsi_twisted.interfaces import IAccessPolicy, ISecretStore
-from iscsi_twisted.scsi.disk import BLOCK_SIZES, DiskUnit
-from iscsi_twisted.scsi.inventory import furnish
-from iscsi_twisted.scsi.lun import decodeLUN, encodeLUN
+from iscsi_twisted.scsi.lun import encodeLUN
 from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.scsi.unit import LogicalUnit
 from iscsi_twisted.session.connection import Connection
-from iscsi_twisted.session.failures import Failures
-from iscsi_twisted.session.names import complaint, normalise
-from iscsi_twisted.session.node import Authenticator, Node, Target
-from iscsi_twisted.storage import asDevice
-from iscsi_twisted.storage.pending import call
-from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit
-from iscsi_twisted.target.identity import Installation
+from iscsi_twisted.session.names import normalise
+from iscsi_twisted.session.node import Node
+from iscsi_twisted.target.assembly import Plan
+from iscsi_twisted.target.building import disks, gather
+from iscsi_twisted.target.farewell import farewell, within
 from iscsi_twisted.target.journal import Journal
-from iscsi_twisted.target.keeping import MemoryFile, ReservationFile, WriteFile, finishWrite
 from iscsi_twisted.target.listeners import Listener, listener, tags
-from iscsi_twisted.target.placed import takeFaults
 from iscsi_twisted.target.protocol import TargetFactory
+from iscsi_twisted.target.serving import Serving
 from iscsi_twisted.target.status import ServiceStatus, sessionStatus, targetStatus, where
 from iscsi_twisted.target.transport import tuneMalloc
 
@@ -102,25 +87,20 @@ class TargetService(Service):
         """
         self.reactor = reactor
         self.journal = Journal()
-        self._secrets, self._algorithms = secrets, algorithms
         self.node = Node(self.journal, maxSessions=maxSessions)
-        if secrets is not None and not openDiscovery:
-            self.node.authenticate = self._verifier
+        self._listeners = [listener(reactor, item) for item in listeners]
+        self._serving = Serving(
+            reactor, self.journal, self.node, stateDirectory=stateDirectory,
+            secrets=secrets, algorithms=algorithms, openDiscovery=openDiscovery, groups=tags(self._listeners),
+        )  # fmt: skip
         self.factories: list[TargetFactory] = []
         self.ports: list[IListeningPort] = []
-        self._listeners = [listener(reactor, item) for item in listeners]
-        self._stateDirectory = stateDirectory
         self._stopTime = stopTime
         self._trace = trace
-        self._plans: dict[str, Plan] = {}
-        self._units: list[DiskUnit] = []
-        self._open: list[DiskUnit] = []
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
-        self.node.failures = Failures(reactor.seconds, partial(deferLater, reactor))
         self._begun = False
         self._starting: Deferred[None] | None = None
-        self._opening: Deferred[Any] | None = None
         self._clearing: Deferred[None] = succeed(None)
         self._abandoned = False
         self._stopping = False
@@ -165,20 +145,21 @@ class TargetService(Service):
         @raise LocalError: for a name that is none or is taken, a block size that is none of these, or portal
             groups that there are not.
         """
-        if blockSize not in BLOCK_SIZES:
-            raise LocalError(f"blocks of {blockSize} bytes; {', '.join(map(str, BLOCK_SIZES))} are possible")
-        size = options.block or blockSize
-        disks = tuple(Disk(asDevice(device), options, size, readOnly) for device in devices)
-        if policy is None:
-            policy = cast(IAccessPolicy, Netmask("any"))
-        allowed = None if users is None else frozenset(users)
-        groups = None if portals is None else frozenset(portals)
         self.addPlan(
             Plan(
-                name, disks, policy, alias, readOnly, guarded, allowed, groups,
-                access, frozenset(preferred), tpgs,
+                name,
+                disks(devices, options, blockSize, readOnly),
+                policy if policy is not None else cast(IAccessPolicy, Netmask("any")),
+                alias,
+                readOnly,
+                guarded,
+                None if users is None else frozenset(users),
+                None if portals is None else frozenset(portals),
+                access,
+                frozenset(preferred),
+                tpgs,
             )
-        )  # fmt: skip
+        )
 
     def addPlan(self, plan: Plan) -> None:
         """
@@ -186,25 +167,10 @@ class TargetService(Service):
 
         @raise LocalError: for a name that is none or is taken.
         """
-        name = normalise(plan.name)
-        wrong = complaint(plan.name)
-        if wrong is None and name in self._plans:
-            wrong = "there is a target of this name already"
-        if wrong is not None:
-            raise LocalError(f"target {plan.name!r}: {wrong}")
-        if plan.users is not None and (self._secrets is None or not plan.guarded):
-            raise LocalError(f"target {plan.name!r} is for some users, and nobody asks who they are")
-        missing = sorted((plan.portals or frozenset()).difference(tags(self._listeners)))
-        if missing:
-            raise LocalError(f"target {plan.name!r}: no listener belongs to portal group {missing[0]}")
-        try:
-            plan.paths(plan.ports(tags(self._listeners)))
-        except LocalError as error:
-            raise LocalError(f"target {plan.name!r}: {error}") from None
         if self._begun:
             raise LocalError("targets are added before the service starts")
-        # Identities derive from the name: one spelling, one disk.
-        self._plans[name] = attrs.evolve(plan, name=name)
+        serving = self._serving
+        gather(serving.plans, plan, serving.secrets is not None, serving.groups)
 
     # Its life
 
@@ -272,9 +238,11 @@ class TargetService(Service):
             )
 
     async def _start(self) -> None:
+        serving = self._serving
         try:
-            self._build()
-            await self._openAll()
+            serving.start()
+            await serving.open(place.mount for place in serving.places.values())
+            self._checkWanted()
             await self._listenAll()
             self._checkWanted()
         except BaseException:
@@ -285,105 +253,6 @@ class TargetService(Service):
     def _checkWanted(self) -> None:
         if self._abandoned:
             raise LocalError("the service was stopped while it started")
-
-    def _build(self) -> None:
-        """Make units and targets of the plans."""
-        if self._stateDirectory is not None:
-            installation = Installation.load(self._stateDirectory)
-        else:
-            installation = Installation(os.urandom(16))
-        faults = []
-        for plan in self._plans.values():
-            try:
-                self.node.add(self._target(plan, installation))
-            except ConfigurationError as error:
-                faults.append(error)
-        if faults:
-            raise ConfigurationErrors(faults)
-
-    def _target(self, plan: Plan, installation: Installation) -> Target:
-        units = {lun: self._unit(plan, lun, installation) for lun in range(len(plan.disks))}
-        ports = plan.ports(tags(self._listeners))
-        absent, wellKnown = furnish(units, ports, absentIdentity(plan.name), self._report)
-        for each in units.values():
-            each.paths = plan.paths(ports)
-            self._keep(each)
-        self._units += units.values()
-        return Target(
-            plan.name, plan.policy, units, absent, decodeLUN, alias=plan.alias, readOnly=plan.readOnly,
-            authenticate=self._verifier if plan.guarded and self._secrets is not None else None,
-            users=plan.users, groups=plan.portals, wellKnown=wellKnown,
-        )  # fmt: skip
-
-    def _unit(self, plan: Plan, lun: int, installation: Installation) -> DiskUnit:
-        return makeUnit(plan, lun, installation, self._report, partial(self.reactor.callLater, 0))
-
-    def _keep(self, unit: DiskUnit) -> None:
-        """
-        Take over what was kept of a unit, where there is a place to keep it.
-
-        @raise ConfigurationError: if they cannot be read.
-        """
-        if self._stateDirectory is None:
-            return
-        place = self._stateDirectory, unit.identity.naa.hex(), self.reactor
-        unit.keepWrites(WriteFile(*place))
-        memory = MemoryFile(*place)
-        try:
-            unit.remember(memory)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"damaged ({error}): restore it, or remove it and let hosts set modes and names anew",
-                memory.path,
-            ) from None
-        store = ReservationFile(*place)
-        try:
-            unit.keep(store)
-        except ValueError as error:
-            self.log.error(
-                "{path}: damaged ({error}); until it is removed, or a host replaces the reservation that is"
-                " lost (sg_persist --out --replace), the disk refuses whatever a reservation may forbid",
-                path=store.path, error=str(error), event="reservations",
-            )  # fmt: skip
-
-    def _verifier(self) -> Authenticator:
-        assert self._secrets is not None
-        return Verifier(self._secrets, os.urandom, self._algorithms)
-
-    def _report(self, error: BaseException, task: object) -> None:
-        self.journal.surprise(error, "serving a command")
-
-    async def _openAll(self) -> None:
-        """Open all devices, and tell all that is wrong with them at once."""
-        units = self._units
-        self._opening = DeferredList(
-            [call(unit.device.open, unit.changed) for unit in units], consumeErrors=True
-        )
-        outcomes = await self._opening
-        self._opening = None
-        faults = []
-        for unit, (success, outcome) in zip(units, outcomes, strict=True):
-            try:
-                if not success:
-                    outcome.raiseException()
-                self._open.append(unit)
-                unit.opened()
-                await finishWrite(unit)
-            except Exception as error:
-                faults += self._faults(unit, error)
-        self._checkWanted()
-        if faults:
-            raise ConfigurationErrors(faults)
-
-    def _faults(self, unit: DiskUnit, error: Exception) -> list[ConfigurationError]:
-        """Why a device could not be opened."""
-        if isinstance(error, ConfigurationError):
-            return [error]
-        if isinstance(error, (DeviceError, LocalError, OSError)):
-            return takeFaults(unit.device) or [ConfigurationError(str(error))]
-        if not self._abandoned:
-            self.journal.surprise(error, f"opening {unit.device}")
-        return [ConfigurationError(f"{unit.device} could not be opened: {type(error).__name__}: {error}")]
 
     async def _listenAll(self) -> None:
         faults = []
@@ -423,13 +292,12 @@ class TargetService(Service):
             starting = self._starting
             if starting is not None:
                 self._abandoned = True
-                if self._opening is not None:
-                    self._opening.cancel()
-                await self._within(starting, end)
-            await self._within(self._clearing, end)
+                self._serving.abandon()
+                await within(self.reactor, starting, end)
+            await within(self.reactor, self._clearing, end)
             await self._closePorts()
             await self._farewell(end)
-            if not await self._within(ensureDeferred(self._closeAll()), end):
+            if not await within(self.reactor, ensureDeferred(self._closeAll()), end):
                 self.log.error(
                     "not all devices could be flushed and closed within {timeout} s", timeout=self._stopTime
                 )
@@ -440,38 +308,11 @@ class TargetService(Service):
         """Ask all sessions to log out; end those that do not, and connections that have none."""
         factories = self.factories
         gone = DeferredList([factory.whenIdle() for factory in factories])
-        grace = self._stopTime / 2
-        for connection in self.connections():
-            if connection.session is None:
-                connection.abandon("the target stops")
-            else:
-                connection.requestLogout(max(1, int(grace)))
-        if await self._within(gone, end - grace):
-            return
-        for connection in self.connections():
-            connection.abandon("the target stops")
-        # What was queued for them is sent, if they take it.
-        if not await self._within(gone, end - grace / 2):
+        if not await farewell(
+            self.reactor, self.connections, gone, "the target stops", end, self._stopTime / 2
+        ):
             for factory in factories:
                 factory.abort()
-
-    async def _within(self, ending: Deferred[Any], end: float) -> bool:
-        """
-        Wait for something, but no longer than to a time; it goes on in any case.
-
-        @return: whether it has ended.
-        """
-        answer: Deferred[bool] = Deferred()
-        call = self.reactor.callLater(max(0.0, end - self.reactor.seconds()), answer.callback, False)
-
-        def ended(result: object) -> object:
-            if call.active():
-                call.cancel()
-                answer.callback(True)
-            return result
-
-        ending.addBoth(ended)
-        return await answer
 
     def _closePorts(self) -> Deferred[Any]:
         ports, self.ports = self.ports, []
@@ -479,27 +320,10 @@ class TargetService(Service):
 
     async def _closeAll(self) -> None:
         """Stop listening, and close all devices that are open."""
-        units, self._open, self._units = self._open, [], []
         factories, self.factories = self.factories, []
-        self.node.targets.clear()
         for factory in factories:
             factory.abort()
-        await DeferredList([self._closePorts(), *(ensureDeferred(self._closeDevice(unit)) for unit in units)])
-
-    async def _closeDevice(self, unit: DiskUnit) -> None:
-        """Flush and close a device; a failure is logged, and keeps nothing else from its turn."""
-        steps = [("closed", unit.device.close)]
-        if unit.volatileCache and unit.commands:
-            steps.insert(0, ("flushed", unit.device.flush))
-        unit.closed()
-        for done, step in steps:
-            try:
-                await call(step)
-            except Exception as error:
-                self.log.error(
-                    "{device} could not be {done}: {error}", event="unclosed",
-                    device=str(unit.device), done=done, error=str(error),
-                )  # fmt: skip
+        await DeferredList([self._closePorts(), ensureDeferred(self._serving.closeAll())])
 
     # Looking at it
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from twisted.internet.defer import ensureDeferred
 from twisted.logger import capturedLogs, formatEvent
@@ -17,7 +18,13 @@ from iscsi_twisted.target.keeping import FOLDER, MemoryFile, ReservationFile, Wr
 from tests.scsi.devices import MemoryDisk, MemoryStore
 from tests.support.served import MemoryService
 from tests.support.threads import StepPool, StepReactor
-from tests.support.wire import makeUnit
+from tests.support.wire import TARGET, makeUnit
+
+
+def unitOf(memory: MemoryService) -> Any:
+    """The only unit of a service."""
+    (unit,) = memory.service.node.targets[TARGET].units.values()
+    return unit
 
 
 class Reactor(StepReactor):
@@ -69,7 +76,7 @@ class FileTests(SynchronousTestCase):
         """A service starts over what is damaged, says so, and lets nobody in whom it might keep out."""
         service = MemoryService(MemoryDevice(512), stateDirectory=self.directory)
         service.service.startService()
-        (unit,) = service.service._units
+        unit = unitOf(service)
         service.service.stopService()
         path = os.path.join(self.directory, FOLDER, unit.identity.naa.hex())
         os.makedirs(os.path.dirname(path))
@@ -80,7 +87,7 @@ class FileTests(SynchronousTestCase):
             again.service.startService()
         told = [formatEvent(event) for event in events if event.get("event") == "reservations"]
         self.assertTrue(told[0].startswith(f"{path}: damaged ("), told)
-        self.assertTrue(again.service._units[0].registrations.lost)
+        self.assertTrue(unitOf(again).registrations.lost)
 
 
 class MemoryTests(SynchronousTestCase):
@@ -91,7 +98,7 @@ class MemoryTests(SynchronousTestCase):
         directory = self.mktemp()
         service = MemoryService(MemoryDevice(512), stateDirectory=directory)
         service.service.startService()
-        (unit,) = service.service._units
+        unit = unitOf(service)
         service.service.stopService()
         path = os.path.join(directory, MemoryFile.folder, unit.identity.naa.hex())
         os.makedirs(os.path.dirname(path))
@@ -144,7 +151,7 @@ class UnfinishedTests(SynchronousTestCase):
         directory = self.mktemp()
         service = MemoryService(MemoryDevice(512), stateDirectory=directory)
         service.service.startService()
-        (unit,) = service.service._units
+        unit = unitOf(service)
         service.service.stopService()
         path = os.path.join(directory, WriteFile.folder, unit.identity.naa.hex())
         os.makedirs(os.path.dirname(path))
