@@ -22,7 +22,8 @@ EXEMPT: Final = 1
 """Answered although a unit attention condition is pending (SAM-5 5.14), or a reservation."""
 MEDIUM: Final = 2
 """Needs a unit that is ready."""
-READS: Final = 4 | MEDIUM
+LOOKS: Final = 4
+READS: Final = LOOKS | MEDIUM
 """Looks at what is stored."""
 WRITES: Final = 8 | MEDIUM
 """Changes what is stored."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, ClassVar, TypeAlias
 
@@ -11,29 +11,24 @@ import attrs
 from zope.interface import implementer
 
 from iscsi_twisted.errors import CheckCondition
-from iscsi_twisted.interfaces import Buffer, ILogicalUnit, INexus, IReservationStore, ITask, Pending
+from iscsi_twisted.interfaces import Buffer, ILogicalUnit, ITask, Pending
 from iscsi_twisted.scsi import codes, sense
-from iscsi_twisted.scsi.attention import Attentions
-from iscsi_twisted.scsi.cdb import EXEMPT, MEDIUM, PUBLIC, READS, SHARED, Command
+from iscsi_twisted.scsi.cdb import LOOKS, Command
+from iscsi_twisted.scsi.guard import Guard
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.luns import ALONE
 from iscsi_twisted.scsi.operation import Exclusive, Operation
 from iscsi_twisted.scsi.order import Order
-from iscsi_twisted.scsi.paths import BY_ITSELF, EXPLICIT, NONE, REFUSALS, SYMMETRIC
-from iscsi_twisted.scsi.registrations import READABLE, Port, Registrations, Told, portOf
 from iscsi_twisted.scsi.table import CommandTable
 from iscsi_twisted.scsi.work import NOBODY, Asked, Later, Work, atOnce
 
 Report: TypeAlias = Callable[[BaseException, ITask | None], None]
 """Called with what nobody expected, and the task that met it."""
 
-_LOOKS = READS & ~MEDIUM
 QUEUE_GOES_ON, ALL_ABORTED, _, NEXUS_ABORTED = range(4)
 """Values of QERR; SPC-4 table 360."""
 _NOT_SIMPLE = 6
 """The bits of a task attribute that are zeros for untagged and SIMPLE."""
-_RESETS = 0x29
-"""Additional sense code of power on, resets and nexus loss."""
 
 
 @attrs.frozen
@@ -64,7 +59,7 @@ def reply(task: ITask, data: bytes, allocation: int) -> None:
 
 
 @implementer(ILogicalUnit)
-class LogicalUnit:
+class LogicalUnit(Guard):
     """
     A device server and its state.
 
@@ -74,16 +69,10 @@ class LogicalUnit:
     @cvar pages: the VPD pages: page code to a function of unit and task.
     @ivar identity: who it says that it is.
     @ivar inventory: the units of its target; set by whoever makes that.
-    @ivar paths: how it is reached.
-    @ivar notReady: why commands that need the medium are refused, or 0 if they are not.
     @ivar removable: whether the medium can be taken out.
     @ivar tellsAborted: whether a task that another nexus aborts ends with TASK ABORTED.
     @ivar queueError: QERR: what becomes of other tasks after a CHECK CONDITION (SPC-4 7.5.8).
     @ivar descriptorSense: whether sense data have descriptor format.
-    @ivar holder: the nexus that has reserved the unit, or None.
-    @ivar registrations: persistent reservations.
-    @ivar store: keeps them through a loss of power, or None.
-    @ivar stored: something is in it.
     @ivar operations: what devices work on, and tasks that wait for long work.
     @ivar works: long work that is under way.
     @ivar later: how it lets others have their turn.
@@ -114,14 +103,9 @@ class LogicalUnit:
         clock: Callable[[], float] = perf_counter,
         later: Later = atOnce,
     ) -> None:
+        super().__init__()
         self.identity = identity
         self.inventory = ALONE
-        self.paths = SYMMETRIC
-        self.notReady = 0
-        self.holder: INexus | None = None
-        self.registrations = Registrations()
-        self.store: IReservationStore | None = None
-        self.stored = False
         self.operations: set[Operation | Asked] = set()
         self.works: set[Work] = set()
         self.later = later
@@ -130,9 +114,7 @@ class LogicalUnit:
         self.order = Order(self)
         self.clock = clock
         self._report = report
-        self._attentions = Attentions()
         self._handlers = self.table.handlers
-        self._unusual = False
         self.commands = self.errors = self.reads = self.writes = self.readBytes = self.writtenBytes = 0
         self.readSeconds = self.writeSeconds = self.latencyMax = 0.0
         self.waitedReads = self.readErrors = self.writeErrors = self.otherErrors = 0
@@ -156,7 +138,7 @@ class LogicalUnit:
         """End a task with the status and sense for an exception."""
         command = self.table.find(task.cdb)
         # A flush that fails has lost what was written.
-        writing = command is not None and not command.access & _LOOKS
+        writing = command is not None and not command.access & LOOKS
         condition = sense.conditionOf(error, writing, self.blockSize)
         if condition is None:
             # The CancelledError of an aborted task is what was asked for.
@@ -181,7 +163,7 @@ class LogicalUnit:
     def tally(self, command: Command | None, condition: CheckCondition) -> None:
         """Count an error of a device, for those who ask for its history."""
         if condition.key == codes.MEDIUM_ERROR and command is not None:
-            if command.access & _LOOKS:
+            if command.access & LOOKS:
                 self.readErrors += 1
             else:
                 self.writeErrors += 1
@@ -207,7 +189,7 @@ class LogicalUnit:
 
     def _abortOthers(self, task: ITask) -> None:
         """A task ended with CHECK CONDITION: abort what QERR says (SPC-4 7.5.8)."""
-        for other in self._outstanding() - {task}:
+        for other in self.outstanding() - {task}:
             own = other.nexus is task.nexus
             if not own and self.queueError == NEXUS_ABORTED:
                 continue
@@ -215,7 +197,7 @@ class LogicalUnit:
             if not own and not self.tellsAborted:
                 self.attention(codes.COMMANDS_CLEARED, other.nexus)
 
-    def _outstanding(self) -> set[ITask]:
+    def outstanding(self) -> set[ITask]:
         """The tasks that have not ended."""
         parked = {waiter[0] for fence in (*self.fences, *self.operations) for waiter in fence.waiting}
         working = {operation.task for operation in self.operations}
@@ -223,164 +205,6 @@ class LogicalUnit:
         return {
             task for task in begun.union(self.order.dormant) if not task.aborted and task.nexus is not NOBODY
         }
-
-    def nexusFound(self, nexus: INexus) -> None:
-        """A session began: it is told of the power on (SAM-5 6.3.1)."""
-        self._attentions.found(nexus)
-        self.reconsider()
-
-    def nexusLost(self, nexus: INexus) -> None:
-        """A session ended (SAM-5 6.3.4)."""
-        self._attentions.lost(nexus)
-        if self.holder is nexus:
-            self.holder = None
-        self.reconsider()
-
-    def attention(self, code: int, nexus: INexus | None = None, but: INexus | None = None) -> None:
-        """Establish a unit attention condition for one known nexus, or for all but one."""
-        self._attentions.establish(code, nexus, but)
-        self.reconsider()
-
-    def reset(self, code: int, but: INexus | None = None) -> None:
-        """Logical unit reset (SAM-5 6.3.3)."""
-        self.holder = None
-        self.attention(code, but=but)
-
-    # What is unusual
-
-    def reconsider(self) -> None:
-        """Find out whether commands must go the long way."""
-        self._unusual = bool(
-            self._attentions.pending
-            or self.notReady
-            or self.holder is not None
-            or self.order.active
-            or self.registrations.lost
-            or (
-                self.paths.uneven
-                and any(
-                    self.paths.state(nexus.portalGroupTag) in REFUSALS for nexus in self._attentions.known()
-                )
-            )
-            # A reservation costs nothing while all that are here may do everything.
-            or any(map(self._restricted, self._attentions.known() if self.registrations.type else ()))
-        )
-
-    def keep(self, store: IReservationStore) -> None:
-        """
-        Take over the persistent reservations that a store has kept, and keep them there.
-
-        @raise ValueError: if what it has is damaged.  Whoever may be kept out is, until an initiator replaces
-            what was lost (SPC-4 5.13.11.3).
-        """
-        self.store = store
-        try:
-            self.registrations.restore(store.load())
-        except ValueError:
-            self.registrations.lost = True
-            raise
-        finally:
-            self.stored = self.registrations.kept or self.registrations.lost
-            self.reconsider()
-
-    def _restricted(self, nexus: INexus) -> bool:
-        """Whether a persistent reservation keeps a nexus from anything."""
-        return bool(self.registrations.type) and self.registrations.restricts(portOf(nexus))
-
-    @property
-    def asymmetric(self) -> bool:
-        """Whether it tells of access states."""
-        return self.paths.tpgs != NONE
-
-    @property
-    def explicit(self) -> bool:
-        """Whether initiators may change access states."""
-        return bool(self.paths.tpgs & EXPLICIT)
-
-    def setAccess(self, states: Mapping[int, int], by: INexus | None = None, cause: int = BY_ITSELF) -> None:
-        """
-        Let target port groups have these access states; all nexuses but the one that asked are told.
-
-        @raise LocalError: for groups or states that there are not.
-        """
-        if self.paths.change(states, cause):
-            self.attention(codes.ACCESS_CHANGED, but=by)
-
-    def accessFailed(self) -> None:
-        """Access states could not be changed as they should be: all nexuses are told (SPC-4 5.15.2.7)."""
-        self.attention(codes.ACCESS_NOT_CHANGED)
-
-    def tellPorts(self, told: Told) -> None:
-        """Establish unit attention conditions for those of these ports that are here."""
-        for nexus in self._attentions.known():
-            code = self.registrations.codeFor(told, portOf(nexus))
-            if code is not None:
-                self._attentions.establish(code, nexus, None)
-        self.reconsider()
-
-    def abortNexuses(self, ports: set[Port], but: ITask) -> None:
-        """Abort all tasks that came from these ports (SPC-4 5.13.11.2.5)."""
-        for other in self._outstanding() - {but}:
-            port = portOf(other.nexus)
-            if port in ports or port.anyISID() in ports:
-                other.abort()
-
-    def _allowed(self, access: int) -> bool:
-        """Whether a command may be done beside a persistent reservation of another (SPC-4 5.13.1.3)."""
-        if access & (PUBLIC | SHARED):
-            return True
-        return bool(access & _LOOKS) and self.registrations.type in READABLE
-
-    def pendingCondition(self) -> CheckCondition | None:
-        """What REQUEST SENSE tells if there is no unit attention condition, or None (SPC-4 6.39)."""
-        return CheckCondition(codes.NOT_READY, self.notReady) if self.notReady else None
-
-    def _refuses(self, task: ITask) -> bool:
-        """
-        Refuse a command because of the state of the unit or the nexus.
-
-        What comes first is what SAM-5 5.3.3 says: resets, reservations, all else.
-
-        @return: True if the task was ended.
-        @raise CheckCondition: a unit attention, or NOT READY.
-        """
-        nexus = task.nexus
-        queue = self._attentions.pending.get(nexus)
-        reserved = self.holder is not None and self.holder is not nexus
-        fenced = self._restricted(nexus)
-        lost = self.registrations.lost
-        closed = self.paths.uneven and self.paths.refusal(nexus.portalGroupTag, task.cdb)
-        if not (queue or reserved or fenced or lost or closed or self.notReady):
-            return False
-        command = self.table.find(task.cdb)
-        # What nobody knows is refused as that.
-        access = SHARED if command is None else command.access
-        if access & EXEMPT:
-            return False
-        reserved = (reserved and not access & SHARED) or (fenced and not self._allowed(access))
-        if queue and not (reserved and queue[0] >> 8 != _RESETS):
-            code = self.takeAttention(nexus)
-            assert code is not None
-            raise CheckCondition(codes.UNIT_ATTENTION, code)
-        if reserved:
-            task.fail(codes.RESERVATION_CONFLICT)
-            return True
-        if lost and not access & (SHARED | PUBLIC):
-            raise CheckCondition(codes.HARDWARE_ERROR, codes.RESERVATIONS_LOST)
-        if closed:
-            raise CheckCondition(codes.NOT_READY, closed)
-        if self.notReady and access & MEDIUM:
-            raise CheckCondition(codes.NOT_READY, self.notReady)
-        return False
-
-    def reservedAgainst(self, nexus: INexus) -> bool:
-        """Whether another nexus has reserved the unit."""
-        return (self.holder is not None and self.holder is not nexus) or self._restricted(nexus)
-
-    def reserve(self, nexus: INexus | None) -> None:
-        """Reserve the unit for a nexus, or for nobody."""
-        self.holder = nexus
-        self.reconsider()
 
     def busy(self) -> bool:
         """Whether some task has begun and not ended; those that were aborted do not count."""
@@ -405,18 +229,6 @@ class LogicalUnit:
     def resume(self) -> None:
         """Go on with the commands that were held back."""
         self.order.resume()
-
-    def takeAttention(self, nexus: INexus) -> int | None:
-        """The next unit attention condition of a nexus, which clears it."""
-        code = self._attentions.take(nexus)
-        if code is not None:
-            self.reconsider()
-        return code
-
-    def clearAttention(self, nexus: INexus, code: int) -> None:
-        """Forget a unit attention condition of a nexus."""
-        self._attentions.clear(nexus, code)
-        self.reconsider()
 
     def invalidField(self, task: ITask, field: str, bit: int | None = None) -> CheckCondition:
         """INVALID FIELD IN CDB, pointing at a field of the command's declaration."""
