@@ -24,6 +24,8 @@ CONDITIONS = {
     "readOnly": "the unit is read-only",
     "atomicLimit": "there is a state directory",
     "nonvolatile": "there is a state directory",
+    "forgets": "what is overwritten is not kept",
+    "erases": "storage can be given back and then reads as zeros",
 }
 
 

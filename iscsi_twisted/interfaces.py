@@ -42,6 +42,7 @@ class Capabilities(NamedTuple):
     @ivar allocated: C{allocated} tells holes from data.
     @ivar discardZeroes: discarded bytes read as zeros.
     @ivar rotational: the medium rotates (seeks cost time).
+    @ivar retains: what is overwritten or discarded stays somewhere (in what lies below an overlay, say).
     """
 
     readOnly: bool = False
@@ -51,6 +52,7 @@ class Capabilities(NamedTuple):
     allocated: bool = False
     discardZeroes: bool = False
     rotational: bool = False
+    retains: bool = False
 
 
 class IBlockDevice(Interface):

@@ -19,6 +19,7 @@ from iscsi_twisted.scsi import (
     cdb,
     codes,
     defects,
+    formatting,
     inquiry,
     inventory,
     lbastatus,
@@ -32,6 +33,7 @@ from iscsi_twisted.scsi import (
     primary,
     provisioning,
     reservation,
+    sanitize,
     selftest,
     supported,
     timestamp,
@@ -41,9 +43,11 @@ from iscsi_twisted.scsi import (
     vpd,
 )
 from iscsi_twisted.scsi.cdb import Command
+from iscsi_twisted.scsi.closure import Closure
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.modes import Settings
 from iscsi_twisted.scsi.nonvolatile import Nonvolatile
+from iscsi_twisted.scsi.overhaul import Plan, goOn
 from iscsi_twisted.scsi.selftest import SelfTest
 from iscsi_twisted.scsi.table import CommandSet, CommandTable
 from iscsi_twisted.scsi.unit import LogicalUnit, Report, reply
@@ -136,6 +140,10 @@ class DiskUnit(LogicalUnit):
     @ivar starts: how often it was started after it had been stopped.
     @ivar loads: how often the medium was loaded after it had been ejected.
     @ivar stopped: START STOP UNIT has stopped it; that changes nothing.
+    @ivar forgets: what is overwritten is gone, as far as the device can tell.
+    @ivar unfinished: keeps what remakes the whole medium, or failed to; None where nothing does.
+    @ivar failedPlan: what has failed to remake the whole medium.
+    @ivar isClosing: the device goes, and what is being done goes on at the next start.
     @ivar prevents: the nexuses that prevent the removal of the medium.
     """
 
@@ -163,6 +171,8 @@ class DiskUnit(LogicalUnit):
         verify.COMMANDS,
         atomic.COMMANDS,
         untorn.COMMANDS,
+        sanitize.COMMANDS,
+        formatting.COMMANDS,
     )
     pages = vpd.DISK_PAGES
     modePages = modes.PAGES
@@ -216,6 +226,10 @@ class DiskUnit(LogicalUnit):
         self.sameZero = sameZero
         self.journal: Journal | None = None
         self.atomicLimit = 0
+        self.unfinished: IStateStore | None = None
+        self.failedPlan: Plan | None = None
+        self._resumed: Plan | None = None
+        self.isClosing = False
         self.removable = removable
         self.rotation = rotation
         self.prevents: set[INexus] = set()
@@ -250,15 +264,29 @@ class DiskUnit(LogicalUnit):
             raise LocalError(f"blocks of {self.blockSize} bytes on a device of {self.device.blockSize}")
         self._learn(self.device.capabilities())
         self._open = True
+        self.isClosing = False
         self._measure()
+        if self._resumed is not None:
+            goOn(self, self._resumed)
 
     def keepWrites(self, store: IStateStore) -> None:
         """Have WRITE ATOMIC, with a place that keeps each until it is durable on the medium."""
         self.journal = Journal(store)
         self.atomicLimit = min(ATOMIC_LIMIT // self.blockSize, self.transferLimit)
 
+    def keepPlans(self, store: IStateStore) -> None:
+        """
+        Keep what remakes the whole medium, and take up what was kept when the device is open.
+
+        @raise ValueError: if what was kept is damaged.
+        """
+        state = store.load()
+        self._resumed = Plan.decode(state) if state else None
+        self.unfinished = store
+
     def closed(self) -> None:
         """The device is gone: refuse what needs it."""
+        self.isClosing = True
         for work in tuple(self.works):
             work.stop()
         self._open = False
@@ -323,7 +351,27 @@ class DiskUnit(LogicalUnit):
         self.notReady = why or (codes.MEDIUM_NOT_PRESENT if self.ejected else 0)
         self.reconsider()
 
+    @property
+    def erases(self) -> bool:
+        """Whether all blocks can be made zeros by giving their storage back."""
+        return self.forgets and self.thin and self.cheapZeroes and self.unmappedZeroes
+
     # What initiators do to it
+
+    @property
+    def isOverhauled(self) -> bool:
+        """Whether the whole medium is being remade."""
+        return self.closure is not None and self.closure.work is not None
+
+    def shut(self, closure: Closure) -> None:
+        """Refuse most commands."""
+        self.closure = closure
+        self.reconsider()
+
+    def reopen(self) -> None:
+        """Refuse commands no more."""
+        self.closure = self.failedPlan = None
+        self.reconsider()
 
     def eject(self) -> None:
         """Take the medium out."""
@@ -416,5 +464,6 @@ class DiskUnit(LogicalUnit):
         self.cheapZeroes = able.zero
         self.tellsAllocation = able.allocated
         self.rotational = able.rotational
+        self.forgets = not able.retains
         self.defaults = Settings(writeCache=able.volatileCache)
         self.adjust(self.lasting())

@@ -19,6 +19,7 @@ from iscsi_twisted.scsi.paths import BY_ITSELF, EXPLICIT, NONE, REFUSALS, SYMMET
 from iscsi_twisted.scsi.registrations import READABLE, Port, Registrations, Told, portOf
 
 if TYPE_CHECKING:
+    from iscsi_twisted.scsi.closure import Closure
     from iscsi_twisted.scsi.order import Order
     from iscsi_twisted.scsi.table import CommandTable
 
@@ -32,6 +33,8 @@ class Guard:
 
     @ivar paths: how the unit is reached.
     @ivar notReady: why commands that need the medium are refused, or 0 if they are not.
+    @ivar closure: why the unit answers few commands for now, or None.
+    @ivar belated: for a nexus the error of a command that was answered before it was carried out.
     @ivar holder: the nexus that has reserved the unit, or None.
     @ivar registrations: persistent reservations.
     @ivar store: keeps them through a loss of power, or None.
@@ -44,6 +47,8 @@ class Guard:
     def __init__(self) -> None:
         self.paths = SYMMETRIC
         self.notReady = 0
+        self.closure: Closure | None = None
+        self.belated: dict[INexus, CheckCondition] = {}
         self.holder: INexus | None = None
         self.registrations = Registrations()
         self.store: IReservationStore | None = None
@@ -63,6 +68,7 @@ class Guard:
     def nexusLost(self, nexus: INexus) -> None:
         """A session ended (SAM-5 6.3.4)."""
         self._attentions.lost(nexus)
+        self.belated.pop(nexus, None)
         if self.holder is nexus:
             self.holder = None
         self.reconsider()
@@ -94,6 +100,8 @@ class Guard:
         self._unusual = bool(
             self._attentions.pending
             or self.notReady
+            or self.closure is not None
+            or self.belated
             or self.holder is not None
             or self.order.active
             or self.registrations.lost
@@ -174,6 +182,8 @@ class Guard:
 
     def pendingCondition(self) -> CheckCondition | None:
         """What REQUEST SENSE tells if there is no unit attention condition, or None (SPC-4 6.39)."""
+        if self.closure is not None:
+            return self.closure.condition()
         return CheckCondition(codes.NOT_READY, self.notReady) if self.notReady else None
 
     def _refuses(self, task: ITask) -> bool:
@@ -191,7 +201,8 @@ class Guard:
         fenced = self._restricted(nexus)
         lost = self.registrations.lost
         closed = self.paths.uneven and self.paths.refusal(nexus.portalGroupTag, task.cdb)
-        if not (queue or reserved or fenced or lost or closed or self.notReady):
+        usual = self.closure is None and nexus not in self.belated and not self.notReady
+        if usual and not (queue or reserved or fenced or lost or closed):
             return False
         command = self.table.find(task.cdb)
         # What nobody knows is refused as that.
@@ -210,9 +221,32 @@ class Guard:
             raise CheckCondition(codes.HARDWARE_ERROR, codes.RESERVATIONS_LOST)
         if closed:
             raise CheckCondition(codes.NOT_READY, closed)
+        belated = self.takeBelated(nexus)
+        if belated is not None:
+            raise belated
+        if self.closure is not None and self.closure.refuses(command, task):
+            raise self.closure.condition()
         if self.notReady and access & MEDIUM:
             raise CheckCondition(codes.NOT_READY, self.notReady)
         return False
+
+    def belate(self, nexus: INexus, condition: CheckCondition) -> None:
+        """
+        An error of a command that has been answered: its nexus is told with a later one (SPC-4 4.5.5).
+
+        Of several the first is told.
+        """
+        condition.deferred = True
+        if nexus in self._attentions.known():
+            self.belated.setdefault(nexus, condition)
+            self.reconsider()
+
+    def takeBelated(self, nexus: INexus) -> CheckCondition | None:
+        """The error of an earlier command that a nexus has not been told of yet; it has been then."""
+        condition = self.belated.pop(nexus, None)
+        if condition is not None:
+            self.reconsider()
+        return condition
 
     def reservedAgainst(self, nexus: INexus) -> bool:
         """Whether another nexus has reserved the unit."""

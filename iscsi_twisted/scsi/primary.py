@@ -20,12 +20,12 @@ def testUnitReady(unit: LogicalUnit, task: ITask) -> None:
 
 @COMMANDS.handles(cdb.REQUEST_SENSE)
 def requestSense(unit: LogicalUnit, task: ITask) -> None:
-    """REQUEST SENSE; SPC-4 6.39: a pending unit attention condition as data, which clears it."""
+    """REQUEST SENSE; SPC-4 6.39: what is pending, as data, which clears it."""
     _, flags, allocation, _ = cdb.REQUEST_SENSE.layout.unpack(task.cdb)
     code = unit.takeAttention(task.nexus)
     if code is not None:
         condition = CheckCondition(codes.UNIT_ATTENTION, code)
     else:
         nothing = CheckCondition(codes.NO_SENSE, codes.NO_ADDITIONAL_SENSE)
-        condition = unit.pendingCondition() or nothing
+        condition = unit.takeBelated(task.nexus) or unit.pendingCondition() or nothing
     reply(task, sense.encode(condition, bool(flags & 0x01)), allocation)

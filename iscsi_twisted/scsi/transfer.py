@@ -17,11 +17,15 @@ from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.codes import FUA, NACA, PROTECT
 from iscsi_twisted.scsi.operation import Sequence, Step
 from iscsi_twisted.scsi.table import CommandSet
+from iscsi_twisted.scsi.work import Work
 
 if TYPE_CHECKING:
     from iscsi_twisted.scsi.disk import DiskUnit
 
 COMMANDS = CommandSet()
+
+_IMMED = 0x02
+"""Of SYNCHRONIZE CACHE."""
 
 _READ_6 = cdb.READ_6.layout.unpack
 _READ_10 = cdb.READ_10.layout.unpack
@@ -255,25 +259,35 @@ def refuseRange(unit: DiskUnit, task: ITask, lba: int, blocks: int, limit: int) 
 @COMMANDS.handles(cdb.SYNCHRONIZE_CACHE_10)
 def synchronizeCache10(unit: DiskUnit, task: ITask) -> None:
     """SYNCHRONIZE CACHE (10); SBC-3 5.23."""
-    _, _, lba, _, blocks, _ = cdb.SYNCHRONIZE_CACHE_10.layout.unpack(task.cdb)
-    synchronize(unit, task, lba, blocks)
+    _, flags, lba, _, blocks, _ = cdb.SYNCHRONIZE_CACHE_10.layout.unpack(task.cdb)
+    synchronize(unit, task, lba, blocks, flags)
 
 
 @COMMANDS.handles(cdb.SYNCHRONIZE_CACHE_16)
 def synchronizeCache16(unit: DiskUnit, task: ITask) -> None:
     """SYNCHRONIZE CACHE (16); SBC-3 5.24."""
-    _, _, lba, blocks, _, _ = cdb.SYNCHRONIZE_CACHE_16.layout.unpack(task.cdb)
-    synchronize(unit, task, lba, blocks)
+    _, flags, lba, blocks, _, _ = cdb.SYNCHRONIZE_CACHE_16.layout.unpack(task.cdb)
+    synchronize(unit, task, lba, blocks, flags)
 
 
-def synchronize(unit: DiskUnit, task: ITask, lba: int, blocks: int) -> None:
+def synchronize(unit: DiskUnit, task: ITask, lba: int, blocks: int, flags: int) -> None:
     """
     Make everything durable, whatever the range.
 
-    With IMMED, too, the status waits for the end: so it is never a lie.
+    With IMMED that goes on after the status; if it fails, a later command is told (SPC-4 4.5.5).
     """
     refuseRange(unit, task, lba, blocks, unit.blockCount)
-    Sequence(unit, task, flushes(unit), synchronized, task).proceed()
+    if not flags & _IMMED:
+        Sequence(unit, task, flushes(unit), synchronized, task).proceed()
+        return
+    nexus = task.nexus
+
+    def ended(work: Work) -> None:
+        if work.condition is not None:
+            unit.belate(nexus, work.condition)
+
+    Work(unit, task.cdb, 0, ended).begin(flushes(unit))
+    task.complete()
 
 
 def flushes(unit: DiskUnit) -> Iterator[Step]:

@@ -117,7 +117,8 @@ def blockCharacteristics(unit: DiskUnit, task: ITask) -> bytes:
     rate = unit.rotation
     if rate is None:
         rate = 0 if unit.rotational else SOLID
-    return struct.pack(">HBB56x", rate, 0, 0)
+    # WABEREQ: what was erased can be read.
+    return struct.pack(">HxB56x", rate, 0x40 if unit.erases else 0)
 
 
 def provisioning(unit: DiskUnit, task: ITask) -> bytes:

@@ -138,7 +138,10 @@ class Work:
             unit.pend(self, result, offset, length, writing, self._performed, length)
         else:
             self.done += length
-            unit.later(self.proceed)
+            if length:
+                unit.later(self.proceed)
+            else:
+                self.proceed()
 
     def _performed(self, result: Any, length: int) -> None:
         self.done += length
@@ -153,6 +156,12 @@ class Work:
         self.unit.abort(self)
         if idle:
             self.end()
+
+    def answer(self) -> None:
+        """End the task that waits for it, well; the work goes on."""
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            asked.finish(None)
 
     def forsaken(self) -> bool:
         """

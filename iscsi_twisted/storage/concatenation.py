@@ -158,4 +158,5 @@ def joined(members: Iterable[IBlockDevice]) -> Capabilities:
         allocated=any(one.allocated for one in each),
         discardZeroes=all(one.discard and one.discardZeroes for one in each),
         rotational=any(one.rotational for one in each),
+        retains=any(one.retains for one in each),
     )

@@ -54,6 +54,7 @@ class Mirror(Composition):
             allocated=all(one.allocated for one in each),
             discardZeroes=self._discards,
             rotational=any(one.rotational for one in each),
+            retains=any(one.retains for one in each),
         )
 
     def read(self, offset: int, length: int) -> Buffer | Pending:

@@ -164,6 +164,7 @@ class Overlay(BlockDevice):
             allocated=True,
             discardZeroes=writable and able.discard,
             rotational=able.rotational or base.rotational,
+            retains=True,
         )
 
     # Where bytes are

@@ -22,7 +22,7 @@ from iscsi_twisted.session.node import Target
 from iscsi_twisted.storage import asDevice
 from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit
 from iscsi_twisted.target.identity import Installation
-from iscsi_twisted.target.keeping import MemoryFile, ReservationFile, WriteFile
+from iscsi_twisted.target.keeping import keep
 from iscsi_twisted.target.mount import Mount
 
 
@@ -140,24 +140,13 @@ class Builder:
         """
         if self._stateDirectory is None:
             return
-        place = self._stateDirectory, unit.identity.naa.hex(), self._reactor
-        unit.keepWrites(WriteFile(*place))
-        memory = MemoryFile(*place)
-        try:
-            unit.remember(memory)
-        except ValueError as error:
-            raise ConfigurationError(
-                f"damaged ({error}): restore it, or remove it and let hosts set modes and names anew",
-                memory.path,
-            ) from None
-        store = ReservationFile(*place)
-        try:
-            unit.keep(store)
-        except ValueError as error:
+        lost = keep(unit, self._stateDirectory, self._reactor)
+        if lost is not None:
+            path, error = lost
             self.log.error(
                 "{path}: damaged ({error}); until it is removed, or a host replaces the reservation that is"
                 " lost (sg_persist --out --replace), the disk refuses whatever a reservation may forbid",
-                path=store.path, error=str(error), event="reservations",
+                path=path, error=error, event="reservations",
             )  # fmt: skip
 
 

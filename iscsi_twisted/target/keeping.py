@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -95,6 +96,43 @@ class WriteFile(StateFile):
     what = "an unfinished write"
 
 
+class PlanFile(StateFile):
+    """A SANITIZE or FORMAT UNIT of one unit that is not finished, or has failed."""
+
+    folder = "unfinished"
+    what = "an unfinished SANITIZE or FORMAT UNIT"
+
+
+def keep(unit: DiskUnit, stateDirectory: str, reactor: Any) -> tuple[str, str] | None:
+    """
+    Give a unit its places in the state directory, and what was kept there.
+
+    @return: if the file of its reservations is damaged that file, and why.
+    @raise ConfigurationError: if anything cannot be read, or if anything else is damaged.
+    """
+    place = stateDirectory, unit.identity.naa.hex(), reactor
+    unit.keepWrites(WriteFile(*place))
+    memory, plans, reservations = MemoryFile(*place), PlanFile(*place), ReservationFile(*place)
+    with _whole(memory, "restore it, or remove it and let hosts set modes and names anew"):
+        unit.remember(memory)
+    with _whole(plans, "remove it, and sanitize or format the disk anew"):
+        unit.keepPlans(plans)
+    try:
+        unit.keep(reservations)
+    except ValueError as error:
+        return reservations.path, str(error)
+    return None
+
+
+@contextmanager
+def _whole(store: StateFile, remedy: str) -> Iterator[None]:
+    """What was kept is not damaged."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigurationError(f"damaged ({error}): {remedy}", store.path) from None
+
+
 async def finishWrite(unit: DiskUnit) -> None:
     """
     Write what a crash may have torn, before anybody reads it.
@@ -106,6 +144,10 @@ async def finishWrite(unit: DiskUnit) -> None:
         return
     state = journal.store.load()
     if not state:
+        return
+    if unit.closure is not None:
+        # All blocks are being made new: no older data must come back.
+        await ready(journal.store.save(b""))
         return
     path = getattr(journal.store, "path", None)
     try:

@@ -49,6 +49,7 @@ class DiskTests(SynchronousTestCase):
         unit = DiskUnit(device, identity=IDENTITY, report=self.surprise, **options)
         unit.keepWrites(MemoryStore())
         unit.remember(MemoryStore())
+        unit.keepPlans(MemoryStore())
         unit.opened()
         unit.inventory = Inventory({0: unit})
         unit.nexusFound(self.nexus)

@@ -144,3 +144,30 @@ class MemoryStore:
         self.states.append(state)
         waiting, self.waiting = self.waiting, None
         return waiting
+
+
+class Turns:
+    """
+    Turns of a reactor that come when a test says so.
+
+    @ivar waiting: what is to be called.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def later(self, function: Callable[[], None]) -> None:
+        """As L{iscsi_twisted.scsi.work.Later}."""
+        self.waiting.append(function)
+
+    def turn(self, turns: int = 1) -> None:
+        """Let so many turns go by."""
+        for _ in range(turns):
+            waiting, self.waiting = self.waiting, []
+            for function in waiting:
+                function()
+
+    def all(self) -> None:
+        """Go on until nothing is left."""
+        while self.waiting:
+            self.turn()

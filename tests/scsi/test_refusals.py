@@ -14,6 +14,7 @@ from iscsi_twisted.errors import (
 )
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdb import Command
+from iscsi_twisted.scsi.cdblong import FORMAT_UNIT, SANITIZE_BLOCK_ERASE, SANITIZE_OVERWRITE
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.modes import Settings
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
@@ -67,6 +68,16 @@ REFUSED: list[tuple[str, Command, dict[str, int], bytes, int, tuple[bool, int, i
     ("SBC-3 5.39", cdb.WRITE_AND_VERIFY_10, {"length": 1, "flags": 6}, bytes(BLOCK), CDB, (True, 1, 2)),
 ]
 """Section, command, fields, data, code, field pointer."""
+
+WITHOUT = (
+    cdb.GET_LBA_STATUS,
+    cdb.READ_DEFECT_DATA_10,
+    cdb.READ_DEFECT_DATA_12,
+    SANITIZE_OVERWRITE,
+    SANITIZE_BLOCK_ERASE,
+    FORMAT_UNIT,
+)
+"""Commands that do not use the device, or do not tell of its errors but have some of their own."""
 
 DEVICE_ERRORS = [
     (ReadError(offset=BLOCK), codes.MEDIUM_ERROR, codes.UNRECOVERED_READ_ERROR, 1),
@@ -136,7 +147,7 @@ class RefusalTests(DiskTests):
     def test_deviceErrors(self) -> None:
         """Whatever a device raises, every command that uses it tells it, and leaves nothing behind."""
         for command in self.onMedium(cdb.WRITES) + self.onMedium(cdb.READS):
-            if command in (cdb.GET_LBA_STATUS, cdb.READ_DEFECT_DATA_10, cdb.READ_DEFECT_DATA_12):
+            if command in WITHOUT:
                 continue
             for error, key, code, information in DEVICE_ERRORS:
                 self.device.error = error

@@ -100,11 +100,11 @@ class PageTests(DiskTests):
 
     def test_rotation(self) -> None:
         """Page B1h tells how fast the medium rotates, if it does and somebody said (SBC-3 6.6.2)."""
-        self.assertEqual(self.page(0xB1), b"\0\1" + bytes(58))
+        self.assertEqual(self.page(0xB1), b"\0\1\0\x40" + bytes(56))
         turning = Capabilities(rotational=True)
         self.assertEqual(self.page(0xB1, unit=self.other(turning)), bytes(60))
         self.assertEqual(self.page(0xB1, unit=self.other(turning, rotation=1)), b"\0\1" + bytes(58))
-        self.assertEqual(self.page(0xB1, unit=self.other(THIN, rotation=7200)), b"\x1c\x20" + bytes(58))
+        self.assertEqual(self.page(0xB1, unit=self.other(THIN, rotation=7200)), b"\x1c\x20\0\x40" + bytes(56))
         for rate in (0, 2, 1024, 65535):
             with self.assertRaises(LocalError):
                 self.other(THIN, rotation=rate)

@@ -177,12 +177,12 @@ class ConcatenationTests(SynchronousTestCase):
     def test_capabilities(self) -> None:
         """It promises what all members keep, and what one alone may spoil."""
         good = Capabilities(discard=True, zero=True, allocated=True, discardZeroes=True)
-        poor = Capabilities(volatileCache=True, rotational=True, readOnly=True)
+        poor = Capabilities(volatileCache=True, rotational=True, readOnly=True, retains=True)
         both = Concatenation([FakeDevice(1, capabilities=good), FakeDevice(1, capabilities=poor)])
         self.assertEqual(
             both.capabilities(),
             Capabilities(
-                readOnly=True, volatileCache=True, discard=True, zero=False, allocated=True, rotational=True
+                readOnly=True, volatileCache=True, discard=True, allocated=True, rotational=True, retains=True
             ),
         )
         self.assertEqual(Concatenation([FakeDevice(1, capabilities=good)] * 2).capabilities(), good)

@@ -156,7 +156,7 @@ class MirrorTests(SynchronousTestCase):
     def test_capabilities(self) -> None:
         """It promises what all members keep, and what one alone may spoil."""
         good = Capabilities(discard=True, zero=True, allocated=True, discardZeroes=True)
-        poor = Capabilities(volatileCache=True, rotational=True, readOnly=True)
+        poor = Capabilities(volatileCache=True, rotational=True, readOnly=True, retains=True)
         both = Mirror([FakeDevice(1, capabilities=good), FakeDevice(1, capabilities=poor)])
         self.assertEqual(both.capabilities(), poor)
         self.assertEqual(Mirror([FakeDevice(1, capabilities=good)] * 2).capabilities(), good)

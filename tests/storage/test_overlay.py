@@ -129,6 +129,10 @@ class OverlayTests(SynchronousTestCase):
         self.assertEqual(self.base.contents, GOLDEN)
         self.assertEqual({name for name, _ in self.base.history}, {"read"})
 
+    def test_retains(self) -> None:
+        """It says that what was overwritten is not gone: the base has it."""
+        self.assertTrue(self.opened().capabilities().retains)
+
     def test_restart(self) -> None:
         """What was flushed is there when another overlay continues with the store."""
         device = self.opened()

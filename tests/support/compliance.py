@@ -38,6 +38,7 @@ class Shape:
     @ivar flag: of the target's line.
     @ivar twoPaths: whether the client is given two sessions to it.
     @ivar suites: the tests that are for it.
+    @ivar device: a line of a targets file with a device C{device0} made of the extent.
     @ivar tgt: what C{tgtadm} calls this kind of unit.
     @ivar tgtNew: what it has to be told when it makes one.
     """
@@ -48,6 +49,7 @@ class Shape:
     flag: str = "rw"
     twoPaths: bool = False
     suites: tuple[str, ...] = ("ALL",)
+    device: str = ""
     tgt: str = ""
     tgtNew: str = ""
 
@@ -73,17 +75,13 @@ SHAPES = (
     Shape("256 MiB", size=256),
     Shape("WSNZ off", size=16, options="samezero=yes"),
     Shape("two paths", twoPaths=True),
+    Shape("slow", suites=("ALL.Sanitize.Reset",), device="device0 RATE extent0 bytes=8MB"),
 )
 
 LATER = {
     "EXTENDEDCOPY is not implemented.": "EXTENDED COPY",
     "RECEIVE_COPY_RESULTS is not implemented.": "RECEIVE COPY RESULTS",
     "RECEIVECOPYRESULT is not implemented.": "RECEIVE COPY RESULTS",
-    "SANITIZE is not implemented.": "SANITIZE",
-    "SANITIZE OVERWRITE is not implemented according to REPORT_SUPPORTED_OPCODES.": "SANITIZE",
-    "SANITIZE BLOCK_ERASE is not implemented according to REPORT_SUPPORTED_OPCODES.": "SANITIZE",
-    "SANITIZE CRYPTO_ERASE is not implemented according to REPORT_SUPPORTED_OPCODES.": "SANITIZE",
-    "SANITIZE EXIT FAILURE MODE is not implemented according to REPORT_SUPPORTED_OPCODES.": "SANITIZE",
 }
 """Why a test is skipped: commands that are still to come."""
 
@@ -94,6 +92,7 @@ OTHER_SHAPE = (
     "Multipath unavailable. Skipping test",
     "Logical unit is fully provisioned. Skipping test",
     "UNMAP is not implemented.",
+    "SANITIZE BLOCK_ERASE is not implemented according to REPORT_SUPPORTED_OPCODES.",
     "LBPPB < 2. Skipping test",
     "WRITESAME10 does not support 0-blocks.",
     "WRITESAME16 does not support 0-blocks.",
@@ -103,13 +102,19 @@ Why a test is skipped: it is for a unit of another shape.  (WRITE SAME of no blo
 in VPD page B0h; SBC-3 6.6.4.)
 """
 
+NEVER = ("SANITIZE CRYPTO_ERASE is not implemented according to REPORT_SUPPORTED_OPCODES.",)
+"""Why a test is skipped: there is no such thing.  Nothing is encrypted, so no key can be changed."""
+
 DEFECTS = {
     # With more than one logical block in a physical one, line 118 asks for block i + 1, and line 132
     # wants the answer to begin with block i + lbppb.
-    "GetLBAStatus.UnmapSingle": "test_get_lba_status_unmap_single.c:135",
+    "GetLBAStatus.UnmapSingle": ("test_get_lba_status_unmap_single.c:135",),
+    # Lines 93 to 107 and 165 want a SANITIZE of the whole unit to be under way still after it has slept
+    # for three seconds, and for five; on the slow shape, where it is, the test passes.
+    "Sanitize.Reset": tuple(f"test_sanitize_reset.c:{line}" for line in (97, 102, 107, 165)),
     # With WSNZ zero it unmaps with a block of ones, which therefore have to be written (SBC-3 4.7.3.4.4), and
     # wants zeros.
-    "WriteSame10.UnmapUntilEnd": "test_writesame10_unmap_until_end.c:71",
+    "WriteSame10.UnmapUntilEnd": ("test_writesame10_unmap_until_end.c:71",),
 }
 """Tests that fail by the client's own fault, and where."""
 
@@ -176,7 +181,8 @@ class OursAs(OursOf):
 
     def __init__(self, folder: Path, shape: Shape) -> None:
         line = f"extent0 {folder / self.name / 'disk'} 0 {shape.size}MB {shape.options}"
-        super().__init__(folder, f"{line}\ntarget0 {shape.flag} extent0 any\n")
+        served = "device0" if shape.device else "extent0"
+        super().__init__(folder, f"{line}\n{shape.device}\ntarget0 {shape.flag} {served} any\n")
 
 
 class TgtAs(Tgt):

@@ -12,9 +12,20 @@ from zope.interface.verify import verifyObject
 
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
 from iscsi_twisted.interfaces import IReservationStore
+from iscsi_twisted.scsi import codes
+from iscsi_twisted.scsi.closure import Closure
+from iscsi_twisted.scsi.overhaul import Plan
 from iscsi_twisted.scsi.untorn import record
 from iscsi_twisted.storage import MemoryDevice
-from iscsi_twisted.target.keeping import FOLDER, MemoryFile, ReservationFile, WriteFile, finishWrite
+from iscsi_twisted.target.keeping import (
+    FOLDER,
+    MemoryFile,
+    PlanFile,
+    ReservationFile,
+    StateFile,
+    WriteFile,
+    finishWrite,
+)
 from tests.scsi.devices import MemoryDisk, MemoryStore
 from tests.support.served import MemoryService
 from tests.support.threads import StepPool, StepReactor
@@ -138,6 +149,13 @@ class UnfinishedTests(SynchronousTestCase):
         self.finish()
         self.assertEqual(self.device.calls, [])
 
+    def test_sanitized(self) -> None:
+        """Nothing is written to a disk that is being sanitized, or whose sanitize has failed."""
+        self.unit.shut(Closure(codes.MEDIUM_ERROR, codes.SANITIZE_FAILED))
+        self.store.states.append(record(512, b"x" * 512))
+        self.finish()
+        self.assertEqual((self.device.calls, self.store.load()), ([], b""))
+
     def test_wrong(self) -> None:
         """What is damaged, or for a larger disk, is told and not written."""
         for state, message in ((b"nonsense", "damaged"), (record(4096, b"x"), "larger")):
@@ -148,15 +166,34 @@ class UnfinishedTests(SynchronousTestCase):
 
     def test_service(self) -> None:
         """A service does not serve a disk with a damaged record, and says which file it is."""
+        for kind in (WriteFile, PlanFile):
+            directory = self.mktemp()
+            path = self.start(directory, kind)
+            os.makedirs(os.path.dirname(path))
+            with open(path, "w") as file:
+                file.write("nonsense")
+            again = MemoryService(MemoryDevice(512), stateDirectory=directory)
+            error = self.assertRaises(ConfigurationErrors, again.service.startService)
+            self.assertIn(f"{path}: damaged", str(error))
+
+    def test_resumed(self) -> None:
+        """A service goes on with a SANITIZE before anybody can use the disk, one piece in a turn."""
         directory = self.mktemp()
+        path = self.start(directory, PlanFile)
+        os.makedirs(os.path.dirname(path))
+        with open(path, "wb") as file:
+            file.write(Plan("sanitize", "write", b"x").encode())
+        device = MemoryDevice(3 << 20)
+        again = MemoryService(device, stateDirectory=directory)
+        again.reactor.getThreadPool = StepPool
+        again.service.startService()
+        unit = unitOf(again)
+        self.assertEqual(unit.closure.code if unit.closure else 0, codes.SANITIZE_IN_PROGRESS)
+
+    def start(self, directory: str, kind: type[StateFile]) -> str:
+        """Start and stop a service; the file of its only unit."""
         service = MemoryService(MemoryDevice(512), stateDirectory=directory)
         service.service.startService()
         unit = unitOf(service)
         service.service.stopService()
-        path = os.path.join(directory, WriteFile.folder, unit.identity.naa.hex())
-        os.makedirs(os.path.dirname(path))
-        with open(path, "w") as file:
-            file.write("nonsense")
-        again = MemoryService(MemoryDevice(512), stateDirectory=directory)
-        error = self.assertRaises(ConfigurationErrors, again.service.startService)
-        self.assertIn(f"{path}: damaged", str(error))
+        return os.path.join(directory, kind.folder, unit.identity.naa.hex())
