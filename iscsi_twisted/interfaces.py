@@ -273,6 +273,18 @@ class ISecretStore(Interface):
         """
 
 
+class ICertificateStore(ISecretStore):
+    """A secret store that knows users by their certificates, too."""
+
+    def certified(names: tuple[str, ...]) -> str | None:
+        """
+        The user whom a certificate proves.
+
+        @param names: those in the certificate, which an authority has signed that the portal trusts.
+        @return: None if it proves nobody that is known; such a one needs a secret as everybody does.
+        """
+
+
 class IStateStore(Interface):
     """Keeps something of one unit through a loss of power."""
 
@@ -309,14 +321,15 @@ class Asker(NamedTuple):
     @ivar address: as L{IAccessPolicy.admits} gets it.
     @ivar initiatorName: in normal form.
     @ivar user: who was authenticated; empty if nobody was.
-    @ivar certificate: whom a TLS certificate names; None if there is none.
+    @ivar certificate: the names in the TLS certificate that it has shown and that was verified: common names,
+        then DNS names, mail addresses and URIs; empty if there is none.
     @ivar target: the target's name.
     """
 
     address: str | None
     initiatorName: str
     user: str
-    certificate: str | None
+    certificate: tuple[str, ...]
     target: str
 
 

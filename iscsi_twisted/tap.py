@@ -72,7 +72,11 @@ class Options(usage.Options):
     ]
     optFlags = [
         ["open-discovery", None, "Tell whoever asks which targets there are, even if there are users."],
-        ["open-auths", None, "Take an auths file that everybody on this machine can read."],
+        [
+            "open-auths",
+            None,
+            "Take an auths file that everybody here can read, or its group can write.",
+        ],
         ["ipv4", "4", "Listen on IPv4 only."],
         ["ipv6", "6", "Listen on IPv6 only."],
         ["check", None, "Read the configuration, print it with the disks' identities, and exit."],

@@ -273,7 +273,8 @@ class AuthsTests(OptionsTestCase):
         self.assertIn("name an auths file", found[0])
         self.users()
         self.assertEqual(
-            self.refusal("-f", "T", "-a", "A"), ["T:4: users=: 'x' has no secret in the auths file"]
+            self.refusal("-f", "T", "-a", "A"),
+            ["T:4: users=: 'x' has no secret and no certificate in the auths file"],
         )
 
     def test_short(self) -> None:

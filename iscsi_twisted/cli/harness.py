@@ -17,7 +17,7 @@ from iscsi_twisted import __version__
 from iscsi_twisted.cli.exercises import Exercises, Failed
 from iscsi_twisted.cli.running import Running, runCommand, unbroken
 from iscsi_twisted.config.auths import loadAuths
-from iscsi_twisted.initiator import LUN, Credentials, Initiator, Session
+from iscsi_twisted.initiator import LUN, URL, Credentials, Initiator, Session
 from iscsi_twisted.session.answers import LoginRefused
 from iscsi_twisted.wire import numbers
 
@@ -58,6 +58,10 @@ def parser() -> argparse.ArgumentParser:
     family = made.add_mutually_exclusive_group()
     family.add_argument("-4", dest="family", action="store_const", const=4, help="IPv4 only")
     family.add_argument("-6", dest="family", action="store_const", const=6, help="IPv6 only")
+    add("--tls", action="store_true", help="speak TLS")
+    add("--ca", metavar="FILE", default="", help="speak TLS, and trust these (the platform's authorities)")
+    add("--cert", metavar="FILE", default="", help="speak TLS, and show this certificate")
+    add("--key", metavar="FILE", default="", help="its private key (in the file of the certificate)")
     add("--auths", metavar="FILE", default=AUTHS, help=f"users and secrets ({AUTHS})")
     add("--destructive", action="store_true", help="do not put back what was on the disk")
     add("-V", "--version", action="version", version=f"iscsi-harness {__version__}")
@@ -96,6 +100,11 @@ class Harness:
         if options.family is not None:
             # Only a literal address or a name of that family will do.
             host = _address(host, options.family)
+        if options.tls or options.ca or options.cert:
+            words = {"ca": options.ca, "cert": options.cert, "key": options.key, "name": options.host}
+            return URL(
+                host, options.port, secure=True, words=tuple(each for each in words.items() if each[1])
+            ).description()
         return f"[{host}]:{options.port}" if ":" in host else f"{host}:{options.port}"
 
     async def run(self) -> None:

@@ -29,7 +29,7 @@ from iscsi_twisted.config.auths import loadAuths
 from iscsi_twisted.errors import ISCSIError, LocalError
 from iscsi_twisted.initiator import LUN, URL, Credentials, Initiator, Session, parseURL
 from iscsi_twisted.initiator.remote import parseUnit
-from iscsi_twisted.initiator.url import SECRET
+from iscsi_twisted.initiator.url import SECRET, isURL
 
 COPYING: Final = ".copying"
 """What is added to the name of a file that is copied to, for the one that tells how far the copy has come."""
@@ -239,15 +239,15 @@ class Tool:
         """
         options = self.options
         ends = (options.source, options.sink)
-        if not any(map(_isURL, ends)):
+        if not any(map(isURL, ends)):
             raise LocalError("neither end is a unit: cp copies files to files")
-        if options.resume and options.state is None and _isURL(options.sink):
+        if options.resume and options.state is None and isURL(options.sink):
             raise LocalError("--resume wants --state FILE if a unit is copied to")
         if not options.checkpoint >= 0:
             raise LocalError("--checkpoint wants a number of seconds, from 0")
         states = () if options.state is None else (options.state,)
         for one in states:
-            if any(not _isURL(end) and os.path.abspath(end) == os.path.abspath(one) for end in ends):
+            if any(not isURL(end) and os.path.abspath(end) == os.path.abspath(one) for end in ends):
                 raise LocalError(f"--state {one} is an end of the copy itself")
 
     def _checkpoint(self, source: FileEnd | UnitEnd, sink: FileEnd | UnitEnd) -> Checkpoint | None:
@@ -262,7 +262,7 @@ class Tool:
 
     async def _end(self, text: str, reading: bool) -> FileEnd | UnitEnd:
         """One end of a copy."""
-        if _isURL(text):
+        if isURL(text):
             return await self._unitEnd(text)
         file = FileEnd(text, reading, self._threads)
         file.eager = self.options.flush
@@ -294,7 +294,7 @@ class Tool:
     def _where(self, url: URL) -> Any:
         if self._endpoint is not None:
             return self._endpoint
-        return f"[{url.host}]:{url.port}" if ":" in url.host else f"{url.host}:{url.port}"
+        return url.description()
 
     def _credentials(self, url: URL) -> Credentials | None:
         """
@@ -326,10 +326,6 @@ def _size(count: int) -> str:
             break
         size /= 1024
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-
-
-def _isURL(text: str) -> bool:
-    return text.startswith("iscsi:")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -18,11 +18,12 @@ from iscsi_twisted.config.lines import Faults, physical, quoted, readText
 from iscsi_twisted.config.model import NOWHERE, Where
 from iscsi_twisted.errors import ConfigurationError
 
-METHODS: Final = ("chap", "none")
+METHODS: Final = ("chap", "tls", "none")
 COLUMNS: Final = ("user", "method", "secret", "target's user", "target's secret")
 """The columns in their order; a new one goes to the end."""
 
 FORM: Final = "USER:CHAP:SECRET[:TARGET-USER:TARGET-SECRET]"
+TLS_FORM: Final = "USER:TLS[:NAME]"
 MAX_USER: Final = 255
 """Bytes of a text value, RFC 7143 6.1."""
 
@@ -36,10 +37,11 @@ class Credential:
     One line of the file.  It never shows its secret.
 
     @ivar user: as the initiator has to write it, upper and lower case told apart.
-    @ivar method: C{"chap"} or C{"none"}.
-    @ivar secret: None for the method C{none}.
+    @ivar method: C{"chap"}, C{"tls"} or C{"none"}.
+    @ivar secret: None for all methods but C{chap}.
     @ivar targetUser: the name that the target gives to this user, for mutual authentication.
     @ivar targetSecret: with which the target proves that; None if it cannot.
+    @ivar certificate: the name in the user's certificate, for the method C{tls}.
     """
 
     user: str
@@ -48,6 +50,7 @@ class Credential:
     where: Where = attrs.field(default=NOWHERE, eq=False, repr=False)
     targetUser: str = ""
     targetSecret: bytes | None = attrs.field(default=None, repr=False)
+    certificate: str = ""
 
 
 class Auths:
@@ -86,6 +89,7 @@ def parseAuths(text: str, path: str | None) -> Auths:
     """
     faults = Faults(path)
     users: dict[tuple[str, str], Credential] = {}
+    certificates: dict[str, Credential] = {}
     for number, line in _entries(text, faults):
         try:
             credential = _credential(line, Where(path, number))
@@ -97,6 +101,13 @@ def parseAuths(text: str, path: str | None) -> Auths:
             faults.add(
                 f"user {quoted(credential.user)} already has a line for {credential.method}, line"
                 f" {first.where.line}; remove one",
+                number,
+            )
+        other = certificates.setdefault(credential.certificate, credential)
+        if credential.certificate and other is not credential is first:
+            faults.add(
+                f"the certificate of {quoted(credential.certificate)} already is that of"
+                f" {quoted(other.user)}, line {other.where.line}; remove one",
                 number,
             )
     faults.settle()
@@ -150,9 +161,20 @@ def _credential(line: str, where: Where) -> Credential:
         raise ConfigurationError(f"a user name has 1 to {MAX_USER} bytes; a line is: {FORM}")
     if len(fields) == 1:
         method = "none"
+    if method.lower() == "tls":
+        return _certified(user, secret, fields, where)
     if len(fields) > 3:
         _checkMutual(method, secret, targetUser, targetSecret)
     return Credential(user, *_proof(method.lower(), secret), where, targetUser, targetSecret.encode() or None)
+
+
+def _certified(user: str, name: str, fields: list[str], where: Where) -> Credential:
+    """A line of the method C{tls}, which needs no secret."""
+    if len(fields) > 3:
+        raise ConfigurationError(f"{len(fields)} fields where 3 is the most for method tls: {TLS_FORM}")
+    if len(fields) == 3 and not name:
+        raise ConfigurationError(f"no name for method tls; without one it is the user's: {TLS_FORM}")
+    return Credential(user, "tls", None, where, certificate=name or user)
 
 
 def _checkMutual(method: str, secret: str, targetUser: str, targetSecret: str) -> None:
@@ -173,7 +195,7 @@ def _checkMutual(method: str, secret: str, targetUser: str, targetSecret: str) -
 def _proof(method: str, secret: str) -> tuple[str, bytes | None]:
     """Method and secret, if they go together."""
     if method not in METHODS:
-        raise ConfigurationError(f"the second field is no method; write chap or none: {FORM}")
+        raise ConfigurationError(f"the second field is no method; write chap, tls or none: {FORM}")
     if method == "none":
         if secret:
             raise ConfigurationError(

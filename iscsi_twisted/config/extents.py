@@ -16,7 +16,7 @@ MIN_LENGTH: Final = 512
 """Bytes of the smallest block: a shorter extent holds none, and mostly its unit was forgotten."""
 
 
-SCHEME: Final = "iscsi:"
+SCHEMES: Final = ("iscsi:", "iscsis:")
 """What the path of an extent begins with that is a unit of another target."""
 
 

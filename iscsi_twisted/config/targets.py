@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from iscsi_twisted.config.extents import SCHEME, absolute, noRemotes, overlaps, parseLength
+from iscsi_twisted.config.extents import SCHEMES, absolute, noRemotes, overlaps, parseLength
 from iscsi_twisted.config.filters import KINDS, OverlaySettings, missing
 from iscsi_twisted.config.filters import OPTIONS as FILTER_OPTIONS
 from iscsi_twisted.config.lines import Faults, Line, quoted, readText, statements
@@ -310,7 +310,7 @@ class _Reading:
             self._fault(line, f"a blank before {quoted(words[0])}; write number and unit as one word: 100MB")
             return None
         options = self._unitOptions(line, "extent", words)
-        remote = written.startswith(SCHEME)
+        remote = written.startswith(SCHEMES)
         path = self._attempt(line, self.nameRemote if remote else self._absolute, written)
         start = self._attempt(line, parseSize, startText)
         length = self._attempt(line, lambda text: (parseLength(text, start or 0),), lengthText)

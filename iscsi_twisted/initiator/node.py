@@ -14,7 +14,7 @@ from twisted.internet.endpoints import HostnameEndpoint, clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from iscsi_twisted.auth.chap import CHAP, MD5, STRONGEST_FIRST, Credentials
-from iscsi_twisted.errors import LocalError, RemoteError
+from iscsi_twisted.errors import ConfigurationError, LocalError, RemoteError
 from iscsi_twisted.initiator.lun import LUN
 from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.scsi import cdb
@@ -140,10 +140,11 @@ class Initiator:
     ) -> Session:
         wish = Wish(self.name, target, self.nextISID(), **options)
         credentials, algorithms = identity
+        there = self.endpoint(endpoint)
         while True:
             authenticate = partial(_authentication, credentials, algorithms)
             session = Session(
-                self.reactor, self.endpoint(endpoint), wish, authenticate, elsewhere=self.endpoint, **lasts
+                self.reactor, there, wish, authenticate, elsewhere=partial(self._elsewhere, there), **lasts
             )
             try:
                 await session.connect()
@@ -178,8 +179,21 @@ class Initiator:
             return HostnameEndpoint(vectoring(self.reactor), host, port)
         try:
             made: IStreamClientEndpoint = clientFromString(vectoring(self.reactor), endpoint)
+        except (LocalError, ConfigurationError) as error:
+            raise LocalError(f"{endpoint}: {error}") from error
         except Exception as error:  # a plugin may raise anything
             raise LocalError(f"{endpoint!r} is neither HOST:PORT nor a client endpoint: {error}") from error
+        return made
+
+    def _elsewhere(self, there: IStreamClientEndpoint, address: str) -> IStreamClientEndpoint:
+        """Where a target sends us; one that was reached over TLS is reached so there, too."""
+        to = getattr(there, "to", None)
+        if to is None:
+            return self.endpoint(address)
+        host, port = _hostAndPort(address)
+        if not host:
+            raise LocalError(f"{address!r} is not HOST:PORT")
+        made: IStreamClientEndpoint = to(host, port)
         return made
 
 

@@ -48,7 +48,8 @@ class InitiatorProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""
         self.connected = 0
-        self.core.lost(reason.getErrorMessage())
+        why = getattr(self.transport, "why", None)
+        self.core.lost((why and why(reason)) or reason.getErrorMessage())
 
     def _send(self, buffers: list[Buffer]) -> None:
         if self.connected:

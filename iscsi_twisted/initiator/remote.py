@@ -16,7 +16,7 @@ from iscsi_twisted.errors import ConfigurationError, DeviceError, LocalError, No
 from iscsi_twisted.initiator.lun import LUN
 from iscsi_twisted.initiator.node import Endpoint, Initiator
 from iscsi_twisted.initiator.session import Session
-from iscsi_twisted.initiator.url import URL, parseURL
+from iscsi_twisted.initiator.url import URL, WORDS, parseURL
 from iscsi_twisted.interfaces import Buffer, Capabilities
 from iscsi_twisted.storage.device import BlockDevice, checkRange
 
@@ -50,12 +50,19 @@ def nameRemote(text: str) -> str:
     """
     What to call the unit of a URL.
 
-    @raise ConfigurationError: as C{parseUnit}.
+    @raise ConfigurationError: as C{parseUnit}, and for files that the URL names and that cannot be used.
     """
     try:
-        return str(parseUnit(text))
+        url = parseUnit(text)
+        if url.secure:
+            from iscsi_twisted.initiator.secure import clientEndpoint
+
+            clientEndpoint(None, url.host, str(url.port), **{WORDS[name]: value for name, value in url.words})
     except LocalError as error:
         raise ConfigurationError(str(error)) from None
+    except ImportError as error:
+        raise ConfigurationError(f"TLS needs pyOpenSSL: pip install iscsi-twisted[tls] ({error})") from None
+    return str(url)
 
 
 class RemoteExtent(BlockDevice):

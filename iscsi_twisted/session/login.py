@@ -62,6 +62,7 @@ class Login:
         self._authenticator: Authenticator | None = None
         self._waiting: Pending | None = None
         self._named = ""
+        self._certified = ""
         self._joined: Session | None = None
         self.stage: int | None = None
         self.initiatorName = ""
@@ -292,18 +293,25 @@ class Login:
 
         @raise LoginError: if it has to, and begins behind the stage for that.
         """
-        begin = (self._target or self._connection.node).authenticate
+        node, shown = self._connection.node, self._connection.peer.certificate
+        if shown and node.certified is not None:
+            self._certified = node.certified(shown) or ""
+        begin = (self._target or node).authenticate
         if begin is None:
             return
         self._authenticator = begin()
-        if self.stage != numbers.SECURITY:
+        methods = self._authenticator.methods
+        if self._certified:
+            methods += ("None",)
+        elif self.stage != numbers.SECURITY:
             raise LoginError(numbers.AUTHENTICATION_FAILURE, "it skips the authentication that is required")
-        self._negotiation.accept("AuthMethod", self._authenticator.methods)
+        self._negotiation.accept("AuthMethod", methods)
 
     @property
     def user(self) -> str:
-        """Who was authenticated; empty if nobody was."""
-        return "" if self._authenticator is None else self._authenticator.user
+        """Who was authenticated, by a secret or by a certificate; empty if nobody was."""
+        proved = "" if self._authenticator is None else self._authenticator.user
+        return proved or self._certified
 
     def _leaves(self) -> bool:
         """
@@ -314,7 +322,7 @@ class Login:
         if self.stage != numbers.SECURITY:
             return True
         authenticator, agreed = self._authenticator, self._negotiation.results["AuthMethod"]
-        if authenticator is not None:
+        if authenticator is not None and not (self._certified and agreed == "None"):
             if not authenticator.complete() and agreed not in authenticator.methods:
                 methods = ",".join(authenticator.methods)
                 raise LoginError(

@@ -56,6 +56,8 @@ class Events(Protocol):
 
     def reset(self, session: Session, function: str, lun: int | None) -> None: ...
 
+    def handshakeFailed(self, peer: Peer, reason: str) -> None: ...
+
     def surprise(self, error: BaseException, doing: str) -> None: ...
 
 
@@ -93,11 +95,13 @@ class Peer:
     @ivar address: IPv4 or IPv6 address, or None (a UNIX socket).
     @ivar text: for people.
     @ivar local: C{host:port} of our end, IPv6 in brackets; None where that means nothing.
+    @ivar certificate: the names in the TLS certificate that was shown and verified; empty if there is none.
     """
 
     address: str | None
     text: str
     local: str | None
+    certificate: tuple[str, ...] = ()
 
 
 @implementer(INexus)
@@ -196,7 +200,7 @@ class Target:
         decide = getattr(self.policy, "decide", None)
         if decide is None:
             return Grant()
-        grant: Grant | None = decide(Asker(peer.address, initiatorName, user, None, self.name))
+        grant: Grant | None = decide(Asker(peer.address, initiatorName, user, peer.certificate, self.name))
         return grant
 
     def servers(self) -> list[ILogicalUnit]:
@@ -397,6 +401,7 @@ class Node:
     @ivar portals: where it listens.
     @ivar gone: names of targets that were served and are no more.
     @ivar authenticate: begins an authentication for discovery; None if that needs none.
+    @ivar certified: the user whom the names in a certificate prove; None for nobody.
     @ivar failures: slows down whoever failed to authenticate; None for nobody.
     @ivar maxSessions: how many sessions there may be; 0 for no limit.
     @ivar depth: commands that one session may have outstanding (its CmdSN window).
@@ -427,6 +432,7 @@ class Node:
         self.gone: set[str] = set()
         self.events = events
         self.authenticate: Authenticate | None = None
+        self.certified: Callable[[tuple[str, ...]], str | None] | None = None
         self.failures: Failures | None = None
         self.maxSessions = maxSessions
         self.depth = depth

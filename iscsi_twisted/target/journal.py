@@ -3,7 +3,7 @@
 The life of sessions as structured log events.
 
 Every event carries C{event} (one of C{login}, C{logout}, C{lost}, C{refused}, C{unknownUser}, C{turnedAway},
-C{reset}, C{surprise}) and its facts by name.  I/O is never logged.
+C{handshakeFailed}, C{reset}, C{surprise}) and its facts by name.  I/O is never logged.
 """
 
 from __future__ import annotations
@@ -81,6 +81,16 @@ class Journal:
             "! connection from {address} cut: no target admits it", event="turnedAway", address=peer.text
         )
 
+    def handshakeFailed(self, peer: Peer, reason: str) -> None:
+        """A connection ended before TLS was agreed upon."""
+        self.refusals += 1
+        self.log.warn(
+            "! connection from {address} failed: {reason}",
+            event="handshakeFailed",
+            address=peer.text,
+            reason=printable(reason),
+        )
+
     def reset(self, session: Session, function: str, lun: int | None) -> None:
         """An initiator reset something."""
         target = session.target.name if session.target is not None else ""
@@ -119,4 +129,6 @@ def _facts(connection: Connection) -> dict[str, str]:
         "initiator": printable(initiator) or "(unnamed)",
         "address": connection.peer.text,
         "target": target,
+        "user": printable(session.user) if session is not None else "",
+        "certificate": ",".join(map(printable, connection.peer.certificate)),
     }

@@ -20,7 +20,7 @@ from iscsi_twisted.target.transport import portal as endpointOf
 LACKING: Final = frozenset((EAFNOSUPPORT, EPFNOSUPPORT, EPROTONOSUPPORT, EADDRNOTAVAIL))
 """How a system says that it has no such kind of address, or not that one."""
 
-CARRIERS: Final = {"tcp4": PLAIN, "tcp6": PLAIN, "systemd": PLAIN, "ssl": "tls"}
+CARRIERS: Final = {"tcp4": PLAIN, "tcp6": PLAIN, "systemd": PLAIN, "ssl": "tls", "iscsi-tls": "tls"}
 """What carries iSCSI at a kind of endpoint that is not called so."""
 
 

@@ -30,14 +30,26 @@ MAPPED: Final = "::ffff:"
 """What IPv4 addresses begin with where they are told as IPv6 ones (RFC 4291 2.5.5.2)."""
 
 
-def peer(remote: IAddress, local: IAddress) -> Peer:
-    """What the core wants to know of both ends of a transport."""
+def peer(remote: IAddress, local: IAddress, certificate: tuple[str, ...] = ()) -> Peer:
+    """
+    What the core wants to know of both ends of a transport.
+
+    @param certificate: the names in the certificate that the other side has shown.
+    """
     address = _host(remote)
     host = _host(local)
     if host is not None:
         host = f"[{host}]" if ":" in host else host
         host = f"{host}:{local.port}"  # type: ignore[attr-defined]  # those that have a host have it
-    return Peer(address, address or printable(str(remote)), host)
+    return Peer(address, address or printable(str(remote)), host, certificate)
+
+
+def _ends(transport: Any) -> Peer:
+    return peer(transport.getPeer(), transport.getHost(), getattr(transport, "certifiedNames", tuple)())
+
+
+def _nothing(reason: Failure) -> None:
+    """Of a transport without TLS: TLS has not ended it."""
 
 
 def _host(address: IAddress) -> str | None:
@@ -74,9 +86,10 @@ class TargetProtocol(Protocol):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
         reactor = self.factory.reactor
-        ends = peer(transport.getPeer(), transport.getHost())
+        ends = _ends(transport)
+        wrapped = isinstance(transport, ProtocolWrapper)
         # A wrapper may know only later who the peer is.
-        if not isinstance(transport, ProtocolWrapper) and not self._admits(ends):
+        if (not wrapped or getattr(type(transport), "knowsPeer", False)) and not self._admits(ends):
             return
         core = self.core = Connection(
             self.factory.node,
@@ -95,7 +108,7 @@ class TargetProtocol(Protocol):
             receive, filled = trace.receiving(receive, len), trace.receiving(filled, int)
         # The transport calls the core itself.
         self.dataReceived = receive  # type: ignore[method-assign,assignment]
-        if isinstance(transport, ProtocolWrapper):
+        if wrapped:
             self.dataReceived = partial(self._introduced, receive)  # type: ignore[method-assign]
         self.wanted = core.wanted
         self.filled = filled
@@ -103,9 +116,9 @@ class TargetProtocol(Protocol):
         transport.registerProducer(self, True)
 
     def _introduced(self, receive: Callable[[bytes], None], data: bytes) -> None:
-        """The first bytes through a wrapper, which may know only now who the peer is (the PROXY protocol)."""
+        """The first bytes through a wrapper (TLS, the PROXY protocol), which may know only now who comes."""
         assert self.core is not None and self.transport is not None
-        self.core.peer = peer(self.transport.getPeer(), self.transport.getHost())
+        self.core.peer = _ends(self.transport)
         self.dataReceived = receive  # type: ignore[method-assign,assignment]
         if self._admits(self.core.peer):
             receive(data)
@@ -129,10 +142,14 @@ class TargetProtocol(Protocol):
         self.connected = 0
         if self._cut is not None and self._cut.active():
             self._cut.cancel()
+        why = getattr(self.transport, "why", _nothing)(reason)
+        told = why or reason.getErrorMessage()
         if self.core is not None:
-            self.core.lost(reason.getErrorMessage())
+            if why and not self.core.bytesIn:
+                self.factory.node.events.handshakeFailed(self.core.peer, why)
+            self.core.lost(told)
         if self._trace is not None:
-            self._trace.ended(reason.getErrorMessage())
+            self._trace.ended(told)
         self.factory.ended(self)
         gone, self._gone = self._gone, []
         for waiting in gone:

@@ -72,6 +72,7 @@ class Serving:
         self.secrets = secrets
         asks = secrets is not None and not self._openDiscovery
         self.node.authenticate = self._verifier if asks else None
+        self.node.certified = getattr(secrets, "certified", None)
 
     def _verifier(self) -> Authenticator:
         assert self.secrets is not None

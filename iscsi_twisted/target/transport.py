@@ -97,7 +97,7 @@ def portal(reactor: Any, description: str) -> IStreamServerEndpoint:
     kind, colon, rest = description.partition(":")
     try:
         if kind in _TCP_KINDS:
-            return _tcpPortal(reactor, kind, _TCP_KINDS[kind] + colon + rest)
+            return tcpEndpoint(reactor, kind, _TCP_KINDS[kind] + colon + rest)
         endpoint: IStreamServerEndpoint = endpoints.serverFromString(reactor, description)
         return endpoint
     except ConfigurationError as error:
@@ -108,15 +108,18 @@ def portal(reactor: Any, description: str) -> IStreamServerEndpoint:
             why = f"no kind of endpoint is called {kind!r}; right would be {_EXAMPLES}"
         elif kind == "systemd" and isinstance(error, LookupError):
             why = "systemd has passed no such socket to this process (LISTEN_FDS, LISTEN_FDNAMES)"
+        elif isinstance(error, ImportError):
+            why = f"it needs pyOpenSSL: pip install iscsi-twisted[tls] ({why})"
         elif isinstance(error, TypeError):
             why = f"these are not the parts of a {kind!r} endpoint ({why})"
         raise ConfigurationError(f"endpoint {description!r}: {why}") from error
 
 
-def _tcpPortal(reactor: Any, kind: str, description: str) -> VectorEndpoint:
+def tcpEndpoint(reactor: Any, kind: str, description: str) -> VectorEndpoint:
     """
     The endpoint for a TCP description, taken apart by Twisted's own rules.
 
+    @param kind: what it was called before.
     @raise ConfigurationError: saying what is wrong.
     """
     asked = _Description()

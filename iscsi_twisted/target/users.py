@@ -14,22 +14,30 @@ from iscsi_twisted.config.auths import Auths, Credential
 from iscsi_twisted.config.lines import quoted
 from iscsi_twisted.config.model import Target
 from iscsi_twisted.errors import ConfigurationError
-from iscsi_twisted.interfaces import Account, ISecretStore
+from iscsi_twisted.interfaces import Account, ICertificateStore
 
 
-@implementer(ISecretStore)
+@implementer(ICertificateStore)
 class FileUsers:
-    """The users of an auths file that have a secret."""
+    """The users of an auths file that have a secret or a certificate."""
 
     def __init__(self, auths: Auths) -> None:
         self._accounts = {each.user: _account(each) for each in auths.users if each.method == "chap"}
+        self._certified = {each.certificate: each.user for each in auths.users if each.certificate}
 
     def __len__(self) -> int:
-        return len(self._accounts)
+        return len(self._accounts) + len(self._certified)
+
+    def __contains__(self, user: str) -> bool:
+        return user in self._accounts or user in self._certified.values()
 
     def find(self, user: str) -> Account | None:
         """See L{ISecretStore}."""
         return self._accounts.get(user)
+
+    def certified(self, names: tuple[str, ...]) -> str | None:
+        """See L{ICertificateStore}; of several names the first counts that is some user's."""
+        return next((self._certified[name] for name in names if name in self._certified), None)
 
 
 def _account(credential: Credential) -> Account:
@@ -42,11 +50,13 @@ def tooOpen(path: str) -> ConfigurationError | None:
         mode = os.stat(path).st_mode
     except OSError:
         return None  # whoever reads it will say so
-    if not stat.S_ISREG(mode) or not mode & 0o007:
+    # A group may read it that was made for that; whoever writes it lets himself in.
+    if not stat.S_ISREG(mode) or not mode & 0o027:
         return None
+    who = "everybody on this machine can use it" if mode & 0o007 else "its group can write it"
     return ConfigurationError(
-        f"everybody on this machine can use it (mode {mode & 0o777:o}), and it holds secrets: chmod o= it,"
-        " or say --open-auths if you know better",
+        f"{who} (mode {mode & 0o777:o}), and it says who gets in: chmod g-w,o= it, or say --open-auths if you"
+        " know better",
         path,
     )
 
@@ -62,8 +72,10 @@ def accessFaults(targets: Iterable[Target], users: FileUsers | None) -> Iterator
             )
             continue
         for name in sorted(options.users or ()):
-            if users is not None and users.find(name) is None:
-                yield target.where.error(f"users=: {quoted(name)} has no secret in the auths file")
+            if users is not None and name not in users:
+                yield target.where.error(
+                    f"users=: {quoted(name)} has no secret and no certificate in the auths file"
+                )
 
 
 def shortSecrets(auths: Auths) -> Iterator[str]:

@@ -22,18 +22,22 @@ nulltest
 agc:none
 Agc:none:
 größe:CHAP:größer
+agc:TLS
+joe:tls:joe@example.com
 """
 
 BAD = [
     ("a:chap:b:c:d:hidden", "6 fields where 5 is the most (USER:CHAP:SECRET[:TARGET-USER:TARGET-SECRET]); a"),
     (":chap:hidden", "a user name has 1 to 255 bytes; a line is: USER:CHAP:SECRET"),
     ("u" * 256 + ":chap:hidden", "a user name has 1 to 255 bytes"),
-    ("a:hidden", "the second field is no method; write chap or none: USER:CHAP:SECRET"),
+    ("a:hidden", "the second field is no method; write chap, tls or none: USER:CHAP:SECRET"),
     ("a:hidden:chap", "the second field is no method"),
     ("a::hidden", "the second field is no method"),
     ("a:", "the second field is no method"),
     ("a:chap", "no secret for method chap; write USER:CHAP:SECRET"),
     ("a:chap:", "no secret for method chap"),
+    ("a:tls:", "no name for method tls; without one it is the user's: USER:TLS[:NAME]"),
+    ("a:tls:b:hidden", "4 fields where 3 is the most for method tls"),
     ("a:none:hidden", "a secret that method none never asks for; write chap, or remove the secret"),
     ("a :chap:hidden", "white space before or after the user; there is none around ':'"),
     ("a: chap:hidden", "white space before or after the method"),
@@ -64,13 +68,20 @@ class AuthsTests(SynchronousTestCase):
                 Credential("agc", "none", None),
                 Credential("Agc", "none", None),
                 Credential("größe", "chap", "größer".encode()),
+                Credential("agc", "tls", None, certificate="agc"),
+                Credential("joe", "tls", None, certificate="joe@example.com"),
             ),
         )
 
     def test_where(self) -> None:
         """Each credential knows its file and first line."""
         places = [credential.where for credential in parseAuths(GOOD, "F").users]
-        self.assertEqual(places, [Where("F", line) for line in (2, 3, 5, 7, 8, 9, 10)])
+        self.assertEqual(places, [Where("F", line) for line in (2, 3, 5, 7, 8, 9, 10, 11, 12)])
+
+    def test_certificates(self) -> None:
+        """One certificate belongs to one user."""
+        error = self.assertRaises(ConfigurationErrors, parseAuths, "b:tls\na:tls:b", "F")
+        self.assertEqual(str(error), "F:2: the certificate of 'b' already is that of 'b', line 1; remove one")
 
     def test_find(self) -> None:
         """A user is found by exact name and method."""
@@ -106,7 +117,7 @@ class AuthsTests(SynchronousTestCase):
         self.assertEqual(
             str(error).split("\n"),
             [
-                "F:2: the second field is no method; write chap or none: "
+                "F:2: the second field is no method; write chap, tls or none: "
                 "USER:CHAP:SECRET[:TARGET-USER:TARGET-SECRET]",
                 "F:3: user 'a' already has a line for chap, line 1; remove one",
             ],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import LocalError
-from iscsi_twisted.initiator.url import URL, masked, parseURL
+from iscsi_twisted.initiator.url import URL, isURL, masked, parseURL
 
 NAME = "iqn.2001-04.com.example:disk"
 
@@ -26,8 +28,24 @@ class URLTests(SynchronousTestCase):
             (f"iscsi://me%secret%40@host/{NAME}/0", URL("host", 3260, NAME, 0, "me", "secret@")),
         ):
             self.assertEqual(parseURL(text), url)
-            if not url.secret:
+            if not url.secret and "?" not in text:
                 self.assertEqual(parseURL(str(url)), url)
+
+    def test_secure(self) -> None:
+        """TLS has a scheme of its own, and may name files, whose paths hold in every directory."""
+        self.assertEqual(parseURL(f"iscsis://me@host:1/{NAME}/0"), URL("host", 1, NAME, 0, "me", "", True))
+        url = parseURL(f"iscsis://[::1]/{NAME}/0?ca=/etc/a%20b&name=san.example.com&cert=c")
+        self.assertEqual(
+            url.words, (("ca", "/etc/a b"), ("name", "san.example.com"), ("cert", os.path.abspath("c")))
+        )
+        self.assertEqual(parseURL(str(url)), url)
+        self.assertIn("?ca=/etc/a%20b&name=san.example.com&cert=/", str(url))
+        self.assertEqual(
+            URL("::1", secure=True, words=(("ca", "/a:b"), ("name", "h"))).description(),
+            r"iscsi-tls:host=\:\:1:port=3260:caFile=/a\:b:name=h",
+        )
+        self.assertTrue(isURL("iscsis://host") and isURL("iscsi://host"))
+        self.assertFalse(isURL("iscsi.img"))
 
     def test_wrong(self) -> None:
         """What is wrong is told with what would be right, and without a secret."""
@@ -38,6 +56,11 @@ class URLTests(SynchronousTestCase):
             ("iscsi://me%hidden@host:0/", "1 to 65535"),
             ("iscsi://host/disk/0", "not of the form"),
             (f"iscsi://me%hidden@host/{NAME}/x", "iscsi://[USER@]HOST"),
+            ("iscsi://host/?ca=x", "TLS is iscsis://"),
+            ("iscsis://host/?cafile=x", "one of ca=, cert=, key=, name="),
+            ("iscsis://host/?ca=", "and say something"),
+            ("iscsis://host/?ca=a&ca=b", "each once"),
+            ("iscsis://", "iscsis://[USER@]HOST"),
         ):
             error = str(self.assertRaises(LocalError, parseURL, text))
             self.assertIn(words, error)

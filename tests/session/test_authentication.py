@@ -10,12 +10,13 @@ from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.errors import RemoteError
 from iscsi_twisted.interfaces import Account
 from iscsi_twisted.session.answers import LoginRefused
+from iscsi_twisted.session.node import Peer
 from iscsi_twisted.wire import numbers
 from tests.auth.test_verifier import OTHER, SECRET, Store
 from tests.session.cases import DISCOVERY, NAMES, LoginTests
 from tests.support import pdus
 from tests.support.initiator import InitiatorTests
-from tests.support.wire import Line
+from tests.support.wire import INITIATOR, Line
 
 ME, YOU = Credentials("me", SECRET), Credentials("you", OTHER)
 
@@ -66,6 +67,42 @@ class GuardedTests(InitiatorTests):
         self.assertEqual(self.now(self.initiator.discover(self.endpoint, credentials=YOU)), [])
         (found,) = self.now(self.initiator.discover(self.endpoint, credentials=ME))
         self.assertEqual(found.name, self.target.name)
+
+    def test_certified(self) -> None:
+        """Whoever a certificate proves needs no secret, in whichever stage the login begins."""
+        self.node.certified = {("me@example.com",): "me", ("you",): "you"}.get
+        for certificate, stage, method, status in (
+            ("me@example.com", numbers.OPERATIONAL, None, numbers.SUCCESS),
+            ("me@example.com", numbers.SECURITY, "None", numbers.SUCCESS),
+            ("me@example.com", numbers.SECURITY, "None,CHAP", numbers.SUCCESS),
+            ("me@example.com", numbers.SECURITY, "KRB5", numbers.AUTHENTICATION_FAILURE),
+            ("you", numbers.OPERATIONAL, None, numbers.AUTHORIZATION_FAILURE),
+            ("you", numbers.SECURITY, "None", numbers.AUTHORIZATION_FAILURE),
+            ("stranger", numbers.OPERATIONAL, None, numbers.AUTHENTICATION_FAILURE),
+            ("stranger", numbers.SECURITY, "None", numbers.AUTHENTICATION_FAILURE),
+        ):
+            with self.subTest(certificate=certificate, stage=stage, method=method):
+                line = Line(self.node)
+                line.core.peer = Peer("192.0.2.7", "", None, (certificate,))
+                names = {"InitiatorName": INITIATOR, "TargetName": self.target.name}
+                if method is not None:
+                    names["AuthMethod"] = method
+                (response,) = line.say(pdus.loginRequest(names, stage=stage))
+                self.assertEqual(response["status"], status)
+                self.assertEqual([each.user for each in self.node.sessions], [] if status else ["me"])
+                line.core.lost("")
+
+    def test_certifiedMayProveMore(self) -> None:
+        """A user with a certificate who chooses CHAP has to go through with it."""
+        self.node.certified = lambda names: "me"
+        line = Line(self.node)
+        line.core.peer = Peer("192.0.2.7", "", None, ("me",))
+        names = {"InitiatorName": INITIATOR, "TargetName": self.target.name, "AuthMethod": "CHAP,None"}
+        (response,) = line.say(pdus.loginRequest(names, stage=numbers.SECURITY))
+        self.assertEqual(response["status"], numbers.SUCCESS)
+        self.assertEqual(response["flags"] & numbers.FINAL, 0)
+        self.assertEqual(self.node.sessions, set())
+        line.core.lost("")
 
     def test_later(self) -> None:
         """A store may take its time; others log in meanwhile, and a login that was given up is forgotten."""

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from iscsi_twisted.config.auths import parseAuths
-from iscsi_twisted.interfaces import ISecretStore
+from iscsi_twisted.interfaces import ICertificateStore, ISecretStore
 from iscsi_twisted.target.users import FileUsers, shortSecrets, tooOpen
 
 TEXT = "me:chap:0123456789ab:it:ba9876543210\nyou:chap:short\nnobody\n"
@@ -34,18 +34,35 @@ class UsersTests(SynchronousTestCase):
         for name in ("Me", "nobody", ""):
             self.assertIsNone(self.users.find(name))
 
+    def test_certified(self) -> None:
+        """A certificate proves the user of the first of its names that is some user's."""
+        users = FileUsers(parseAuths("me:chap:0123456789ab\nyou:tls\nthem:tls:them@example.com", None))
+        verifyObject(ICertificateStore, users)
+        self.assertEqual(
+            (len(users), "them" in users, "me" in users, "they" in users), (3, True, True, False)
+        )
+        for names, user in (
+            (("them@example.com", "you"), "them"),
+            (("x", "you"), "you"),
+            (("me", "them", "You"), None),
+            ((), None),
+        ):
+            self.assertEqual(users.certified(names), user)
+
     def test_short(self) -> None:
         """Who has a short secret is told with the line."""
         (line,) = shortSecrets(self.auths)
         self.assertTrue(line.startswith("F:2: the secret of 'you' has less than 12 bytes"), line)
 
     def test_permissions(self) -> None:
-        """What others can use is too open; what is no plain file, or is not there, is not judged."""
+        """What others can use or the group can write is too open; only plain files are judged."""
         path = self.mktemp()
         self.assertIsNone(tooOpen(path))
         with open(path, "w"):
             pass
-        for mode, wrong in ((0o600, False), (0o640, False), (0o644, True), (0o602, True)):
+        for mode, wrong in (
+            (0o600, False), (0o640, False), (0o644, True), (0o602, True), (0o620, True), (0o604, True),
+        ):  # fmt: skip
             os.chmod(path, mode)
             self.assertEqual(tooOpen(path) is not None, wrong, oct(mode))
         self.assertIsNone(tooOpen("/dev/null"))
