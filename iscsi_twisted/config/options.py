@@ -37,6 +37,9 @@ MIN_ROTATION: Final = 1025
 MAX_ROTATION: Final = 65534
 """What VPD page B1h can say of the medium rotation rate; SBC-3 6.6.2."""
 
+MAX_QUEUE: Final = 65536
+"""Commands of a unit; each may hold 16 MiB."""
+
 NAA_DIGITS: Final = {16: "235", 32: "6"}
 """By length, what the first digit may be: the NAA formats of SPC-5 7.7.6.6."""
 
@@ -97,6 +100,12 @@ def _rotation(text: str) -> int:
         raise ConfigurationError(
             f"ssd or {MIN_ROTATION} to {MAX_ROTATION} revolutions per minute are wanted, not {quoted(text)}"
         )
+    return int(text)
+
+
+def _queue(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= MAX_QUEUE:
+        raise ConfigurationError(f"a number of commands from 1 to {MAX_QUEUE} is wanted, not {quoted(text)}")
     return int(text)
 
 
@@ -191,6 +200,11 @@ class UnitOptions:
     )
     samezero: bool = row(
         parseYes, "Whether WRITE SAME of no blocks means all blocks up to the last (WSNZ is zero).", False
+    )
+    queue: int | None = row(
+        _queue,
+        "Commands that the unit has at a time, 1 to 65536; more are sent back with TASK SET FULL or BUSY."
+        "  Absent: 128.",
     )
 
 

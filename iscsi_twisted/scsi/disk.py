@@ -48,6 +48,7 @@ from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.modes import Settings
 from iscsi_twisted.scsi.nonvolatile import Nonvolatile
 from iscsi_twisted.scsi.overhaul import Plan, goOn
+from iscsi_twisted.scsi.room import QUEUE
 from iscsi_twisted.scsi.selftest import SelfTest
 from iscsi_twisted.scsi.table import CommandSet, CommandTable
 from iscsi_twisted.scsi.unit import LogicalUnit, Report, reply
@@ -191,6 +192,7 @@ class DiskUnit(LogicalUnit):
         removable: bool = False,
         rotation: int | None = None,
         sameZero: bool = False,
+        queue: int = QUEUE,
         clock: Callable[[], float] = perf_counter,
         calendar: Callable[[], float] = time,
         later: Later = atOnce,
@@ -204,10 +206,11 @@ class DiskUnit(LogicalUnit):
         @param rotation: revolutions per minute, or 1 for a medium that does not rotate.
         @param calendar: tells the seconds since the beginning of 1970.
         @param sameZero: whether WRITE SAME of no blocks means all blocks up to the last.
+        @param queue: commands that the unit has at a time; see L{LogicalUnit}.
         @param later: calls something when others have had their turn.
         @raise LocalError: if the sizes do not fit, or there is no such rotation rate (SBC-3 6.6.2).
         """
-        super().__init__(identity, report, clock=clock, later=later)
+        super().__init__(identity, report, queue=queue, clock=clock, later=later)
         physical = max(blockSize, 4096) if physicalBlockSize is None else physicalBlockSize
         ratio = physical // blockSize if blockSize in BLOCK_SIZES else 0
         if ratio * blockSize != physical or not ratio or ratio & (ratio - 1):

@@ -21,6 +21,7 @@ from iscsi_twisted.scsi.registrations import READABLE, Port, Registrations, Told
 if TYPE_CHECKING:
     from iscsi_twisted.scsi.closure import Closure
     from iscsi_twisted.scsi.order import Order
+    from iscsi_twisted.scsi.room import Room
     from iscsi_twisted.scsi.table import CommandTable
 
 _RESETS: Final = 0x29
@@ -43,6 +44,7 @@ class Guard:
 
     table: ClassVar[CommandTable]
     order: Order
+    room: Room
 
     def __init__(self) -> None:
         self.paths = SYMMETRIC
@@ -104,6 +106,7 @@ class Guard:
             or self.belated
             or self.holder is not None
             or self.order.active
+            or self.room.full
             or self.registrations.lost
             or (
                 self.paths.uneven

@@ -43,13 +43,22 @@ class Fence:
         self.end = end
         self.waiting: list[Waiter] = []
 
+    def park(self, task: ITask, resume: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        """Let a task wait for this end; then it goes on with C{resume(*arguments)}."""
+        self.waiting.append((task, resume, arguments))
+        self._unit.room.parked += 1
+        self._unit.room.entered()
+
     def forget(self, task: ITask) -> None:
         """A task that may have waited for this end does so no more."""
-        self.waiting = [each for each in self.waiting if each[0] is not task]
+        left = [each for each in self.waiting if each[0] is not task]
+        self._unit.room.parked -= len(self.waiting) - len(left)
+        self.waiting = left
 
     def resume(self) -> None:
         """Let those go on that waited for this end; they may find another fence."""
         waiting, self.waiting = self.waiting, []
+        self._unit.room.parked -= len(waiting)
         for task, resume, arguments in waiting:
             if not task.aborted:
                 try:
@@ -90,6 +99,7 @@ class Operation(Fence):
         """Wait for the device; it may be ready already."""
         self.task.operation = self
         self._unit.operations.add(self)
+        self._unit.room.entered()
         self._pending.addCallbacks(self._succeeded, self._failed)
 
     def cancel(self) -> None:
@@ -159,7 +169,7 @@ class Exclusive(Fence):
                 and self.offset < operation.end
                 and (operation.changes or not operation.task.aborted)
             ):
-                operation.waiting.append((self.task, self.begin, ()))
+                operation.park(self.task, self.begin, ())
                 return
         self._then(*self._arguments)
 

@@ -63,6 +63,7 @@ class Order:
             self.dormant or self._barrier or (attribute == ORDERED and self._unit.busy())
         ):
             self.dormant.append(task)
+            self._unit.room.entered()
             self._reconsider()
         else:
             self._begin(task)

@@ -157,6 +157,7 @@ def writeBlocks(unit: DiskUnit, task: ITask, lba: int, blocks: int, flags: int, 
     blockSize = unit.blockSize
     if task.receive(blocks * blockSize, received, unit, lba * blockSize, flags & FUA):
         unit.receiving.add(task)
+        unit.room.entered()
 
 
 def received(task: ITask, data: Buffer, unit: DiskUnit, offset: int, fua: int) -> None:

@@ -19,6 +19,7 @@ from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.luns import ALONE
 from iscsi_twisted.scsi.operation import Exclusive, Operation
 from iscsi_twisted.scsi.order import Order
+from iscsi_twisted.scsi.room import QUEUE, Room
 from iscsi_twisted.scsi.table import CommandTable
 from iscsi_twisted.scsi.work import NOBODY, Asked, Later, Work, atOnce
 
@@ -38,6 +39,7 @@ class UnitStatus:
 
     @ivar errors: commands that ended with CHECK CONDITION.
     @ivar inFlight: device operations that have not ended, those of aborted tasks too.
+    @ivar sentBack: commands that ended with TASK SET FULL or BUSY.
     @ivar latencySum: seconds that reads and writes spent in the device, added up.
     @ivar latencyMax: seconds of the slowest.
     """
@@ -51,6 +53,7 @@ class UnitStatus:
     inFlight: int
     latencySum: float
     latencyMax: float
+    sentBack: int
 
 
 def reply(task: ITask, data: bytes, allocation: int) -> None:
@@ -83,6 +86,7 @@ class LogicalUnit(Guard):
     @ivar waitedReads: reads that the device did not answer at once.
     @ivar readErrors: commands that failed because the medium could not be read; C{writeErrors}, written.
     @ivar otherErrors: commands that a device has failed for another reason.
+    @ivar room: how many tasks there may be at a time.
     """
 
     table: ClassVar[CommandTable]
@@ -100,6 +104,7 @@ class LogicalUnit(Guard):
         identity: Identity,
         report: Report,
         *,
+        queue: int = QUEUE,
         clock: Callable[[], float] = perf_counter,
         later: Later = atOnce,
     ) -> None:
@@ -112,6 +117,7 @@ class LogicalUnit(Guard):
         self.receiving: set[ITask] = set()
         self.fences: list[Operation | Exclusive] = []
         self.order = Order(self)
+        self.room = Room(self, queue)
         self.clock = clock
         self._report = report
         self._handlers = self.table.handlers
@@ -125,7 +131,8 @@ class LogicalUnit(Guard):
         """Begin a command, or let it wait for its turn."""
         self.commands += 1
         if self._unusual or task.flags & _NOT_SIMPLE:
-            self.order.enter(task)
+            if not (self.room.full and self.room.refuses(task)):
+                self.order.enter(task)
         else:
             self._handlers[task.cdb[0]](self, task)
 
@@ -248,6 +255,7 @@ class LogicalUnit(Guard):
         """Fetch Data-Out, and go on with C{then(task, data, *arguments)}."""
         if task.receive(length, self._received, then, arguments):
             self.receiving.add(task)
+            self.room.entered()
 
     def _received(
         self, task: ITask, data: Buffer, then: Callable[..., None], arguments: tuple[Any, ...]
@@ -300,7 +308,7 @@ class LogicalUnit(Guard):
         """
         for fence in self.fences:
             if fence.offset < offset + length and offset < fence.end and fence.task is not task:
-                fence.waiting.append((task, resume, arguments))
+                fence.park(task, resume, arguments)
                 return True
         return False
 
@@ -336,4 +344,5 @@ class LogicalUnit(Guard):
             inFlight=len(self.operations),
             latencySum=self.readSeconds + self.writeSeconds,
             latencyMax=self.latencyMax,
+            sentBack=self.room.sentBack,
         )

@@ -9,11 +9,12 @@ completes its task and flushes the same way.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from iscsi_twisted.errors import RejectError, RemoteError
-from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.interfaces import Buffer, ILogicalUnit
 from iscsi_twisted.session import fullfeature
 from iscsi_twisted.session.login import Login
 from iscsi_twisted.session.node import Node, Peer
@@ -26,6 +27,7 @@ from iscsi_twisted.wire.serial import MASK
 
 if TYPE_CHECKING:
     from iscsi_twisted.session.session import Session
+    from iscsi_twisted.session.task import Task
 
 BATCH: Final = 1 << 20
 """Bytes queued before a batch is sent though the turn is not over: what stays in a processor's cache."""
@@ -41,9 +43,13 @@ answers that need no device (a flood of pings), and ends when we read no more.
 
 READING: Final = 32 << 20
 """
-Bytes that devices which take their time may be reading for one session: two of the longest reads.  All
-that they bring is queued whether the peer reads or not; further commands wait.
+Bytes that one unit whose device takes its time may be reading for one session: two of the longest reads.
+All that they bring is queued whether the peer reads or not; further commands for that unit wait.
 """
+
+READING_ALL: Final = 4 * READING
+"""The same for all units of a session together: three may hang, and the others are served as ever."""
+
 
 LOGIN_TIME: Final = 30.0
 """Seconds that a login may take."""
@@ -58,8 +64,8 @@ class Connection:
     @ivar out: buffers to be sent.
     @ivar queued: how many bytes these are (estimated without digests and padding).
     @ivar corked: more may be queued before C{send}.
-    @ivar held: SCSI commands wait in the session: the peer does not read, this turn had its share, or
-        devices have enough to read.
+    @ivar held: SCSI commands, or those for some units, wait in the session: the peer does not read, this
+        turn had its share, or devices have enough to read.
     @ivar single: the longest Data-In that is one PDU without digests; 0 if there are digests.
     @ivar initiator: the initiator's name as it was given, once it proved to be a name.
     @ivar session: None until the login is complete.
@@ -112,9 +118,11 @@ class Connection:
         self._backlog = 0
         self._stalled = False
         self._turn = TURN
+        self._rests = False
         self._cut = 0
         self._begun = 0
-        self._full = False
+        # The units that have enough to read; None among them stands for all.
+        self._full: frozenset[ILogicalUnit | None] = frozenset()
         self._transferTag = 0
         self._vigil: Vigil | None = None
         node.came(self)
@@ -257,17 +265,32 @@ class Connection:
 
     def _spend(self, batches: int) -> None:
         self._turn -= batches
-        if self._turn <= 0 and not self.held:
-            self.held = True
+        if self._turn <= 0 and not self._rests:
+            self.held = self._rests = True
             self._later()
+
+    def holds(self, task: Task) -> bool:
+        """Whether a task has to wait, asked while the connection is C{held}."""
+        if not self._full or None in self._full or self._paused or self._rests:
+            return True
+        assert self.session is not None
+        unit = task.unit
+        if unit in self._full:
+            return True
+        for other in self.session.waiting:
+            if other.unit is unit:
+                return other is not task
+        return False
 
     def pends(self, count: int) -> None:
         """A device takes its time to read so many bytes."""
         self._begun += count
         if self._begun >= READING:
-            self._begun = self._coming()
-            if self._begun >= READING:
-                self.held = self._full = True
+            full = self._weigh()
+            if full:
+                # What has room again is found when the turn ends.
+                self._full |= full
+                self.held = True
 
     def answered(self) -> None:
         """A device that took its time has ended an operation: send, and begin what waited for that."""
@@ -276,15 +299,22 @@ class Connection:
             self._refill()
 
     def _refill(self) -> None:
-        if self._coming() < READING:
-            self._full = False
+        before, self._full = self._full, self._weigh()
+        if self._full != before:
             self.proceed()
 
-    def _coming(self) -> int:
-        """How many bytes devices are reading."""
-        tasks = self.session.tasks.values() if self.session is not None else ()
-        reads = (task for task in tasks if task.operation is not None and task.flags & numbers.READ)
-        return sum(task.expected for task in reads)
+    def _weigh(self) -> frozenset[ILogicalUnit | None]:
+        """Find the units that have enough to read."""
+        coming: dict[ILogicalUnit, int] = {}
+        for task in self.session.tasks.values() if self.session is not None else ():
+            if task.operation is not None and task.flags & numbers.READ:
+                coming[task.unit] = coming.get(task.unit, 0) + task.expected
+        left = READING_ALL - sum(coming.values())
+        # When so many more have begun, one more unit may have enough, or all.
+        most = max((count for count in coming.values() if count < READING), default=0)
+        self._begun = max(most, READING - left)
+        full: set[ILogicalUnit | None] = {unit for unit, count in coming.items() if count >= READING}
+        return frozenset(full if left > 0 else full | {None})
 
     def flush(self) -> None:
         """Send all that is queued."""
@@ -427,12 +457,23 @@ class Connection:
             self._stall(False)
 
     def _begin(self, session: Session) -> None:
-        self.held = self._full
+        self._rests = False
+        self.held = bool(self._full)
         waiting = session.waiting
         while waiting and not self.held:
             waiting.popleft().start()
+        if self._full:
+            self._beginSome(waiting)
         if waiting:
             self.held = True
+
+    def _beginSome(self, waiting: deque[Task]) -> None:
+        """Begin the commands for those units that have not enough to read."""
+        for task in tuple(waiting):
+            # What was begun may have aborted others.
+            if task in waiting and not self.holds(task):
+                waiting.remove(task)
+                task.start()
 
     def _end(self) -> None:
         """Whatever the reason: nothing more happens here."""

@@ -212,7 +212,7 @@ class DataOut:
         if not self._reserved:
             count = self._target - self._received
             self._queued = True
-            if not self._task.session.solicited.take(count, self._reservedLater):
+            if not self._task.session.share(self._task.unit).take(count, self._reservedLater):
                 return
             self._queued = False
             self._reserved = count
@@ -265,7 +265,7 @@ class DataOut:
         self._then = None
         reserved, self._reserved = self._reserved, 0
         if reserved:
-            self._task.session.solicited.give(reserved)
+            self._task.session.share(self._task.unit).give(reserved)
         elif self._queued:
             self._queued = False
-            self._task.session.solicited.forget(self._reservedLater)
+            self._task.session.share(self._task.unit).forget(self._reservedLater)

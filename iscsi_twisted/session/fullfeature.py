@@ -101,7 +101,7 @@ def scsiCommand(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer,
             task.data = data
         else:
             _expectData(task, data)
-    if connection.held:
+    if connection.held and connection.holds(task):
         if not task.done:
             session.waiting.append(task)
     elif not task.done:

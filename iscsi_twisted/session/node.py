@@ -373,10 +373,16 @@ class Budget:
 
     def forget(self, later: Callable[[], None]) -> None:
         """What was to be reserved for this is not wanted any more."""
-        if self._waiting.pop(later, None) is None and self._parent is not None:
-            self.used -= self._parent._waiting.get(later, 0)
-            self._parent.forget(later)
+        self._forget(later)
+
+    def _forget(self, later: Callable[[], None]) -> int:
+        """@return: the bytes that this was to be given."""
+        count = self._waiting.pop(later, 0)
+        if not count and self._parent is not None:
+            count = self._parent._forget(later)
+            self.used -= count
         self._admit()
+        return count
 
     def _fits(self, count: int) -> bool:
         # One request beyond the limit goes alone rather than never.
@@ -404,7 +410,8 @@ class Node:
     @ivar certified: the user whom the names in a certificate prove; None for nobody.
     @ivar failures: slows down whoever failed to authenticate; None for nobody.
     @ivar maxSessions: how many sessions there may be; 0 for no limit.
-    @ivar depth: commands that one session may have outstanding (its CmdSN window).
+    @ivar depth: commands that one session may have outstanding (its CmdSN window): more than a unit takes,
+        so that one unit that hangs leaves room for the others.
     @ivar solicited: bounds what all sessions together have solicited.
     @ivar sessions: all sessions, discovery too.
     @ivar discoveries: discovery sessions by initiator name, ISID, portal group tag and, if one was named,
@@ -421,7 +428,7 @@ class Node:
         events: Events,
         *,
         maxSessions: int = 0,
-        depth: int = 128,
+        depth: int = 192,
         maxUnfinished: int = UNFINISHED,
         pingInterval: float = 30.0,
         pingTimeout: float = 30.0,

@@ -19,7 +19,10 @@ IMMEDIATE_TASKS: Final = 32
 """Immediate commands are outside the window, so they have a bound of their own."""
 
 SOLICITED: Final = 32 << 20
-"""Bytes that one session may be asked for at one time: two of the largest writes."""
+"""Bytes that one session may be asked for at one time for one unit: two of the largest writes."""
+
+SOLICITED_ALL: Final = 4 * SOLICITED
+"""The same for all units of a session together: three may hang, and the others are served as ever."""
 
 EARLY: Final = 4 << 20
 """
@@ -64,6 +67,7 @@ class Session:
     __slots__ = (
         "_home",
         "_key",
+        "_shares",
         "aborts",
         "catchingUp",
         "commands",
@@ -129,7 +133,8 @@ class Session:
         self.commands = self.errors = self.aborts = 0
         self.catchingUp = False
         self.immediateLimit = parameters.firstBurst if parameters.immediateData else 0
-        self.solicited = Budget(SOLICITED, node.solicited)
+        self.solicited = Budget(SOLICITED_ALL, node.solicited)
+        self._shares: dict[ILogicalUnit, Budget] = {}
         self.units: dict[bytes, tuple[int, ILogicalUnit]] = {}
 
     @property
@@ -180,6 +185,13 @@ class Session:
         if len(self.units) < LUNS_CACHED and found[1] is not self.target.absent:
             self.units[field] = found
         return found
+
+    def share(self, unit: ILogicalUnit) -> Budget:
+        """What may be solicited for one unit."""
+        share = self._shares.get(unit)
+        if share is None:
+            share = self._shares[unit] = Budget(SOLICITED, self.solicited)
+        return share
 
     def forgetUnits(self) -> None:
         """The target's units have changed."""

@@ -16,6 +16,7 @@ from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice, Pending, Targe
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.paths import BOTH, NONE, Paths
+from iscsi_twisted.scsi.room import QUEUE
 from iscsi_twisted.scsi.unit import Report
 from iscsi_twisted.scsi.work import Later, atOnce
 from iscsi_twisted.storage import Concatenation, FileExtent, Filter, Mirror, Stripe
@@ -303,6 +304,7 @@ def makeUnit(
         rotation=options.rotation,
         sameZero=options.samezero,
         later=later,
+        queue=options.queue or QUEUE,
     )
 
 

@@ -184,7 +184,7 @@ class OursOf(Ours):
 
 
 class SlowAndFast(Ours):
-    """A program that composes the target of two disks: LUN 1 takes 100 ms for each operation."""
+    """A program that composes the target of three disks: LUN 1 takes 100 ms for an operation, LUN 2 hangs."""
 
     name = "slow-and-fast"
 

@@ -14,10 +14,12 @@ from statistics import median
 
 from tests.bench.loads import perf
 from tests.bench.servers import ROOT, Ours, OursOf, SlowAndFast, fill
-from tests.support.rawclient import RawClient
+from tests.support.rawclient import FINAL, READ, RawClient
+from tests.support.wire import read10
 
 SESSIONS = 1000
 TARGETS = 10_000
+HUNG = 100
 
 
 def idle(folder: Path) -> Iterator[str]:
@@ -72,7 +74,7 @@ def slow(folder: Path, seconds: float, rounds: int) -> Iterator[str]:
     fill(server.disk, 64 << 20)
     server.start()
     load = perf(32, 4096, True)
-    alone, beside = [], []
+    alone, beside, free, stuck = [], [], [], []
     try:
         for _ in range(rounds):
             count, taken = load(server, seconds)
@@ -89,6 +91,8 @@ def slow(folder: Path, seconds: float, rounds: int) -> Iterator[str]:
             beside.append(count / taken)
             busy.terminate()
             busy.wait()
+            free.append(_within(server, 0, seconds))
+            stuck.append(_within(server, HUNG, seconds))
     finally:
         server.stop()
     first, second = sorted(alone)[len(alone) // 2], sorted(beside)[len(beside) // 2]
@@ -96,6 +100,25 @@ def slow(folder: Path, seconds: float, rounds: int) -> Iterator[str]:
         f"slow disk's neighbour: {first:,.0f} reads a second alone, {second:,.0f} while 32 commands wait"
         f" at the slow one ({(second / first - 1) * 100:+.1f} %)"
     )
+    first, second = median(free), median(stuck)
+    yield (
+        f"in one session: {first:,.0f} reads a second, {second:,.0f} while {HUNG} reads of 1 MiB hang at"
+        f" another unit ({(second / first - 1) * 100:+.1f} %)"
+    )
+
+
+def _within(server: SlowAndFast, hung: int, seconds: float) -> float:
+    """Reads a second of a session that has so many others hanging at the unit that hangs."""
+    with RawClient(("127.0.0.1", server.port)) as client:
+        client.login(server.iqn, {"SessionType": "Normal"})
+        for lun in (0, 2):
+            while client.command(bytes(6), lun).status:
+                pass
+        for _ in range(hung):
+            client.sendPDU(client.commandHead(read10(0, 2048), 2, FINAL | READ, 1 << 20))
+        count, began = int(20000 * seconds), time.monotonic()
+        client.transfer(count, 32, 8, lambda number: number * 7 % 8192 * 8)
+        return count / (time.monotonic() - began)
 
 
 def client(folder: Path, seconds: float, rounds: int) -> Iterator[str]:

@@ -43,6 +43,8 @@ GOOD: list[tuple[Kind, str, object]] = [
     ("extent", "rotation=1025", 1025),
     ("device", "rotation=65534", 65534),
     ("extent", "samezero=yes", True),
+    ("extent", "queue=1", 1),
+    ("device", "queue=65536", 65536),
     ("target", "alias=gr\u00f6\u00dfe #1", "gr\u00f6\u00dfe #1"),
     ("target", "alias=" + "x" * 255, "x" * 255),
     ("target", "auth=CHAP", True),
@@ -112,7 +114,7 @@ BAD: list[tuple[Kind, str, str]] = [
         "extent",
         "colour=red",
         "unknown option 'colour='; an extent line knows serial=, naa=, vendor=, product=, revision=, thin=,"
-        " readonly=, writecache=, block=, physical=, removable=, rotation=, samezero=",
+        " readonly=, writecache=, block=, physical=, removable=, rotation=, samezero=, queue=",
     ),
     ("target", "colour=red", "unknown option 'colour='; a target line knows alias="),
     ("extent", "Serial=1", "unknown option 'Serial='"),
@@ -125,6 +127,9 @@ BAD: list[tuple[Kind, str, str]] = [
     ("extent", "rotation=65535", "rotation=: ssd or 1025"),
     ("extent", "rotation=fast", "rotation=: ssd or 1025"),
     ("extent", "rotation=", "rotation=: ssd or 1025"),
+    ("extent", "queue=0", "queue=: a number of commands from 1 to 65536 is wanted, not '0'"),
+    ("extent", "queue=65537", "queue=: a number of commands"),
+    ("extent", "queue=1K", "queue=: a number of commands"),
     ("extent", "alias=x", "alias= stands on an extent line; it belongs on that of a target"),
     ("target", "naa=1", "naa= stands on a target line; it belongs on that of an extent or a device"),
     (

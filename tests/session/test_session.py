@@ -225,11 +225,11 @@ class EarlyTests(SynchronousTestCase):
         for _ in range(3):
             for cmdSN in range(first + 1, first + 300):
                 self.line.say(pdus.nopOut(b"%d" % cmdSN, itt=cmdSN, cmdSN=cmdSN, immediate=False))
-        self.assertEqual(len(self.session.early), 127)
+        self.assertEqual(len(self.session.early), self.session.depth - 1)
         self.line.say(pdus.nopOut(b"late", itt=1, cmdSN=first + 1, immediate=False))
         answers = self.line.say(pdus.nopOut(itt=first, cmdSN=first, immediate=False))
         self.assertEqual(answers[1]["data"], b"%d" % (first + 1))
-        self.assertEqual((len(answers), self.session.early), (128, {}))
+        self.assertEqual((len(answers), self.session.early), (self.session.depth, {}))
 
     def test_bytes(self) -> None:
         """A session that sends megabytes before their turn ends, and its memory is given back."""

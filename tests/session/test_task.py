@@ -352,7 +352,7 @@ class NotYetTests(TaskTests):
         self.assertEqual(response["response"], numbers.FUNCTION_COMPLETE)
         self.assertEqual((answer["itt"], answer["status"]), (self.line.itt, 0))
         self.assertEqual(self.line.command(TEST_UNIT_READY, cmdSN=missing), [])
-        self.assertEqual(self.room, 128)
+        self.assertEqual(self.room, self.session.depth)
 
     def test_further(self) -> None:
         """A number further on is passed over in its turn."""
@@ -373,7 +373,7 @@ class NotYetTests(TaskTests):
         self.line.command(TEST_UNIT_READY, itt=3, cmdSN=first + 2)
         answers = self.line.command(TEST_UNIT_READY, itt=1, cmdSN=first)
         self.assertEqual([answer["itt"] for answer in answers], [1, 3])
-        self.assertEqual((self.device.history, self.room), ([], 128))
+        self.assertEqual((self.device.history, self.room), ([], self.session.depth))
 
     def test_notBefore(self) -> None:
         """A number that is not before that of the request, or outside the window, is no task."""

@@ -12,12 +12,14 @@ from iscsi_twisted.config.options import UnitOptions
 from iscsi_twisted.config.targets import parse
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError
 from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.room import QUEUE
 from iscsi_twisted.session.names import complaint
+from iscsi_twisted.session.node import Node
 from iscsi_twisted.storage import MemoryDevice, Stripe
 from iscsi_twisted.target.assembly import Disk, Plan, makeUnit, plans
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.placed import takeFaults
-from tests.support.wire import Anybody
+from tests.support.wire import Anybody, Diary
 
 BASE = "iqn.2001-04.com.example"
 INSTALLATION = Installation(bytes(range(16)))
@@ -173,6 +175,11 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual((self.unit().removable, self.unit().rotation), (False, None))
         unit = self.unit(removable=True, rotation=7200)
         self.assertEqual((unit.removable, unit.rotation), (True, 7200))
+
+    def test_queue(self) -> None:
+        """How many commands a unit has comes from its options, or is less than the window of a session."""
+        self.assertEqual((self.unit(queue=5).room.size, self.unit().room.size), (5, QUEUE))
+        self.assertLess(QUEUE, Node(Diary()).depth)
 
     def test_physical(self) -> None:
         """A physical block that is smaller than a logical one is a fault."""

@@ -21,8 +21,10 @@ from iscsi_twisted.config.targets import parse
 from iscsi_twisted.errors import ConfigurationErrors
 from iscsi_twisted.initiator import Initiator, RemoteExtent
 from iscsi_twisted.initiator.remote import nameRemote
+from iscsi_twisted.scsi.room import QUEUE
+from iscsi_twisted.session.connection import READING
 from iscsi_twisted.session.names import complaint
-from iscsi_twisted.storage import MemoryDevice
+from iscsi_twisted.storage import Fault, Faults, MemoryDevice
 from iscsi_twisted.target import TargetService
 from iscsi_twisted.target.assembly import plans
 from tests.support import rawclient
@@ -132,6 +134,28 @@ class SessionTests(LoopbackTestCase):
 
         self.assertEqual(await self.talk(service, write), 0)
         self.assertEqual(await self.talk(service, read), data)
+
+    async def test_hangingNeighbour(self) -> None:
+        """A unit that hangs, with all that it takes, stalls no other one of the same session."""
+        hang = Fault("hang")
+        stuck = Faults(MemoryDevice(64 << 20), [hang], self.reactor)
+        service = self.serve(MemoryDevice(64 << 20), stuck)
+        service.startService()
+        data = os.urandom(1 << 20)
+
+        def use(client: RawClient) -> tuple[int, bytes, int]:
+            loggedIn(client).command(bytes(6), 1)
+            for _ in range(QUEUE):
+                client.sendPDU(
+                    client.commandHead(read10(0, 32768), 1, rawclient.FINAL | rawclient.READ, 16 << 20)
+                )
+            written = client.command(write10(0, 2048), write=data).status
+            found = client.command(read10(0, 2048), read=len(data)).data
+            return written, found, stuck.hanging
+
+        written, found, hanging = await self.talk(service, use)
+        self.assertEqual((written, found), (0, data))
+        self.assertEqual(hanging, READING >> 24)
 
     async def test_ipv6(self) -> None:
         """It serves IPv6, and discovery there tells the address in brackets."""

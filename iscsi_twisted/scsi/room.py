@@ -1,0 +1,71 @@
+# -*- test-case-name: tests.scsi.test_room -*-
+"""How many tasks a unit has at a time (SAM-5 5.3.1, TASK SET FULL and BUSY)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from iscsi_twisted.interfaces import ITask
+from iscsi_twisted.scsi import codes
+from iscsi_twisted.scsi.cdb import MEDIUM, PUBLIC, SHARED
+
+if TYPE_CHECKING:
+    from iscsi_twisted.scsi.unit import LogicalUnit
+
+QUEUE: Final = 128
+"""
+Tasks of one unit.  Without a bound, whoever aborts what hangs, logs in anew and tries again would fill the
+memory of a target whose disk hangs.  Less than the window of one session, whose other units are then still
+within reach; more than initiators send to one unit.
+"""
+
+
+class Room:
+    """
+    Room for a number of tasks, those too that were aborted and whose devices have not ended.
+
+    Tasks that end at once are not counted, so that nothing is done here for them.
+
+    @ivar size: how many there may be.
+    @ivar parked: those that wait for the end of an operation or of a fence.
+    @ivar full: there are so many, or were when that was last looked at.
+    @ivar sentBack: commands that found no room.
+    """
+
+    __slots__ = ("_unit", "full", "parked", "sentBack", "size")
+
+    def __init__(self, unit: LogicalUnit, size: int) -> None:
+        self._unit = unit
+        self.size = size
+        self.parked = 0
+        self.full = False
+        self.sentBack = 0
+
+    def entered(self) -> None:
+        """There is a task more: see whether there is room for another."""
+        if not self.full and self._taken() >= self.size:
+            self.full = True
+            self._unit.reconsider()
+
+    def _taken(self) -> int:
+        unit = self._unit
+        return len(unit.operations) + len(unit.receiving) + self.parked + len(unit.order.dormant)
+
+    def refuses(self, task: ITask) -> bool:
+        """
+        Send a command back that needs the device and finds no room.
+
+        @return: whether the task was ended: with TASK SET FULL, or BUSY if its nexus has no other task.
+        """
+        unit = self._unit
+        if self._taken() < self.size:
+            self.full = False
+            unit.reconsider()
+            return False
+        command = unit.table.find(task.cdb)
+        if command is None or not command.access & MEDIUM or command.access & (SHARED | PUBLIC):
+            return False
+        others = any(other.nexus is task.nexus for other in unit.outstanding())
+        task.fail(codes.TASK_SET_FULL if others else codes.BUSY)
+        self.sentBack += 1
+        return True
