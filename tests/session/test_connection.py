@@ -262,14 +262,16 @@ class SegmentTests(ConnectionTests):
                 good = length >= 2 and (3 + length + 3) & ~3 == size and 3 + length <= size
                 opcode = self.answer(ahs)["opcode"]
                 self.assertEqual(opcode == numbers.SCSI_RESPONSE, good, (size, length))
-        self.assertEqual(self.line.say(pdus.nopOut())[0]["maxCmdSN"] - self.session.expCmdSN, 127)
+        self.assertEqual(
+            self.line.say(pdus.nopOut())[0]["maxCmdSN"] - self.session.expCmdSN, self.session.depth - 1
+        )
 
     @settings(deadline=None)
     @given(st.integers(1, 255).flatmap(lambda words: st.binary(min_size=4 * words, max_size=4 * words)))
     def test_anything(self, ahs: bytes) -> None:
         """Any segments are understood or rejected, and the command's place is given back."""
         self.assertIn(self.answer(ahs)["opcode"], (numbers.SCSI_RESPONSE, numbers.REJECT))
-        self.assertEqual(self.session.maxCmdSN - self.session.expCmdSN, 127)
+        self.assertEqual(self.session.maxCmdSN - self.session.expCmdSN, self.session.depth - 1)
 
     def test_wholeCDB(self) -> None:
         """A unit sees the whole of a long CDB."""

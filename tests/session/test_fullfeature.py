@@ -280,8 +280,8 @@ class WindowTests(SynchronousTestCase):
         line = loggedIn()
         first, second = line.command(TEST_UNIT_READY) + line.command(TEST_UNIT_READY)
         self.assertEqual(second["expCmdSN"], first["expCmdSN"] + 1)
-        self.assertEqual(first["maxCmdSN"] - first["expCmdSN"], 127)
-        self.assertEqual(second["maxCmdSN"] - second["expCmdSN"], 127)
+        self.assertEqual(first["maxCmdSN"] - first["expCmdSN"], line.node.depth - 1)
+        self.assertEqual(second["maxCmdSN"] - second["expCmdSN"], line.node.depth - 1)
 
     def test_immediate(self) -> None:
         """Immediate commands do not advance ExpCmdSN."""

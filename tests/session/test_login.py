@@ -32,7 +32,7 @@ class StageTests(LoginTests):
         self.assertEqual((response["isid"], response["itt"]), (b"\x80\1\2\3\4\5", 0x55))
         self.assertNotEqual(response["tsih"], 0)
         self.assertEqual((response["versionMax"], response["versionActive"]), (0, 0))
-        self.assertEqual((response["expCmdSN"], response["maxCmdSN"]), (9, 9 + 127))
+        self.assertEqual((response["expCmdSN"], response["maxCmdSN"]), (9, 9 + self.node.depth - 1))
         self.assertEqual(self.diary.entries, [("loggedIn",)])
 
     def test_securityOnly(self) -> None:

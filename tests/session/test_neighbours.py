@@ -99,7 +99,7 @@ class NeighbourTests(SynchronousTestCase):
             self.finish(max(range(6), key=self.begun().__getitem__))
         self.assertEqual((self.session.tasks, self.line.core.held), ({}, False))
 
-    def test_turns(self) -> None:
+    def test_share(self) -> None:
         """Commands that go past those of a full unit have no more than their share of a turn."""
         for _ in range(3):
             self.read(0)
