@@ -221,6 +221,9 @@ class ILogicalUnit(Interface):
         While that still runs, I/O that overlaps it waits, so that a late write never overwrites a newer one.
         """
 
+    def clearACA(nexus: INexus) -> None:
+        """CLEAR ACA (SAM-5 7.4): without effect unless this nexus met the error."""
+
     def nexusFound(nexus: INexus) -> None:
         """A session began."""
 

@@ -15,6 +15,7 @@ CONDITION_MET: Final = 0x04
 BUSY: Final = 0x08
 RESERVATION_CONFLICT: Final = 0x18
 TASK_SET_FULL: Final = 0x28
+ACA_ACTIVE: Final = 0x30
 TASK_ABORTED: Final = 0x40
 
 # Sense keys, SPC-4 4.5.6
@@ -76,6 +77,10 @@ ACCESS_NOT_CHANGED: Final = 0x2A07
 CAPACITY_CHANGED: Final = 0x2A09
 TIMESTAMP_CHANGED: Final = 0x2A10
 COMMAND_SEQUENCE_ERROR: Final = 0x2C00
+PREVIOUS_BUSY: Final = 0x2C07
+PREVIOUS_FULL: Final = 0x2C08
+PREVIOUS_CONFLICT: Final = 0x2C09
+"""A status that the nexus was given before (UA_INTLCK_CTRL; SPC-4 7.5.8)."""
 COMMANDS_CLEARED: Final = 0x2F00
 FORMAT_CORRUPTED: Final = 0x3100
 SANITIZE_FAILED: Final = 0x3103
@@ -100,6 +105,7 @@ UNTAGGED: Final = 0
 SIMPLE: Final = 1
 ORDERED: Final = 2
 HEAD_OF_QUEUE: Final = 3
+ACA: Final = 4
 
 # Bits that stand in many CDBs
 NACA: Final = 0x04

@@ -441,6 +441,7 @@ class DiskUnit(LogicalUnit):
         self.descriptorSense = settings.descriptorSense
         self.tellsAborted = settings.tellsAborted
         self.queueError = settings.queueError
+        self.interlock = settings.interlock
         self.writeThrough = self.volatileCache and not settings.writeCache
         self.guarded = self.readOnly or settings.softwareProtected or self.writeThrough
 

@@ -20,12 +20,25 @@ from iscsi_twisted.scsi.registrations import READABLE, Port, Registrations, Told
 
 if TYPE_CHECKING:
     from iscsi_twisted.scsi.closure import Closure
+    from iscsi_twisted.scsi.contingent import Allegiance
     from iscsi_twisted.scsi.order import Order
     from iscsi_twisted.scsi.room import Room
     from iscsi_twisted.scsi.table import CommandTable
 
 _RESETS: Final = 0x29
 """Additional sense code of power on, resets and nexus loss."""
+
+
+CLEARED, _, KEPT, KEPT_AND_MORE = range(4)
+"""
+Values of UA_INTLCK_CTRL: a unit attention condition is cleared when it was told; or only by REQUEST SENSE;
+and then one is established for each of the statuses that turn a command away.
+"""
+_PREVIOUS: Final[Mapping[int, int]] = {
+    codes.BUSY: codes.PREVIOUS_BUSY,
+    codes.TASK_SET_FULL: codes.PREVIOUS_FULL,
+    codes.RESERVATION_CONFLICT: codes.PREVIOUS_CONFLICT,
+}
 
 
 class Guard:
@@ -40,11 +53,14 @@ class Guard:
     @ivar registrations: persistent reservations.
     @ivar store: keeps them through a loss of power, or None.
     @ivar stored: something is in it.
+    @ivar interlock: UA_INTLCK_CTRL: whether a unit attention stays until REQUEST SENSE (SPC-4 7.5.8).
     """
 
     table: ClassVar[CommandTable]
     order: Order
     room: Room
+    allegiance: Allegiance
+    interlock = CLEARED
 
     def __init__(self) -> None:
         self.paths = SYMMETRIC
@@ -73,6 +89,8 @@ class Guard:
         self.belated.pop(nexus, None)
         if self.holder is nexus:
             self.holder = None
+        if self.allegiance.nexus is nexus:
+            self.allegiance.clear()
         self.reconsider()
 
     def attention(self, code: int, nexus: INexus | None = None, but: INexus | None = None) -> None:
@@ -83,6 +101,7 @@ class Guard:
     def reset(self, code: int, but: INexus | None = None) -> None:
         """Logical unit reset (SAM-5 6.3.3)."""
         self.holder = None
+        self.allegiance.clear()
         self.attention(code, but=but)
 
     def takeAttention(self, nexus: INexus) -> int | None:
@@ -107,6 +126,7 @@ class Guard:
             or self.holder is not None
             or self.order.active
             or self.room.full
+            or self.allegiance.nexus is not None
             or self.registrations.lost
             or (
                 self.paths.uneven
@@ -176,6 +196,9 @@ class Guard:
             port = portOf(other.nexus)
             if port in ports or port.anyISID() in ports:
                 other.abort()
+        faulted = self.allegiance.nexus
+        if faulted is not None and {portOf(faulted), portOf(faulted).anyISID()} & ports:
+            self.allegiance.clear()
 
     def _allowed(self, access: int) -> bool:
         """Whether a command may be done beside a persistent reservation of another (SPC-4 5.13.1.3)."""
@@ -214,11 +237,12 @@ class Guard:
             return False
         reserved = (reserved and not access & SHARED) or (fenced and not self._allowed(access))
         if queue and not (reserved and queue[0] >> 8 != _RESETS):
-            code = self.takeAttention(nexus)
-            assert code is not None
+            code = queue[0]
+            if self.interlock == CLEARED:
+                self.takeAttention(nexus)
             raise CheckCondition(codes.UNIT_ATTENTION, code)
         if reserved:
-            task.fail(codes.RESERVATION_CONFLICT)
+            self.turnAway(task, codes.RESERVATION_CONFLICT)
             return True
         if lost and not access & (SHARED | PUBLIC):
             raise CheckCondition(codes.HARDWARE_ERROR, codes.RESERVATIONS_LOST)
@@ -250,6 +274,12 @@ class Guard:
         if condition is not None:
             self.reconsider()
         return condition
+
+    def turnAway(self, task: ITask, status: int) -> None:
+        """End a command with a status that says that it may be tried again."""
+        task.fail(status)
+        if self.interlock == KEPT_AND_MORE and status in _PREVIOUS:
+            self.attention(_PREVIOUS[status], task.nexus)
 
     def reservedAgainst(self, nexus: INexus) -> bool:
         """Whether another nexus has reserved the unit."""

@@ -17,6 +17,8 @@ STANDARD_SIZE: Final = 96
 SPC_4: Final = 0x06
 HISUP_FORMAT_2: Final = 0x12
 """LUNs as SAM says, response data format 2."""
+NORMACA: Final = 0x20
+"""Commands may ask for auto contingent allegiance (SAM-5 5.9)."""
 CMDQUE: Final = 0x02
 """Commands are queued (SAM-5 full task management model)."""
 PRIMARY_VERSIONS: Final = (0x00A0, 0x0960, 0x0460)
@@ -42,7 +44,7 @@ def standardData(unit: LogicalUnit) -> bytes:
         unit.peripheral,
         RMB if unit.removable else 0,
         SPC_4,
-        HISUP_FORMAT_2,
+        HISUP_FORMAT_2 | (NORMACA if unit.normalACA else 0),
         STANDARD_SIZE - 5,
         unit.paths.tpgs << 4,
         0,

@@ -68,6 +68,7 @@ class AbsentUnit(LogicalUnit):
 
     table = CommandTable(inquiry.COMMANDS, COMMANDS, _ABSENT, otherwise=notSupported)
     peripheral = 0x7F
+    normalACA = False
     pages = {0x00: vpd.supportedPages}
 
     def nexusFound(self, nexus: INexus) -> None:
@@ -79,6 +80,7 @@ class WellKnownUnit(LogicalUnit):
 
     table = CommandTable(primary.COMMANDS, inquiry.COMMANDS, supported.COMMANDS, COMMANDS)
     peripheral = 0x1E
+    normalACA = False
     pages: ClassVar = {0x00: vpd.supportedPages, 0x83: vpd.portIdentification}
     versions = inquiry.PRIMARY_VERSIONS
 

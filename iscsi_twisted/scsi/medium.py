@@ -36,7 +36,7 @@ def startStopUnit(unit: DiskUnit, task: ITask) -> None:
     """START STOP UNIT; SBC-3 5.25."""
     _, _, _, options, _ = cdb.START_STOP_UNIT.layout.unpack(task.cdb)
     if unit.reservedAgainst(task.nexus) and options & (_POWER_CONDITION | _START) != _START:
-        task.fail(codes.RESERVATION_CONFLICT)
+        unit.turnAway(task, codes.RESERVATION_CONFLICT)
     elif options & _POWER_CONDITION:
         # LOEJ and START are then ignored.
         task.complete()
@@ -83,7 +83,7 @@ def preventAllow(unit: DiskUnit, task: ITask) -> None:
     if not options & _PREVENT:
         unit.prevents.discard(task.nexus)
     elif unit.reservedAgainst(task.nexus):
-        task.fail(codes.RESERVATION_CONFLICT)
+        unit.turnAway(task, codes.RESERVATION_CONFLICT)
         return
     else:
         unit.prevents.add(task.nexus)

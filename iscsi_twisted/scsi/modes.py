@@ -41,6 +41,7 @@ _DPOFUA: Final = 0x10
 WCE: Final = 0x04
 D_SENSE: Final = 0x04
 QERR: Final = 0x06
+UA_INTLCK: Final = 0x30
 SWP: Final = 0x08
 TAS: Final = 0x40
 
@@ -53,6 +54,8 @@ class Settings:
     @ivar writeCache: WCE: written data may be lost until they are flushed.
     @ivar descriptorSense: D_SENSE: sense data have descriptor format.
     @ivar queueError: QERR: which tasks a CHECK CONDITION aborts: 0 none, 1 all, 3 those of its nexus.
+    @ivar interlock: UA_INTLCK_CTRL: whether unit attentions stay until REQUEST SENSE: 0 no, 2 yes, 3 and
+        statuses that turn a command away establish one.
     @ivar softwareProtected: SWP: nobody may write.
     @ivar tellsAborted: TAS: a task that another nexus aborts ends with TASK ABORTED.
     """
@@ -60,6 +63,7 @@ class Settings:
     writeCache: bool = False
     descriptorSense: bool = False
     queueError: int = 0
+    interlock: int = 0
     softwareProtected: bool = False
     tellsAborted: bool = False
 
@@ -150,7 +154,7 @@ def control(settings: Settings) -> bytes:
         (
             D_SENSE * settings.descriptorSense | 0x02,
             0x10 | settings.queueError << 1,
-            SWP * settings.softwareProtected,
+            settings.interlock << 4 | SWP * settings.softwareProtected,
             TAS * settings.tellsAborted,
         )
     ) + bytes(6)
@@ -160,6 +164,7 @@ def applyControl(settings: Settings, body: bytes) -> None:
     """See L{Settings}."""
     settings.descriptorSense = bool(body[0] & D_SENSE)
     settings.queueError = (body[1] & QERR) >> 1
+    settings.interlock = (body[2] & UA_INTLCK) >> 4
     settings.softwareProtected = bool(body[2] & SWP)
     settings.tellsAborted = bool(body[3] & TAS)
 
@@ -169,7 +174,9 @@ PAGES: Final = (
     fixed(0x02, 14),  # disconnect-reconnect, SPC-4 7.5.11: the session's keys decide
     fixed(0x07, 10),  # verify error recovery, SBC-3 6.5.9
     ModePage(0x08, 0, caching, cachingMask, applyCaching),
-    ModePage(0x0A, 0, control, _sameMask(bytes((D_SENSE, QERR, SWP, TAS)) + bytes(6)), applyControl),
+    ModePage(
+        0x0A, 0, control, _sameMask(bytes((D_SENSE, QERR, UA_INTLCK | SWP, TAS)) + bytes(6)), applyControl
+    ),
     fixed(0x0A, 28, b"\x06", subpage=1),  # control extension, SPC-4 7.5.9: the timestamp (TCMOS, SCSIP)
     fixed(0x1A, 38),  # power condition, SPC-4 7.5.13: no timers
     fixed(0x1C, 10, b"\x08"),  # informational exceptions control, SBC-3 6.5.6: none are reported (DEXCPT)

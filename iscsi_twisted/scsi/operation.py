@@ -107,6 +107,9 @@ class Operation(Fence):
         self._pending.cancel()
 
     def _succeeded(self, result: Any) -> None:
+        allegiance = self._unit.allegiance
+        if allegiance.nexus is not None and allegiance.parks(self.task, self._succeeded, result):
+            return
         self._end()
         if not self.task.aborted:
             try:
@@ -116,6 +119,9 @@ class Operation(Fence):
         self._ended()
 
     def _failed(self, failure: Any) -> None:
+        allegiance = self._unit.allegiance
+        if allegiance.nexus is not None and allegiance.parks(self.task, self._failed, failure):
+            return
         self._end()
         self._unit.failed(self.task, failure.value)
         self._ended()

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Final
 
 from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import ITask
-from iscsi_twisted.scsi.codes import HEAD_OF_QUEUE, ILLEGAL_REQUEST, INVALID_MESSAGE, ORDERED, TASK_SET_FULL
+from iscsi_twisted.scsi.codes import (
+    BUSY,
+    HEAD_OF_QUEUE,
+    ILLEGAL_REQUEST,
+    INVALID_MESSAGE,
+    ORDERED,
+    TASK_SET_FULL,
+)
 
 if TYPE_CHECKING:
     from iscsi_twisted.scsi.unit import LogicalUnit
@@ -51,10 +58,15 @@ class Order:
         """
         Begin a task, or let it wait for its turn.
 
-        @raise CheckCondition: for a task attribute that there is not.  (ACA: there is never an ACA
-            condition, as NORMACA is zero; SAM-5 5.10.)
+        @raise CheckCondition: for a task attribute that there is not; ACA too, where there is no such
+            condition (SAM-5 8.6.5).
         """
         attribute = task.attribute
+        if self._unit.allegiance.nexus is not None:
+            if self._unit.allegiance.admits(task):
+                # Who may send while all others wait is not to wait for them.
+                self._unit.turnAway(task, BUSY) if self.held else self._unit.begin(task)
+            return
         if attribute > HEAD_OF_QUEUE:
             raise CheckCondition(ILLEGAL_REQUEST, INVALID_MESSAGE)
         if self.held:
@@ -70,7 +82,7 @@ class Order:
 
     def _holdBack(self, task: ITask) -> None:
         if len(self.dormant) >= HELD:
-            task.fail(TASK_SET_FULL)
+            self._unit.turnAway(task, TASK_SET_FULL)
         else:
             self.dormant.append(task)
 
@@ -122,7 +134,7 @@ class Order:
             if self._unit.busy():
                 return False
             self._barrier = False
-        if self.held or not self.dormant:
+        if self.held or not self.dormant or self._unit.allegiance.nexus is not None:
             return False
         return self.dormant[0].attribute != ORDERED or not self._unit.busy()
 

@@ -189,14 +189,14 @@ def _whole(
         raise _wrongLength()
     if unit.holder is not None:
         # Whoever reserves in the old way keeps the new one out (SPC-2 5.5.1).
-        task.fail(codes.RESERVATION_CONFLICT)
+        unit.turnAway(task, codes.RESERVATION_CONFLICT)
         return
     if then is not _replace:
         _known(unit)
     try:
         then(unit, task, bytes(data), *arguments)
     except Conflict:
-        task.fail(codes.RESERVATION_CONFLICT)
+        unit.turnAway(task, codes.RESERVATION_CONFLICT)
     except Full:
         raise CheckCondition(codes.ILLEGAL_REQUEST, codes.INSUFFICIENT_REGISTRATIONS) from None
 

@@ -75,7 +75,7 @@ def _compatible(unit: LogicalUnit, task: ITask) -> bool:
     if state.type and not state.restricts(portOf(task.nexus)):
         task.complete()
     else:
-        task.fail(codes.RESERVATION_CONFLICT)
+        unit.turnAway(task, codes.RESERVATION_CONFLICT)
     return True
 
 

@@ -66,6 +66,6 @@ class Room:
         if command is None or not command.access & MEDIUM or command.access & (SHARED | PUBLIC):
             return False
         others = any(other.nexus is task.nexus for other in unit.outstanding())
-        task.fail(codes.TASK_SET_FULL if others else codes.BUSY)
+        unit.turnAway(task, codes.TASK_SET_FULL if others else codes.BUSY)
         self.sentBack += 1
         return True

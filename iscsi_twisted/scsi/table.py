@@ -93,7 +93,7 @@ def _checked(command: Command, handler: Handler) -> Handler:
     def check(unit: Any, task: ITask) -> None:
         if condition is not None and not getattr(unit, condition):
             unknown(unit, task) if command.serviceAction is None else _unknownAction()
-        if task.cdb[control] & NACA:
+        if task.cdb[control] & NACA and not unit.normalACA:
             raise CheckCondition(ILLEGAL_REQUEST, INVALID_FIELD_IN_CDB, field=control, bit=2)
         handler(unit, task)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from iscsi_twisted.errors import CheckCondition, ReadError
 from iscsi_twisted.interfaces import Buffer, ITask, isPending
 from iscsi_twisted.scsi import cdb, codes
-from iscsi_twisted.scsi.codes import FUA, NACA, PROTECT
+from iscsi_twisted.scsi.codes import FUA, PROTECT
 from iscsi_twisted.scsi.operation import Sequence, Step
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.work import Work
@@ -36,66 +36,66 @@ _READ_16 = cdb.READ_16.layout.unpack
 @COMMANDS.handles(cdb.READ_6)
 def read6(unit: DiskUnit, task: ITask) -> None:
     """READ (6); SBC-3 5.10: 21 bits of LBA, and a length of zero means 256."""
-    _, high, low, blocks, control = _READ_6(task.cdb)
-    readBlocks(unit, task, (high & 0x1F) << 16 | low, blocks or 256, 0, control)
+    _, high, low, blocks, _ = _READ_6(task.cdb)
+    readBlocks(unit, task, (high & 0x1F) << 16 | low, blocks or 256, 0)
 
 
 @COMMANDS.handles(cdb.READ_10)
 def read10(unit: DiskUnit, task: ITask) -> None:
     """READ (10); SBC-3 5.11."""
-    _, flags, lba, _, blocks, control = _READ_10(task.cdb)
-    readBlocks(unit, task, lba, blocks, flags, control)
+    _, flags, lba, _, blocks, _ = _READ_10(task.cdb)
+    readBlocks(unit, task, lba, blocks, flags)
 
 
 @COMMANDS.handles(cdb.READ_12)
 def read12(unit: DiskUnit, task: ITask) -> None:
     """READ (12); SBC-3 5.12."""
-    _, flags, lba, blocks, _, control = _READ_12(task.cdb)
-    readBlocks(unit, task, lba, blocks, flags, control)
+    _, flags, lba, blocks, _, _ = _READ_12(task.cdb)
+    readBlocks(unit, task, lba, blocks, flags)
 
 
 @COMMANDS.handles(cdb.READ_16)
 def read16(unit: DiskUnit, task: ITask) -> None:
     """READ (16); SBC-3 5.13."""
-    _, flags, lba, blocks, _, control = _READ_16(task.cdb)
-    readBlocks(unit, task, lba, blocks, flags, control)
+    _, flags, lba, blocks, _, _ = _READ_16(task.cdb)
+    readBlocks(unit, task, lba, blocks, flags)
 
 
 @COMMANDS.handles(cdb.WRITE_6)
 def write6(unit: DiskUnit, task: ITask) -> None:
     """WRITE (6); SBC-3 5.33: 21 bits of LBA, and a length of zero means 256."""
-    _, high, low, blocks, control = _READ_6(task.cdb)
-    writeBlocks(unit, task, (high & 0x1F) << 16 | low, blocks or 256, 0, control)
+    _, high, low, blocks, _ = _READ_6(task.cdb)
+    writeBlocks(unit, task, (high & 0x1F) << 16 | low, blocks or 256, 0)
 
 
 @COMMANDS.handles(cdb.WRITE_10)
 def write10(unit: DiskUnit, task: ITask) -> None:
     """WRITE (10); SBC-3 5.34."""
-    _, flags, lba, _, blocks, control = _READ_10(task.cdb)
-    writeBlocks(unit, task, lba, blocks, flags, control)
+    _, flags, lba, _, blocks, _ = _READ_10(task.cdb)
+    writeBlocks(unit, task, lba, blocks, flags)
 
 
 @COMMANDS.handles(cdb.WRITE_12)
 def write12(unit: DiskUnit, task: ITask) -> None:
     """WRITE (12); SBC-3 5.35."""
-    _, flags, lba, blocks, _, control = _READ_12(task.cdb)
-    writeBlocks(unit, task, lba, blocks, flags, control)
+    _, flags, lba, blocks, _, _ = _READ_12(task.cdb)
+    writeBlocks(unit, task, lba, blocks, flags)
 
 
 @COMMANDS.handles(cdb.WRITE_16)
 def write16(unit: DiskUnit, task: ITask) -> None:
     """WRITE (16); SBC-3 5.36."""
-    _, flags, lba, blocks, _, control = _READ_16(task.cdb)
-    writeBlocks(unit, task, lba, blocks, flags, control)
+    _, flags, lba, blocks, _, _ = _READ_16(task.cdb)
+    writeBlocks(unit, task, lba, blocks, flags)
 
 
 # Reading
 
 
-def readBlocks(unit: DiskUnit, task: ITask, lba: int, blocks: int, flags: int, control: int) -> None:
+def readBlocks(unit: DiskUnit, task: ITask, lba: int, blocks: int, flags: int) -> None:
     """What every READ does once its CDB is understood."""
-    if flags & PROTECT or control & NACA:
-        raise badFlags(unit, task, flags)
+    if flags & PROTECT:
+        raise protected(unit, task)
     if (not 0 < blocks <= unit.transferLimit or lba + blocks > unit.blockCount) and refuseRange(
         unit, task, lba, blocks, unit.transferLimit
     ):
@@ -143,10 +143,10 @@ def loaded(data: Buffer, unit: DiskUnit, task: ITask, offset: int, length: int, 
 # Writing
 
 
-def writeBlocks(unit: DiskUnit, task: ITask, lba: int, blocks: int, flags: int, control: int) -> None:
+def writeBlocks(unit: DiskUnit, task: ITask, lba: int, blocks: int, flags: int) -> None:
     """What every WRITE does once its CDB is understood: nothing is fetched that cannot be written."""
-    if flags & PROTECT or control & NACA:
-        raise badFlags(unit, task, flags)
+    if flags & PROTECT:
+        raise protected(unit, task)
     if unit.guarded or task.nexus.readOnly:
         flags |= guard(unit, task)
     if (not 0 < blocks <= unit.transferLimit or lba + blocks > unit.blockCount) and refuseRange(
@@ -216,11 +216,9 @@ def flushing(unit: DiskUnit) -> Step:
 # Refusing
 
 
-def badFlags(unit: DiskUnit, task: ITask, flags: int) -> CheckCondition:
-    """Protection information or NACA: neither is supported (SBC-3 5.11, SAM-5 5.2)."""
-    if flags & PROTECT:
-        return unit.invalidField(task, "flags", 7)
-    return unit.invalidField(task, "control", 2)
+def protected(unit: DiskUnit, task: ITask) -> CheckCondition:
+    """Protection information is not supported (SBC-3 5.11)."""
+    return unit.invalidField(task, "flags", 7)
 
 
 def guard(unit: DiskUnit, task: ITask) -> int:

@@ -11,9 +11,10 @@ import attrs
 from zope.interface import implementer
 
 from iscsi_twisted.errors import CheckCondition
-from iscsi_twisted.interfaces import Buffer, ILogicalUnit, ITask, Pending
+from iscsi_twisted.interfaces import Buffer, ILogicalUnit, INexus, ITask, Pending
 from iscsi_twisted.scsi import codes, sense
 from iscsi_twisted.scsi.cdb import LOOKS, Command
+from iscsi_twisted.scsi.contingent import Allegiance
 from iscsi_twisted.scsi.guard import Guard
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.luns import ALONE
@@ -70,6 +71,7 @@ class LogicalUnit(Guard):
     @cvar peripheral: peripheral qualifier and device type, the first byte of INQUIRY data.
     @cvar versions: version descriptors of INQUIRY data: SAM-5, iSCSI, SPC-4, SBC-3, in no certain version.
     @cvar pages: the VPD pages: page code to a function of unit and task.
+    @cvar normalACA: whether commands may ask for auto contingent allegiance.
     @ivar identity: who it says that it is.
     @ivar inventory: the units of its target; set by whoever makes that.
     @ivar removable: whether the medium can be taken out.
@@ -83,6 +85,7 @@ class LogicalUnit(Guard):
     @ivar fences: what overlapping I/O waits for: operations of aborted tasks that still run and may yet
         change something, and ranges that a task has to itself.
     @ivar order: the tasks that may not begin yet.
+    @ivar allegiance: auto contingent allegiance.
     @ivar waitedReads: reads that the device did not answer at once.
     @ivar readErrors: commands that failed because the medium could not be read; C{writeErrors}, written.
     @ivar otherErrors: commands that a device has failed for another reason.
@@ -93,6 +96,7 @@ class LogicalUnit(Guard):
     peripheral: ClassVar[int] = 0x00
     versions: ClassVar[tuple[int, ...]] = (0x00A0, 0x0960, 0x0460, 0x04C0)
     pages: ClassVar[dict[int, Callable[[Any, ITask], bytes]]] = {}
+    normalACA: ClassVar[bool] = True
     blockSize = 1
     removable = False
     descriptorSense = False
@@ -118,6 +122,7 @@ class LogicalUnit(Guard):
         self.fences: list[Operation | Exclusive] = []
         self.order = Order(self)
         self.room = Room(self, queue)
+        self.allegiance = Allegiance(self)
         self.clock = clock
         self._report = report
         self._handlers = self.table.handlers
@@ -162,6 +167,8 @@ class LogicalUnit(Guard):
             task.fail(codes.CHECK_CONDITION, sense.encode(condition, self.descriptorSense))
             if self.queueError:
                 self._abortOthers(task)
+            if self.normalACA:
+                self.allegiance.failed(task)
         if self.fences:
             self.release(task)
         if self.order.active:
@@ -221,6 +228,18 @@ class LogicalUnit(Guard):
             or any(fence.waiting for fence in self.fences)
         )
 
+    def isSent(self, task: ITask) -> bool:
+        """Whether an initiator has sent it: long work is a task, too, that nobody sent."""
+        return task.nexus is not NOBODY
+
+    def clearACA(self, nexus: INexus) -> None:
+        """CLEAR ACA of the faulted nexus: its ACA task is aborted, and all others go on (SAM-5 7.4)."""
+        if self.allegiance.nexus is nexus:
+            for task in self.outstanding():
+                if task.attribute == codes.ACA:
+                    task.abort()
+            self.allegiance.clear()
+
     def occupied(self) -> bool:
         """Whether the device is at work for any task, or soon will be: one that was aborted counts too."""
         return bool(self.receiving or self.operations or self.fences or self.works)
@@ -271,6 +290,10 @@ class LogicalUnit(Guard):
         """
         if task not in self.receiving:
             return False
+        if self.allegiance.nexus is not None and self.allegiance.parks(
+            task, self.arrived, task, data, then, *arguments
+        ):
+            return True
         self.receiving.discard(task)
         then(task, data, *arguments)
         if self.order.active:

@@ -83,7 +83,7 @@ def portIdentification(unit: LogicalUnit, task: ITask) -> bytes:
 
 
 def extendedInquiry(unit: DiskUnit, task: ITask) -> bytes:
-    """Page 86h: all task attributes but ACA, and whether there is a volatile cache; SPC-4 7.8.7."""
+    """Page 86h: all task attributes, and whether there is a volatile cache; SPC-4 7.8.7."""
     return struct.pack(">xBB57x", 0x07, 0x01 if unit.volatileCache else 0x00)
 
 

@@ -144,7 +144,7 @@ def _onUnit(session: Session, function: int, lunField: bytes) -> int:
     if unit is target.absent:
         return numbers.NO_SUCH_LUN
     if function == numbers.CLEAR_ACA:
-        # No ACA condition is ever established (NORMACA is 0), so there is none to clear.
+        unit.clearACA(session.nexus)
         return numbers.FUNCTION_COMPLETE
     if function == numbers.ABORT_TASK_SET:
         session.abortUnit(lun)

@@ -77,7 +77,7 @@ class ModeSenseTests(DiskTests):
 
     def test_changeable(self) -> None:
         """Changeable values have ones where MODE SELECT may change something (SPC-4 6.13.4)."""
-        mask = {CACHING: "0812" + "04" + "00" * 17, CONTROL: "0a0a" + "04060840" + "00" * 6}
+        mask = {CACHING: "0812" + "04" + "00" * 17, CONTROL: "0a0a" + "04063840" + "00" * 6}
         for code, page in ((0x08, CACHING), (0x0A, CONTROL), (0x1A, POWER), (0x1C, EXCEPTIONS)):
             expected = mask.get(page, page[:4] + "00" * (len(page) // 2 - 2))
             self.assertEqual(self.six(0x40 | code, flags=0x08)[8:], expected)

@@ -118,9 +118,11 @@ class SelectTests(SelectCase):
         self.assertEqual([call[0] for call in self.device.calls], ["flush", "write", "flush", "write"])
 
     def test_unitSettings(self) -> None:
-        """TAS and QERR reach the unit."""
-        self.six(control("02160040"))
-        self.assertEqual((self.unit.tellsAborted, self.unit.queueError), (True, 3))
+        """TAS, QERR and UA_INTLCK_CTRL reach the unit; there is no UA_INTLCK_CTRL of 01b (SPC-4 7.5.8)."""
+        self.six(control("02163040"))
+        self.assertEqual((self.unit.tellsAborted, self.unit.queueError, self.unit.interlock), (True, 3, 3))
+        task = self.six(control("02161040"))
+        self.assertSense(task, codes.ILLEGAL_REQUEST, codes.INVALID_FIELD_IN_PARAMETER_LIST)
 
     def test_reset(self) -> None:
         """A reset brings the defaults back (SPC-4 5.10)."""

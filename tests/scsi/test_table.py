@@ -4,9 +4,10 @@ from iscsi_twisted.errors import LocalError
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdb import WRITES
 from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.inventory import AbsentUnit
 from iscsi_twisted.scsi.paths import Paths
 from iscsi_twisted.scsi.table import CommandSet, CommandTable
-from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
+from tests.scsi.cases import BLOCK, BLOCKS, IDENTITY, DiskTests
 from tests.scsi.devices import MemoryDisk
 from tests.support.tasks import Task, run
 
@@ -36,11 +37,16 @@ class CommandTableTests(DiskTests):
             self.assertInvalidField(task, 1, 4)
 
     def test_naca(self) -> None:
-        """NACA is refused in every command, as there is no ACA (SAM-5 5.2)."""
+        """NACA is refused in every command of a unit without ACA (SAM-5 5.2), and alone changes nothing."""
         self.unit.paths = Paths((1, 2))
         for command in DiskUnit.table:
-            task = self.command(command, bytes(BLOCK), length=1, control=codes.NACA)
+            self.assertEqual(command.layout.size - 1, command.layout.offsets["control"])
+        absent = AbsentUnit(IDENTITY, self.surprise)
+        for command in AbsentUnit.table:
+            task = self.command(command, unit=absent, control=codes.NACA)
             self.assertInvalidField(task, command.layout.offsets["control"], 2)
+        self.good(cdb.READ_10, length=1, control=codes.NACA)
+        self.good(cdb.INQUIRY, allocation=36, control=codes.NACA)
 
     def test_writeProtected(self) -> None:
         """Every command that is declared to write is refused by a read-only unit, before data are fetched."""

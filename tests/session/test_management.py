@@ -97,6 +97,19 @@ class ManagementTests(SynchronousTestCase):
         self.assertEqual(self.manage(numbers.CLEAR_ACA), numbers.FUNCTION_COMPLETE)
         self.assertEqual(self.left(), set(self.tasks))
 
+    def test_clearedACA(self) -> None:
+        """An error of a command with NACA lets all others wait until its nexus clears the condition."""
+        beyond = bytes.fromhex("2800ffffffff00000104")
+        (answer,) = self.mine.command(beyond, read=512)
+        self.assertEqual(answer["status"], 2)
+        self.assertEqual(self.other.command(TEST_UNIT_READY)[0]["status"], 0x08)
+        self.assertEqual(self.mine.command(TEST_UNIT_READY)[0]["status"], 0x30)
+        self.assertEqual(self.left(), {("mine", 1), ("other", 1)})
+        answers = self.mine.say(pdus.taskManagement(numbers.CLEAR_ACA, itt=0x55))
+        self.assertEqual({answer["itt"] for answer in answers}, {0x55, self.tasks["mine", 0]})
+        self.assertEqual([answer["itt"] for answer in self.other.take()], [self.tasks["other", 0]])
+        self.assertEqual(self.other.command(TEST_UNIT_READY)[0]["status"], 0)
+
     def test_unitReset(self) -> None:
         """LOGICAL UNIT RESET aborts everybody's tasks on one unit, and everybody is told."""
         self.assertEqual(self.manage(numbers.LOGICAL_UNIT_RESET, lun=LUN1), numbers.FUNCTION_COMPLETE)
