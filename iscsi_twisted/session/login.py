@@ -308,6 +308,11 @@ class Login:
         self._negotiation.accept("AuthMethod", methods)
 
     @property
+    def authenticating(self) -> bool:
+        """Whether the initiator has to say who it is."""
+        return self._authenticator is not None
+
+    @property
     def user(self) -> str:
         """Who was authenticated, by a secret or by a certificate; empty if nobody was."""
         proved = "" if self._authenticator is None else self._authenticator.user

@@ -221,16 +221,18 @@ class Target:
                 unit.attention(MODE_CHANGED, nexus=nexus)
         if grant.luns == nexus.luns:
             return False
-        before = self._visible(nexus)
+        before = {lun for lun in self.units if self.sees(session, lun)}
         nexus.luns = grant.luns
         session.forgetUnits()
-        if self._visible(nexus) == before:
+        if {lun for lun in self.units if self.sees(session, lun)} == before:
             return False
         self._tellOthers([nexus])
         return True
 
-    def _visible(self, nexus: INexus) -> set[int]:
-        return {lun for lun in self.units if nexus.luns is None or lun in nexus.luns}
+    def sees(self, session: Session, lun: int) -> bool:
+        """Whether a session sees a LUN of this target."""
+        nexus = session.nexus
+        return nexus is not None and lun in self.units and (nexus.luns is None or lun in nexus.luns)
 
     def addUnit(self, lun: int, unit: ILogicalUnit) -> None:
         """

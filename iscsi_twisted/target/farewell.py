@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 
 from iscsi_twisted.session.connection import Connection
+from iscsi_twisted.session.session import Session
+from iscsi_twisted.target.protocol import TargetProtocol
+
+LOGOUT: Final = 5.0
+"""Seconds that initiators have to log out; half of it more for what is still to be sent to them."""
 
 
 async def within(reactor: Any, ending: Deferred[Any], end: float) -> bool:
@@ -28,7 +33,11 @@ async def within(reactor: Any, ending: Deferred[Any], end: float) -> bool:
         return result
 
     ending.addBoth(ended)
-    return await answer
+    try:
+        return await answer
+    finally:
+        if call.active():
+            call.cancel()
 
 
 def ask(connections: Iterable[Connection], reason: str, grace: float) -> None:
@@ -64,3 +73,29 @@ async def farewell(
         connection.abandon(reason)
     # What was queued for them is sent, if they take it.
     return await within(reactor, gone, end - grace / 2)
+
+
+async def end(
+    reactor: Any, protocols: Iterable[TargetProtocol], sessions: Iterable[Session], reason: str
+) -> None:
+    """
+    Ask sessions to log out; end those that do not, and cut those that take nothing.
+
+    @param protocols: all connections that there are.
+    """
+    connections = {session.connection for session in sessions}
+    ending = [each for each in protocols if each.core in connections]
+    if not ending:
+        return
+    gone = DeferredList([each.whenGone() for each in ending])
+    if not await farewell(
+        reactor,
+        lambda: [each.core for each in ending if each.core is not None and each.connected],
+        gone,
+        reason,
+        reactor.seconds() + 2 * LOGOUT,
+        LOGOUT,
+    ):
+        for each in ending:
+            if each.connected:
+                each.transport.abortConnection()  # type: ignore[union-attr]

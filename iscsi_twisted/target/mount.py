@@ -45,6 +45,19 @@ class Mount:
         self.unit.opened()
         return ensureDeferred(finishWrite(self.unit))
 
+    async def reopen(self) -> None:
+        """Open a device again whose unit serves on; a failure is logged, and the unit is not ready then."""
+        try:
+            await call(self.device.open, self._changed)
+        except Exception as error:
+            self.unit.closed()
+            self.log.critical(
+                "{device} could not be opened again, and is not served: {error}", event="unopened",
+                device=str(self.device), error=str(error),
+            )  # fmt: skip
+        else:
+            self.isOpen = True
+
     def _changed(self) -> None:
         self.unit.changed()
 

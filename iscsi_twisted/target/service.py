@@ -9,7 +9,7 @@ out, connections close, and devices are flushed and closed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from twisted.application.service import Service
@@ -32,10 +32,13 @@ from iscsi_twisted.session.names import normalise
 from iscsi_twisted.session.node import Node
 from iscsi_twisted.target.assembly import Plan
 from iscsi_twisted.target.building import disks, gather
+from iscsi_twisted.target.change import Wanted
+from iscsi_twisted.target.commit import Changes
 from iscsi_twisted.target.farewell import farewell, within
 from iscsi_twisted.target.journal import Journal
 from iscsi_twisted.target.listeners import Listener, listener, tags
-from iscsi_twisted.target.protocol import TargetFactory
+from iscsi_twisted.target.protocol import TargetFactory, TargetProtocol
+from iscsi_twisted.target.reload import Reloading
 from iscsi_twisted.target.serving import Serving
 from iscsi_twisted.target.status import ServiceStatus, sessionStatus, targetStatus, where
 from iscsi_twisted.target.transport import tuneMalloc
@@ -72,6 +75,7 @@ class TargetService(Service):
         maxSessions: int = 0,
         stopTime: float = 5.0,
         trace: frozenset[str] = frozenset(),
+        read: Callable[[], Wanted] | None = None,
     ) -> None:
         """
         @param listeners: where to listen: endpoints, or descriptions of such (C{tcp:3260}).
@@ -83,6 +87,8 @@ class TargetService(Service):
         @param maxSessions: 0 for no limit.
         @param stopTime: seconds that stopping may take at most.
         @param trace: what to trace into the log: some of C{net}, C{iscsi}, C{scsi}.
+        @param read: says what is to be served, when the service is asked to L{reload}; it may raise
+            L{ConfigurationErrors<iscsi_twisted.errors.ConfigurationErrors>}.
         @raise ConfigurationError: for a description that cannot be understood.
         """
         self.reactor = reactor
@@ -93,6 +99,8 @@ class TargetService(Service):
             reactor, self.journal, self.node, stateDirectory=stateDirectory,
             secrets=secrets, algorithms=algorithms, openDiscovery=openDiscovery, groups=tags(self._listeners),
         )  # fmt: skip
+        self._reloading = Reloading(self._serving, self._protocols)
+        self._read = read
         self.factories: list[TargetFactory] = []
         self.ports: list[IListeningPort] = []
         self._stopTime = stopTime
@@ -295,6 +303,7 @@ class TargetService(Service):
                 self._serving.abandon()
                 await within(self.reactor, starting, end)
             await within(self.reactor, self._clearing, end)
+            await within(self.reactor, self._reloading.stop(), end)
             await self._closePorts()
             await self._farewell(end)
             if not await within(self.reactor, ensureDeferred(self._closeAll()), end):
@@ -325,11 +334,47 @@ class TargetService(Service):
             factory.abort()
         await DeferredList([self._closePorts(), ensureDeferred(self._serving.closeAll())])
 
+    # Changing what is served
+
+    def reload(self) -> Deferred[Changes]:
+        """
+        Find out anew what is to be served, and serve that: what stays the same is not disturbed.
+
+        @return: fires with what has changed; fails if it cannot be done, with all that is wrong
+            (L{ConfigurationErrors<iscsi_twisted.errors.ConfigurationErrors>}).  Then nothing has changed.
+            Both are logged as well.
+        """
+        read = self._read
+        if read is None:
+            return fail(LocalError("this service has nothing to read anew: tell it by change()"))
+        return self._change(read)
+
+    def change(self, plans: Iterable[Plan], secrets: ISecretStore | None = None) -> Deferred[Changes]:
+        """
+        Serve this instead: what stays the same is not disturbed.
+
+        A device that is the same object as before stays open.
+
+        @param plans: all that is to be served.
+        @param secrets: the users that may log in, as for the constructor.
+        @return: as of L{reload}.
+        """
+        wanted = Wanted(tuple(plans), secrets)
+        return self._change(lambda: wanted)
+
+    def _change(self, read: Callable[[], Wanted]) -> Deferred[Changes]:
+        if not self._begun or self._starting is not None or self._stopping:
+            return fail(LocalError("the service does not run, so there is nothing to change"))
+        return self._reloading.perform(read)
+
     # Looking at it
 
     def connections(self) -> list[Connection]:
         """All connections, those that are still logging in too."""
         return [connection for factory in self.factories for connection in factory.connections()]
+
+    def _protocols(self) -> list[TargetProtocol]:
+        return [protocol for factory in self.factories for protocol in factory.protocols]
 
     def status(self) -> ServiceStatus:
         """A snapshot of everything."""

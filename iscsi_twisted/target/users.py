@@ -25,6 +25,17 @@ class FileUsers:
         self._accounts = {each.user: _account(each) for each in auths.users if each.method == "chap"}
         self._certified = {each.certificate: each.user for each in auths.users if each.certificate}
 
+    def __eq__(self, other: object) -> bool:
+        """Whether these are the same users with the same secrets."""
+        return isinstance(other, FileUsers) and self._facts() == other._facts()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _facts(self) -> dict[str, tuple[bytes, str, bytes]]:
+        return {
+            user: (each.secret, each.targetUser, each.targetSecret) for user, each in self._accounts.items()
+        }
+
     def __len__(self) -> int:
         return len(self._accounts) + len(self._certified)
 

@@ -1,0 +1,209 @@
+# -*- test-case-name: tests.target.test_reload -*-
+"""What can no longer fail when a service is to serve something else; it is done in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
+from twisted.logger import Logger
+
+from iscsi_twisted.errors import DeviceError
+from iscsi_twisted.scsi.codes import ACCESS_CHANGED, CAPACITY_CHANGED
+from iscsi_twisted.session.node import Target
+from iscsi_twisted.session.session import Session
+from iscsi_twisted.target.assembly import Plan
+from iscsi_twisted.target.building import Address, Place
+from iscsi_twisted.target.change import GRACE, Change
+from iscsi_twisted.target.difference import Step
+from iscsi_twisted.target.farewell import end, within
+from iscsi_twisted.target.mount import Mount
+from iscsi_twisted.target.tell import Told, regrant
+
+
+@attrs.frozen
+class Changes:
+    """
+    What has changed.
+
+    @ivar added: names of targets.
+    @ivar removed: names of targets.
+    @ivar changed: names of targets whose units are others, or others than before.
+    @ivar ended: sessions that have to end, removed targets' among them.
+    @ivar postponed: what could not be done because a device was at work too long; the next try may do it.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    ended: int = 0
+    postponed: tuple[str, ...] = ()
+
+
+class Commit:
+    """Makes one change."""
+
+    log = Logger(namespace="iscsi_twisted")
+
+    def __init__(self, change: Change, leave: Callable[[Deferred[Any]], None]) -> None:
+        """@param leave: told of what goes on after the change has been made."""
+        self._change, self._serving, self._leave = change, change.serving, leave
+
+    def perform(self, gone: set[str]) -> Changes:
+        """Make the change; C{gone} are users that are none any more."""
+        serving, told = self._serving, Told()
+        before, mounts = serving.plans, dict(self._mountsInUse())
+        kept = [name for name in self._change.plans if name in before]
+        self._ask()
+        targets = [serving.node.remove(name) for name in self._change.removed]
+        self._withdraw(told)
+        for step in self._change.steps:
+            if step not in self._change.late:
+                self._take(step, told)
+        for name, plan in self._change.plans.items():
+            if name not in before:
+                serving.add(plan, self._placesOf(plan))
+            else:
+                self._adapt(serving.node.targets[name], before[name], plan, told)
+        serving.plans = self._change.plans
+        ending = regrant(serving.node, kept, gone, told)
+        ending += [session for target in targets for session in target.sessions.values()]
+        for place in list(self._change.held):
+            self._change.resume(place)
+        told.send()
+        used = set(self._mountsInUse())
+        spare = [each for each in mounts if each not in used]
+        self._leave(ensureDeferred(self._finish(ending, spare)))
+        return Changes(
+            tuple(name for name in self._change.plans if name not in before),
+            tuple(self._change.removed),
+            tuple(name for name in kept if name in told.names),
+            len(ending),
+            tuple(map(_whyLate, self._change.late)),
+        )
+
+    def _mountsInUse(self) -> dict[Mount, None]:
+        return dict.fromkeys(place.mount for place in self._serving.places.values())
+
+    def _ask(self) -> None:
+        """Let the new users be those that may log in."""
+        serving = self._serving
+        if serving.secrets == self._change.secrets:
+            return
+        serving.ask(self._change.secrets)
+        for connection in list(serving.node.unfinished):
+            if connection.login is not None and connection.login.authenticating:
+                connection.abandon("the users have changed while it logged in")
+
+    def _withdraw(self, told: Told) -> None:
+        """Take away the LUNs that are not to be."""
+        for (name, lun), place in self._change.leaving.items():
+            del self._serving.places[name, lun]
+            target = self._serving.node.targets.get(name)
+            if target is not None:
+                target.removeUnit(lun)
+                told.luns(target, lun)
+            if place in self._change.held:
+                # Another has its device, or will have its files.
+                place.unit.closed()
+
+    def _take(self, step: Step, told: Told) -> None:
+        """Let a LUN be what it is to be."""
+        old, (name, lun) = step.old, step.address
+        unit = self._change.drafts.get(step)
+        if old is not None and unit is None:
+            old.disk = step.disk
+            self._measure(step.address, old, told)
+            return
+        assert unit is not None
+        mount, target = self._change.mounts[step], self._serving.node.targets.get(name)
+        if old is None:
+            mount.unit = unit
+            self._serving.places[step.address] = Place(step.disk, unit, mount)
+            if target is not None:
+                unit.inventory = target.absent.inventory  # type: ignore[attr-defined]
+                target.addUnit(lun, unit)
+                told.luns(target, lun)
+            return
+        assert target is not None
+        unit.device = mount.device
+        mount.unit = old.unit
+        content = old.disk.kind.content, step.disk.kind.content
+        replaced = mount is not old.mount and content[0] != content[1]
+        told.unit(target, lun, old.unit.become(unit, replaced=replaced))
+        old.mount, old.disk = mount, step.disk
+
+    def _measure(self, address: Address, place: Place, told: Told) -> None:
+        """Let a device that may have grown have a look at itself."""
+        measure = getattr(place.mount.device, "measure", None)
+        blocks = place.unit.blockCount
+        try:
+            if measure is not None:
+                measure()
+        except DeviceError as error:
+            self.log.error("{error}", error=str(error), event="notMeasured")
+        if place.unit.blockCount != blocks:
+            told.unit(self._serving.node.targets[address[0]], address[1], [CAPACITY_CHANGED])
+
+    def _placesOf(self, plan: Plan) -> dict[int, Place]:
+        found = {lun: self._serving.places.get((plan.name, lun)) for lun in range(len(plan.disks))}
+        return {lun: place for lun, place in found.items() if place is not None}
+
+    def _adapt(self, target: Target, before: Plan, plan: Plan, told: Told) -> None:
+        """Let a target be for whom it is to be, and reached as it is to be."""
+        self._serving.admit(target, plan)
+        if _paths(before) == _paths(plan):
+            return
+        ports = plan.ports(self._serving.groups)
+        target.absent.inventory.ports = ports  # type: ignore[attr-defined]
+        for lun, place in self._placesOf(plan).items():
+            place.unit.paths = plan.paths(ports)
+            place.unit.attention(ACCESS_CHANGED)
+            told.unit(target, lun, [ACCESS_CHANGED])
+
+    async def _finish(self, ending: list[Session], mounts: list[Mount]) -> None:
+        """End the sessions that may not go on, and close the devices that nobody has any more."""
+        reactor = self._serving.reactor
+        await end(reactor, self._change.protocols(), ending, "it may not use the target any more")
+        staying = {place.unit for place in self._serving.places.values()}
+        resting: dict[Mount, Deferred[Any]] = {}
+        for mount in mounts:
+            if not mount.isOpen:
+                self._serving.mounts.discard(mount)
+                continue
+            idle = resting[mount] = Deferred()
+            if mount.unit in staying:
+                # The unit has another device since it was at rest.
+                idle.callback(None)
+            else:
+                mount.unit.hold(partial(idle.callback, None))
+        await within(reactor, DeferredList(list(resting.values())), reactor.seconds() + GRACE)
+        for mount, idle in resting.items():
+            if not idle.called:
+                self.log.warn(
+                    "{device} is not served any more, but still at work; it is closed when that ends",
+                    device=str(mount.device), event="lingering",
+                )  # fmt: skip
+            idle.addCallback(partial(self._close, mount, mount.unit not in staying))
+        await DeferredList(list(resting.values()))
+
+    def _close(self, mount: Mount, last: bool, _: None) -> Deferred[None]:
+        """Close a device; C{last}: its unit has no other."""
+        if last:
+            mount.unit.closed()
+        return ensureDeferred(self._serving.close([mount]))
+
+
+def _paths(plan: Plan) -> object:
+    return plan.portals, dict(plan.access), plan.preferred, plan.tpgs
+
+
+def _whyLate(step: Step) -> str:
+    name, lun = step.address
+    return (
+        f"{name} LUN {lun} stays as it was: a device that it depends on has been at work for more than"
+        f" {GRACE:g} seconds; reload again"
+    )

@@ -1,0 +1,101 @@
+# -*- test-case-name: tests.target.test_reload -*-
+"""
+Serving something else without a stop.
+
+All that can fail comes first: new devices are opened while the old targets serve.  A device that has to
+be closed before another can use its files is closed while its unit holds commands back; should the other
+then not open, it is opened again.  What can no longer fail is done in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock, ensureDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, LocalError
+from iscsi_twisted.target.change import GRACE, Change, Protocols, Wanted
+from iscsi_twisted.target.commit import Changes, Commit
+from iscsi_twisted.target.farewell import within
+from iscsi_twisted.target.serving import Serving
+
+
+class Reloading:
+    """Changes what a service serves, one change after another."""
+
+    log = Logger(namespace="iscsi_twisted")
+
+    def __init__(self, serving: Serving, protocols: Protocols) -> None:
+        self._serving, self._protocols = serving, protocols
+        self._lock = DeferredLock()
+        self._leaving: set[Deferred[Any]] = set()
+        self._running: Deferred[Changes] | None = None
+
+    def perform(self, read: Callable[[], Wanted]) -> Deferred[Changes]:
+        """Change to what C{read} says once it is its turn; success and failure are logged."""
+        return self._lock.run(self._perform, read)
+
+    def _perform(self, read: Callable[[], Wanted]) -> Deferred[Changes]:
+        running = self._running = ensureDeferred(self._change(read))
+        return running.addBoth(self._ended)
+
+    def _ended(self, outcome: Any) -> Any:
+        self._running = None
+        return outcome
+
+    async def _change(self, read: Callable[[], Wanted]) -> Changes:
+        serving = self._serving
+        try:
+            wanted = read()
+            # What an earlier change has removed may still hold files.
+            leaving = DeferredList(list(self._leaving))
+            await within(serving.reactor, leaving, serving.reactor.seconds() + GRACE)
+            change = Change(serving, wanted, self._protocols)
+            changes = Commit(change, self._leave).perform(await change.prepare())
+        except CancelledError:
+            raise LocalError("the service stops") from None
+        except (ConfigurationError, ConfigurationErrors, LocalError) as error:
+            for line in str(error).splitlines():
+                self.log.error("{line}", line=line, event="notReloaded")
+            self.log.error("nothing was changed", event="notReloaded")
+            raise
+        except Exception as error:
+            serving.journal.surprise(error, "changing what is served")
+            raise
+        self._report(changes)
+        return changes
+
+    def _report(self, changes: Changes) -> None:
+        said = [
+            f"{what} {', '.join(names)}"
+            for what, names in (
+                ("added", changes.added), ("removed", changes.removed), ("changed", changes.changed)
+            )
+            if names
+        ]  # fmt: skip
+        if changes.ended:
+            said.append(f"{changes.ended} sessions end")
+        self.log.info("reloaded: {what}", what="; ".join(said) or "no changes", event="reloaded")
+        for line in changes.postponed:
+            self.log.error("{line}", line=line, event="postponed")
+
+    def _leave(self, leaving: Deferred[Any]) -> None:
+        """Something goes on after a change has been made."""
+        self._leaving.add(leaving)
+        leaving.addErrback(self._surprised)
+        leaving.addBoth(lambda _: self._leaving.discard(leaving))
+
+    def _surprised(self, why: Failure) -> None:
+        if not why.check(CancelledError):
+            self._serving.journal.surprise(why.value or Exception(), "ending what is not served any more")
+
+    def stop(self) -> Deferred[Any]:
+        """Give up what is under way; fires when nothing is."""
+        if self._running is not None:
+            self._running.cancel()
+        for leaving in list(self._leaving):
+            leaving.cancel()
+        return DeferredList([self._lock.run(lambda: None), *self._leaving])

@@ -1,0 +1,563 @@
+# -*- test-case-name: tests.target.test_reload -*-
+"""A service is told to serve something else, in memory."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.config.auths import parseAuths
+from iscsi_twisted.config.netmasks import Netmask
+from iscsi_twisted.config.options import UnitOptions
+from iscsi_twisted.errors import ConfigurationErrors, DeviceError, LocalError
+from iscsi_twisted.interfaces import Asker, Capabilities, Grant, IAccessPolicy, ISecretStore
+from iscsi_twisted.scsi import codes
+from iscsi_twisted.scsi.order import HELD
+from iscsi_twisted.target.assembly import Disk, Plan
+from iscsi_twisted.target.change import GRACE, Wanted
+from iscsi_twisted.target.farewell import LOGOUT
+from iscsi_twisted.target.kinds import Kind
+from iscsi_twisted.target.users import FileUsers
+from iscsi_twisted.wire import numbers
+from tests.support import pdus
+from tests.support.devices import FakeDevice
+from tests.support.served import MemoryLine, MemoryService
+from tests.support.wire import TARGET, TEST_UNIT_READY, read10, write10
+
+OTHER = "iqn.2001-04.com.example:other"
+ANY = cast(IAccessPolicy, Netmask("any"))
+INQUIRY = bytes.fromhex("120000006000")
+REPORT_LUNS = b"\xa0" + bytes(5) + (64).to_bytes(4, "big") + bytes(2)
+CAPACITY = b"\x25" + bytes(9)
+
+
+class Masked:
+    """A policy that shows some LUNs."""
+
+    def __init__(self, *luns: int, readOnly: bool = False) -> None:
+        self.luns, self.readOnly = frozenset(luns), readOnly
+
+    def admits(self, address: str | None) -> bool:
+        return True
+
+    def decide(self, asker: Asker) -> Grant | None:
+        return Grant(self.readOnly, self.luns) if self.luns else None
+
+
+def disk(device: FakeDevice, definition: object = None, *files: str, **options: Any) -> Disk:
+    """A device with a definition, and the files that it locks."""
+    kind = Kind(device if definition is None else definition, files or device, frozenset(files))
+    readOnly = options.pop("readOnly", False)
+    return Disk(device, UnitOptions(**options), readOnly=readOnly, kind=kind)
+
+
+def plan(*disks: Disk, name: str = TARGET, policy: Any = ANY, **options: Any) -> Plan:
+    """A target."""
+    return Plan(name, disks, policy, **options)
+
+
+def ready(size: int = 1 << 20, **options: Any) -> FakeDevice:
+    """A device that answers at once."""
+    return FakeDevice(size, synchronous=True, **options)
+
+
+class Client:
+    """A session with a service, which says what an initiator says."""
+
+    def __init__(self, memory: MemoryService, target: str = TARGET, luns: int = 1, **keys: str) -> None:
+        self.memory = memory
+        self.line: MemoryLine = memory.line()
+        response = self.line.login(target, **keys)
+        assert response["status"] == 0, hex(response["status"])
+        self.tag = 0x100
+        self.cmdSN = 1
+        for lun in range(luns):
+            while self.do(TEST_UNIT_READY, lun)["status"]:
+                pass
+
+    def send(self, cdb: bytes, lun: int = 0, **options: Any) -> list[dict[str, Any]]:
+        """A command; what comes back at once."""
+        self.tag += 1
+        field = bytes((0, lun)) + bytes(6)
+        self.cmdSN += 1
+        return self.line.say(pdus.scsiCommand(cdb, itt=self.tag, cmdSN=self.cmdSN - 1, lun=field, **options))
+
+    def do(self, cdb: bytes, lun: int = 0, **options: Any) -> dict[str, Any]:
+        """A command that is answered at once; the last PDU."""
+        return self.send(cdb, lun, **options)[-1]
+
+    def attentions(self, lun: int = 0) -> list[int]:
+        """All unit attentions that are pending."""
+        found = []
+        while (answer := self.do(TEST_UNIT_READY, lun))["status"] == codes.CHECK_CONDITION:
+            sense = answer["data"][2:]
+            if sense[2] & 15 != codes.UNIT_ATTENTION:
+                break
+            found.append(int.from_bytes(sense[12:14], "big"))
+        return found
+
+    def blocks(self, lun: int = 0) -> int:
+        """READ CAPACITY."""
+        return int.from_bytes(self.do(CAPACITY, lun, read=8)["data"][:4], "big") + 1
+
+    def events(self) -> list[tuple[int, int]]:
+        """Event, and Parameter3 or the additional sense code of asynchronous messages that have come."""
+        found = []
+        for each in self.line.take():
+            if each["opcode"] == numbers.ASYNC_MESSAGE:
+                event = each["event"]
+                code = int.from_bytes(each["data"][14:16], "big") if event == 0 else each["parameter3"]
+                found.append((event, code))
+        return found
+
+    @property
+    def gone(self) -> bool:
+        """Whether the target has closed the connection."""
+        return bool(self.line.transport.disconnecting)
+
+
+class ReloadTestCase(SynchronousTestCase):
+    """Has a service with one target of one disk."""
+
+    def setUp(self) -> None:
+        self.device = ready()
+        self.first = plan(disk(self.device))
+        self.memory = self.serve(self.first)
+
+    def serve(self, *plans: Plan, **options: Any) -> MemoryService:
+        """A running service."""
+        memory = MemoryService(**options)
+        for each in plans:
+            memory.service.addPlan(each)
+        memory.service.startService()
+        return memory
+
+    def change(self, *plans: Plan, secrets: ISecretStore | None = None) -> Any:
+        """Change to this; what has changed."""
+        return self.successResultOf(self.memory.service.change(plans, secrets))
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, in steps of a second."""
+        for _ in range(round(seconds)):
+            self.memory.reactor.advance(1)
+            self.close()
+
+    def close(self) -> None:
+        """Let connections end that the target has closed."""
+        for factory in self.memory.service.factories:
+            for protocol in list(factory.protocols):
+                if protocol.transport.disconnecting or protocol.transport.disconnected:  # type: ignore[union-attr]
+                    protocol.connectionLost(connectionDone)
+
+
+class TargetTests(ReloadTestCase):
+    """Targets come and go."""
+
+    def test_same(self) -> None:
+        """What stays the same is not touched: not its device, nor its session, nor a command under way."""
+        slow = FakeDevice()
+        memory = self.memory = self.serve(plan(disk(slow, "slow", "f")))
+        client = Client(memory)
+        self.assertEqual(client.send(read10(0, 1), read=512), [])
+        changes = self.change(plan(disk(ready(), "slow", "f")))
+        self.assertEqual((changes.added, changes.removed, changes.changed, changes.ended), ((), (), (), 0))
+        slow.fire()
+        self.assertEqual([each["status"] for each in client.line.take()], [0])
+        self.assertEqual((slow.openings, slow.closings), (1, 0))
+        self.assertEqual(client.attentions(), [])
+        self.assertFalse(client.gone)
+
+    def test_added(self) -> None:
+        """A new target is listed, and can be used."""
+        device = ready()
+        changes = self.change(self.first, plan(disk(device), name=OTHER))
+        self.assertEqual(changes.added, (OTHER,))
+        self.assertEqual(device.openings, 1)
+        line = self.memory.line()
+        line.login(None)
+        (answer,) = line.say(pdus.textRequest(b"SendTargets=All\0", cmdSN=1))
+        self.assertIn(f"TargetName={OTHER}".encode(), answer["data"])
+        self.assertEqual(Client(self.memory, OTHER).blocks(), 2048)
+
+    def test_removed(self) -> None:
+        """A target that goes asks its initiators to log out, then ends them, then closes its device."""
+        other = ready()
+        self.change(self.first, plan(disk(other), name=OTHER))
+        stays, goes = Client(self.memory), Client(self.memory, OTHER)
+        changes = self.change(self.first)
+        self.assertEqual((changes.removed, changes.ended), ((OTHER,), 1))
+        self.assertEqual(goes.events(), [(numbers.EVENT_LOGOUT_REQUEST, int(LOGOUT))])
+        self.assertEqual(goes.do(read10(0, 1), read=512)["status"], 0)
+        self.assertEqual(self.memory.line().login(OTHER)["status"], numbers.TARGET_REMOVED)
+        self.assertEqual((goes.gone, other.closings), (False, 0))
+        self.advance(LOGOUT + 1)
+        self.assertTrue(goes.gone)
+        self.advance(1)
+        self.assertEqual((other.closings, self.device.closings), (1, 0))
+        self.assertEqual((stays.gone, stays.events()), (False, []))
+
+    def test_loggedOut(self) -> None:
+        """When the initiators have logged out the device is closed at once."""
+        client = Client(self.memory)
+        self.change()
+        client.line.say(pdus.logoutRequest(cmdSN=client.cmdSN))
+        self.close()
+        self.assertEqual(self.device.closings, 1)
+
+    def test_lingering(self) -> None:
+        """A device that is at work is never closed under that."""
+        slow = FakeDevice()
+        self.memory = self.serve(plan(disk(slow)))
+        client = Client(self.memory)
+        client.send(read10(0, 1), read=512)
+        self.change()
+        with capturedLogs() as events:
+            self.advance(LOGOUT + GRACE + 3)
+        self.assertIn("still at work", "".join(formatEvent(each) or "" for each in events))
+        self.assertTrue(client.gone)
+        self.assertEqual(slow.closings, 0)
+        slow.fire()
+        self.assertEqual(slow.closings, 1)
+
+    def test_again(self) -> None:
+        """A target that comes back can be used again."""
+        self.change()
+        self.advance(1)
+        self.change(self.first)
+        self.assertEqual(Client(self.memory).blocks(), 2048)
+        self.assertEqual(self.device.openings, 2)
+
+    def test_alias(self) -> None:
+        """A target gets another alias."""
+        self.change(plan(disk(self.device), alias="new"))
+        self.assertEqual(self.memory.line().login()["keys"]["TargetAlias"], "new")
+
+
+class UnitTests(ReloadTestCase):
+    """LUNs come, go and change."""
+
+    def test_added(self) -> None:
+        """A LUN more: the others say that there are others, and a message does."""
+        client = Client(self.memory)
+        changes = self.change(plan(disk(self.device), disk(ready(2 << 20))))
+        self.assertEqual(changes.changed, (TARGET,))
+        self.assertEqual(client.events(), [(numbers.EVENT_SCSI, codes.LUNS_CHANGED)])
+        self.assertEqual(client.attentions(), [codes.LUNS_CHANGED])
+        self.assertEqual(client.attentions(1), [codes.POWER_ON])
+        self.assertEqual(client.blocks(1), 4096)
+        self.assertEqual(client.do(REPORT_LUNS, read=64)["data"][:4], (16).to_bytes(4, "big"))
+
+    def test_removed(self) -> None:
+        """A LUN less: its commands end, it is not there any more, and the others say so."""
+        slow = FakeDevice()
+        self.memory = self.serve(plan(disk(self.device), disk(slow)))
+        client = Client(self.memory, luns=2)
+        client.send(read10(0, 1), 1, read=512)
+        self.change(plan(disk(self.device)))
+        statuses = [each["status"] for each in client.line.take() if each["opcode"] == numbers.SCSI_RESPONSE]
+        self.assertEqual(statuses, [codes.TASK_ABORTED])
+        self.assertEqual(client.attentions(), [codes.LUNS_CHANGED])
+        refused = client.do(TEST_UNIT_READY, 1)
+        self.assertEqual(int.from_bytes(refused["data"][14:16], "big"), codes.LUN_NOT_SUPPORTED)
+        self.assertEqual(slow.closings, 0)
+        slow.fire()
+        self.assertEqual(slow.closings, 1)
+
+    def test_size(self) -> None:
+        """Another size of the same file: commands wait until the old device is closed, the new one open."""
+        cached = Capabilities(volatileCache=True)
+        slow, new = FakeDevice(capabilities=cached), ready(2 << 20, capabilities=cached)
+        self.memory = self.serve(plan(disk(slow, 1, "f")))
+        client = Client(self.memory)
+        client.send(read10(0, 1), read=512)
+        changing = self.memory.service.change([plan(disk(new, 2, "f"))])
+        slow.operations[-1].fire()  # what has been written is flushed before commands wait
+        self.assertEqual(client.send(write10(0, 1), data=bytes(512), write=512), [])
+        self.assertEqual((slow.closings, new.openings), (0, 0))
+        self.assertNoResult(changing)
+        slow.fire()
+        self.assertEqual(self.successResultOf(changing).changed, (TARGET,))
+        self.assertEqual((slow.closings, new.openings), (1, 1))
+        answers = client.line.take()
+        told = [each for each in answers if each["opcode"] == numbers.ASYNC_MESSAGE]
+        self.assertEqual([each["event"] for each in told], [numbers.EVENT_SCSI])
+        held = [each for each in answers if each["opcode"] == numbers.SCSI_RESPONSE][-1]
+        self.assertEqual(held["data"][14:16], codes.CAPACITY_CHANGED.to_bytes(2, "big"))
+        self.assertEqual(client.blocks(), 4096)
+        client.do(write10(0, 1), data=b"x" * 512, write=512)
+        self.assertEqual(new.contents[:4], b"xxxx")
+
+    def test_full(self) -> None:
+        """Commands that are held back have a bound."""
+        slow = FakeDevice()
+        self.memory = self.serve(plan(disk(slow, 1, "f")))
+        clients = [Client(self.memory, InitiatorName=f"iqn.2001-04.com.example:i{each}") for each in range(3)]
+        clients[0].send(read10(0, 1), read=512)
+        self.memory.service.change([plan(disk(ready(), 2, "f"))])
+        answers = [client.send(TEST_UNIT_READY) for client in clients for _ in range(100)]
+        statuses = [each[0]["status"] for each in answers if each]
+        self.assertEqual(statuses, [codes.TASK_SET_FULL] * (300 - HELD))
+
+    def test_postponed(self) -> None:
+        """If a device is at work too long the change is given up for its LUN, and the rest is done."""
+        slow = FakeDevice()
+        self.memory = self.serve(plan(disk(slow, 1, "f")))
+        client = Client(self.memory)
+        client.send(read10(0, 1), read=512)
+        changing = self.memory.service.change([plan(disk(ready(), 2, "f")), plan(disk(ready()), name=OTHER)])
+        self.assertEqual(client.send(TEST_UNIT_READY), [])
+        with capturedLogs() as events:
+            self.advance(GRACE + 1)
+        changes = self.successResultOf(changing)
+        self.assertEqual(changes.added, (OTHER,))
+        self.assertIn(f"{TARGET} LUN 0 stays as it was", changes.postponed[0])
+        self.assertIn(changes.postponed[0], [formatEvent(each) for each in events])
+        self.assertEqual([each["status"] for each in client.line.take()], [0])
+        self.assertEqual(slow.closings, 0)
+        slow.fire()
+        self.assertEqual([each["status"] for each in client.line.take()], [0])
+
+    def test_moved(self) -> None:
+        """A device that another target serves from now on stays open all the time."""
+        client = Client(self.memory)
+        changing = self.memory.service.change([plan(disk(self.device), name=OTHER)])
+        self.assertNoResult(changing)
+        self.assertEqual(client.events(), [(numbers.EVENT_LOGOUT_REQUEST, int(LOGOUT))])
+        client.line.say(pdus.logoutRequest(cmdSN=client.cmdSN))
+        self.close()
+        self.successResultOf(changing)
+        self.assertEqual((self.device.openings, self.device.closings), (1, 0))
+        self.assertEqual(Client(self.memory, OTHER).blocks(), 2048)
+
+    def test_swapped(self) -> None:
+        """Two LUNs change places; both say that the medium may have changed, and the capacity has."""
+        first, second = ready(), ready(2 << 20)
+        self.memory = self.serve(plan(disk(first), disk(second)))
+        client = Client(self.memory, luns=2)
+        self.change(plan(disk(second), disk(first)))
+        wanted = [codes.MEDIUM_MAY_HAVE_CHANGED, codes.CAPACITY_CHANGED]
+        self.assertEqual((client.attentions(0), client.attentions(1)), (wanted, wanted))
+        self.assertEqual((client.blocks(0), client.blocks(1)), (4096, 2048))
+        self.assertEqual((second.openings, first.openings), (1, 1))
+        first.changed()  # type: ignore[misc]
+        second.size = 4 << 20
+        second.changed()  # type: ignore[misc]
+        self.assertEqual((client.attentions(0), client.attentions(1)), ([codes.CAPACITY_CHANGED], []))
+
+    def test_looks(self) -> None:
+        """Other names change INQUIRY data, write protection the mode parameters; the device stays open."""
+        client = Client(self.memory)
+        self.change(plan(disk(self.device, product="Other", serial="0815")))
+        self.assertEqual(client.attentions(), [codes.INQUIRY_CHANGED])
+        self.assertEqual(client.do(INQUIRY, read=96)["data"][16:21], b"Other")
+        self.change(plan(disk(self.device, product="Other", serial="0815", readOnly=True)))
+        self.assertEqual(client.attentions(), [codes.MODE_PARAMETERS_CHANGED])
+        refused = client.do(write10(0, 1), data=bytes(512), write=512)
+        self.assertEqual(refused["data"][14:16], codes.WRITE_PROTECTED.to_bytes(2, "big"))
+        self.assertEqual(self.device.openings, 1)
+
+    def test_settings(self) -> None:
+        """What initiators have set stays when a device is exchanged."""
+        cached = Capabilities(volatileCache=True)
+        self.memory = self.serve(plan(disk(ready(capabilities=cached), 1)))
+        client = Client(self.memory)
+        (unit,) = self.memory.service.node.targets[TARGET].units.values()
+        page = bytes.fromhex("000000000a0a06100000000000000000")
+        client.do(bytes.fromhex("151000001000"), data=page, write=len(page))
+        self.assertTrue(unit.settings.descriptorSense)  # type: ignore[attr-defined]
+        self.change(plan(disk(ready(capabilities=cached), 2)))
+        self.assertTrue(unit.settings.descriptorSense)  # type: ignore[attr-defined]
+
+
+class FailureTests(ReloadTestCase):
+    """Nothing changes if anything is wrong."""
+
+    def test_unopened(self) -> None:
+        """A new device that cannot be opened: the others that were are closed again."""
+        bad, good = ready(), ready()
+        bad.error = DeviceError("worn out")
+        client = Client(self.memory)
+        changing = self.memory.service.change([plan(disk(bad), disk(good), name=OTHER)])
+        with capturedLogs() as events:
+            error = self.failureResultOf(changing, ConfigurationErrors).value
+        self.assertEqual((str(error), good.openings, good.closings), ("worn out", 1, 1))
+        self.assertEqual(list(self.memory.service.node.targets), [TARGET])
+        self.assertEqual((client.do(read10(0, 1), read=512)["status"], client.events()), (0, []))
+        self.assertEqual(events, [])
+
+    def test_logged(self) -> None:
+        """All that is wrong is logged, a line for each fault."""
+
+        def read() -> Wanted:
+            raise ConfigurationErrors([DeviceError("one"), DeviceError("two")])  # type: ignore[list-item]
+
+        memory = self.serve(self.first, read=read)
+        with capturedLogs() as events:
+            self.failureResultOf(memory.service.reload(), ConfigurationErrors)
+        self.assertEqual([formatEvent(each) for each in events], ["one", "two", "nothing was changed"])
+
+    def test_undone(self) -> None:
+        """If what takes a file's place cannot be opened the old device is opened again, and goes on."""
+        old, bad = ready(), ready()
+        bad.error = DeviceError("worn out")
+        self.memory = self.serve(plan(disk(old, 1, "f")))
+        client = Client(self.memory)
+        self.failureResultOf(self.memory.service.change([plan(disk(bad, 2, "f"))]), ConfigurationErrors)
+        self.assertEqual((old.openings, old.closings), (2, 1))
+        self.assertEqual((client.do(read10(0, 1), read=512)["status"], client.attentions()), (0, []))
+
+    def test_lost(self) -> None:
+        """If not even that is possible its LUN is not ready, and that is logged."""
+        old, bad = ready(), ready()
+        bad.error = DeviceError("worn out")
+        self.memory = self.serve(plan(disk(old, 1, "f")))
+        client = Client(self.memory)
+        old.error = DeviceError("gone")
+        with capturedLogs() as events:
+            self.failureResultOf(self.memory.service.change([plan(disk(bad, 2, "f"))]), ConfigurationErrors)
+        self.assertIn("unopened", [each.get("event") for each in events])
+        self.assertEqual(client.do(TEST_UNIT_READY)["data"][4] & 15, codes.NOT_READY)
+
+    def test_stopped(self) -> None:
+        """A service that stops gives up what is under way, and closes all."""
+        slow = FakeDevice()
+        self.memory = self.serve(plan(disk(slow, 1, "f")))
+        client = Client(self.memory)
+        client.send(read10(0, 1), read=512)
+        changing = self.memory.service.change([plan(disk(ready(), 2, "f"))])
+        stopping = self.memory.service.stopService()
+        self.failureResultOf(changing, LocalError)
+        slow.fire()
+        self.advance(10)
+        self.successResultOf(stopping)
+        self.assertEqual(slow.closings, 1)
+        self.failureResultOf(self.memory.service.change([]), LocalError)
+        self.assertEqual(self.memory.reactor.getDelayedCalls(), [])
+
+    def test_nothingToRead(self) -> None:
+        """A service that was not told where to read has nothing to reload."""
+        self.failureResultOf(self.memory.service.reload(), LocalError)
+
+    def test_names(self) -> None:
+        """Two targets of one name are none."""
+        self.failureResultOf(self.memory.service.change([self.first, self.first]), LocalError)
+
+    def test_inTurn(self) -> None:
+        """One change after another."""
+        opening: Deferred[None] = Deferred()
+
+        class Late(FakeDevice):
+            def open(self, changed: Any) -> Any:
+                super().open(changed)
+                return opening
+
+        first = self.memory.service.change([self.first, plan(disk(Late(synchronous=True)), name=OTHER)])
+        second = self.memory.service.change([])
+        self.assertNoResult(first)
+        opening.callback(None)
+        self.assertEqual(self.successResultOf(first).added, (OTHER,))
+        self.assertEqual(self.successResultOf(second).removed, (TARGET, OTHER))
+
+
+class AccessTests(ReloadTestCase):
+    """Who may do what changes for sessions that there are."""
+
+    def test_netmask(self) -> None:
+        """A client that is not admitted any more is asked to log out, then ended, and that is logged."""
+        client = Client(self.memory)
+        policy = cast(IAccessPolicy, Netmask("10.0.0.0/8"))
+        with capturedLogs() as events:
+            changes = self.change(plan(disk(self.device), policy=policy))
+        self.assertEqual(changes.ended, 1)
+        (line,) = [formatEvent(each) or "" for each in events if each.get("event") == "revoked"]
+        self.assertIn("on 192.0.2.7 may not use", line)
+        self.assertIn("the netmask does not admit it any more", line)
+        self.assertEqual(client.events(), [(numbers.EVENT_LOGOUT_REQUEST, int(LOGOUT))])
+        self.advance(LOGOUT + 1)
+        self.assertTrue(client.gone)
+        self.assertEqual(self.device.closings, 0)
+
+    def test_masked(self) -> None:
+        """A session that sees other LUNs than before is told; what it does not see is not there."""
+        devices = [disk(self.device), disk(ready())]
+        self.memory = self.serve(plan(*devices, policy=Masked(0, 1)))
+        client = Client(self.memory, luns=2)
+        self.change(plan(*devices, policy=Masked(0)))
+        self.assertEqual(client.events(), [(numbers.EVENT_SCSI, codes.LUNS_CHANGED)])
+        self.assertEqual(client.attentions(), [codes.LUNS_CHANGED])
+        refused = client.do(TEST_UNIT_READY, 1)
+        self.assertEqual(int.from_bytes(refused["data"][14:16], "big"), codes.LUN_NOT_SUPPORTED)
+        self.change(plan(*devices, policy=Masked(0, 1)))
+        self.assertEqual(client.attentions(1), [codes.LUNS_CHANGED])
+
+    def test_reader(self) -> None:
+        """A session that may only read from now on is told, and cannot write."""
+        client = Client(self.memory)
+        self.change(plan(disk(self.device), policy=Masked(0, readOnly=True)))
+        self.assertEqual(client.attentions(), [codes.MODE_PARAMETERS_CHANGED])
+        refused = client.do(write10(0, 1), data=bytes(512), write=512)
+        self.assertEqual(refused["data"][14:16], codes.WRITE_PROTECTED.to_bytes(2, "big"))
+
+    def test_refused(self) -> None:
+        """An initiator that a policy lets in no more has to go, and so has one that a policy fails for."""
+
+        class Broken(Masked):
+            def decide(self, asker: Asker) -> Grant | None:
+                raise ZeroDivisionError
+
+        for policy in (Masked(), Broken()):
+            self.setUp()
+            client = Client(self.memory)
+            self.assertEqual(self.change(plan(disk(self.device), policy=policy)).ended, 1)
+            self.assertEqual(client.events()[0][0], numbers.EVENT_LOGOUT_REQUEST)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_users(self) -> None:
+        """Where users are required from now on, sessions of nobody have to go; discovery too."""
+        discovery, client = self.memory.line(), Client(self.memory)
+        discovery.login(None)
+        changes = self.change(self.first, secrets=users("joe:chap:correct-horse-battery"))
+        self.assertEqual((changes.ended, client.events()[0][0]), (2, numbers.EVENT_LOGOUT_REQUEST))
+        refused = self.memory.line().login()
+        self.assertEqual(refused["status"], numbers.AUTHENTICATION_FAILURE)
+        self.advance(LOGOUT + 1)
+        self.change(self.first)
+        self.assertEqual(self.memory.line().login()["status"], 0)
+
+    def test_user(self) -> None:
+        """A user that is none any more, or may not any more, has to go; one with a new secret stays."""
+        both = users("joe:chap:correct-horse-battery", "ann:chap:another-horse-battery")
+        for other, options, ended in (
+            (users("joe:chap:changed-horse-battery"), {}, 0),
+            (users("ann:chap:another-horse-battery"), {}, 1),
+            (both, {"users": frozenset(("ann",))}, 1),
+            (both, {"users": frozenset(("joe",))}, 0),
+        ):
+            self.memory = self.serve(self.first)
+            client = Client(self.memory)
+            client.line.protocol.core.session.user = "joe"  # type: ignore[union-attr]
+            changes = self.change(plan(disk(self.device), **options), secrets=other)
+            self.assertEqual((changes.ended, bool(client.events())), (ended, bool(ended)))
+
+    def test_meanwhile(self) -> None:
+        """A login that is under way when the users change begins anew; without a change it goes on."""
+        old = users("joe:chap:correct-horse-battery")
+        for new, gone in (
+            (users("joe:chap:correct-horse-battery"), False),
+            (users("ann:chap:1234567890ab"), True),
+        ):
+            self.memory = self.serve(self.first, secrets=old)
+            line = self.memory.line()
+            pairs = {"InitiatorName": "iqn.2001-04.com.example:i", "TargetName": TARGET, "AuthMethod": "CHAP"}
+            line.say(pdus.loginRequest(pairs, stage=0, following=None))
+            self.change(self.first, secrets=new)
+            self.assertEqual(line.transport.disconnecting, gone)
+
+
+def users(*lines: str) -> FileUsers:
+    """Those of an auths file."""
+    return FileUsers(parseAuths("".join(f"{line}\n" for line in lines), None))
