@@ -1,7 +1,7 @@
 """
 Long runs, each for its share of the time: fuzzing cores without sockets, the same guided by coverage, the
 conversations of the tests cut otherwise, a real service on loopback among good and bad clients, a real
-process that is killed again and again, and copies that are.
+process that is killed again and again, what it has to remember through that, and copies that are killed.
 
 C{python -m tests.long [--seconds N] [--seed N]} prints what it did, and ends with 1 on any surprise, telling
 the seed that shows it again.
@@ -20,8 +20,17 @@ from tests.long.guided import guided
 from tests.long.kill import kill
 from tests.long.segments import segments
 from tests.long.soak import soak
+from tests.long.states import states
 
-PARTS = {"fuzz": fuzz, "guided": guided, "segments": segments, "kill": kill, "copies": copies, "soak": soak}
+PARTS = {
+    "fuzz": fuzz,
+    "guided": guided,
+    "segments": segments,
+    "kill": kill,
+    "states": states,
+    "copies": copies,
+    "soak": soak,
+}
 
 
 def main() -> int:
