@@ -13,6 +13,7 @@ import pytest_twisted
 from iscsi_twisted.config.auths import parseAuths
 from iscsi_twisted.config.targets import parse
 from iscsi_twisted.session.names import complaint
+from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.target import Listener, TargetService
 from iscsi_twisted.target.assembly import plans
 from iscsi_twisted.target.transport import VectorEndpoint
@@ -29,7 +30,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     async def start(text: str, **options: Any) -> Served:
         configuration = parse(text.replace("%", str(tmp_path)), None, complaint)
-        listeners = [Listener(VectorEndpoint(reactor, 0, address)) for address in ("127.0.0.1", "::1")]
+        places = zip(("127.0.0.1", "::1"), options.get("tags", (1, 1)), strict=True)
+        listeners = [Listener(VectorEndpoint(reactor, 0, address), Portal(tag)) for address, tag in places]
         users = options.get("users")
         service = TargetService(
             reactor, listeners, stateDirectory=str(tmp_path / "state"), stopTime=10.0,
