@@ -43,6 +43,7 @@ class Capabilities(NamedTuple):
     @ivar discardZeroes: discarded bytes read as zeros.
     @ivar rotational: the medium rotates (seeks cost time).
     @ivar retains: what is overwritten or discarded stays somewhere (in what lies below an overlay, say).
+    @ivar space: C{space} knows something.
     """
 
     readOnly: bool = False
@@ -53,6 +54,19 @@ class Capabilities(NamedTuple):
     discardZeroes: bool = False
     rotational: bool = False
     retains: bool = False
+    space: bool = False
+
+
+class Space(NamedTuple):
+    """
+    What a device that takes storage only as it is written has taken, and could still take.
+
+    @ivar used: bytes of storage that it has.
+    @ivar available: bytes that it can have at least, if others leave them.
+    """
+
+    used: int
+    available: int
 
 
 class IBlockDevice(Interface):
@@ -120,6 +134,9 @@ class IBlockDevice(Interface):
 
         @return: runs of C{(length in bytes, has storage)}, in order, that add up to C{length}.
         """
+
+    def space() -> Space | Pending | None:
+        """How much storage there is for this device; None if nobody knows."""
 
 
 class INexus(Interface):

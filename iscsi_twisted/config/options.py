@@ -109,6 +109,12 @@ def _queue(text: str) -> int:
     return int(text)
 
 
+def _percent(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]?%", text):
+        raise ConfigurationError(f"1% to 99% is wanted, not {quoted(text)}")
+    return int(text[:-1])
+
+
 def _auth(text: str) -> bool:
     if text.lower() not in ("chap", "none"):
         raise ConfigurationError(f"chap or none is wanted, not {quoted(text)}")
@@ -178,6 +184,11 @@ class UnitOptions:
     thin: bool | None = row(
         parseYes,
         "Whether initiators are told that space can be given back (UNMAP).  Absent: as the storage can.",
+    )
+    threshold: int | None = row(
+        _percent,
+        "Initiators of a thin unit are told when no more than this much of its space is left, 1% to 99%."
+        "  Absent: only if they ask for it.",
     )
     readonly: bool = row(parseYes, "Whether the unit is write-protected for everybody.", False)
     writecache: bool = row(

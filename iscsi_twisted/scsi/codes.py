@@ -84,6 +84,8 @@ PREVIOUS_CONFLICT: Final = 0x2C09
 COMMANDS_CLEARED: Final = 0x2F00
 FORMAT_CORRUPTED: Final = 0x3100
 SANITIZE_FAILED: Final = 0x3103
+SOFT_THRESHOLD_REACHED: Final = 0x3807
+"""Thin provisioning soft threshold reached."""
 SAVING_NOT_SUPPORTED: Final = 0x3900
 MEDIUM_NOT_PRESENT: Final = 0x3A02
 """... because the tray is open."""

@@ -11,8 +11,8 @@ from typing import Final
 
 import attrs
 
-from iscsi_twisted.errors import CheckCondition, LocalError
-from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, IStateStore, ITask, isPending
+from iscsi_twisted.errors import CheckCondition, DeviceError, LocalError
+from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, IStateStore, ITask, Space, isPending
 from iscsi_twisted.scsi import (
     atomic,
     buffers,
@@ -36,6 +36,7 @@ from iscsi_twisted.scsi import (
     sanitize,
     selftest,
     supported,
+    thresholds,
     timestamp,
     transfer,
     untorn,
@@ -145,6 +146,9 @@ class DiskUnit(LogicalUnit):
     @ivar unfinished: keeps what remakes the whole medium, or failed to; None where nothing does.
     @ivar failedPlan: what has failed to remake the whole medium.
     @ivar isClosing: the device goes, and what is being done goes on at the next start.
+    @ivar tellsSpace: it is thin, and its device tells how much space there is.
+    @ivar space: what it told last.
+    @ivar reached: the numbers of the thresholds that have been reached, and told.
     @ivar prevents: the nexuses that prevent the removal of the medium.
     """
 
@@ -193,6 +197,7 @@ class DiskUnit(LogicalUnit):
         rotation: int | None = None,
         sameZero: bool = False,
         queue: int = QUEUE,
+        threshold: int | None = None,
         clock: Callable[[], float] = perf_counter,
         calendar: Callable[[], float] = time,
         later: Later = atOnce,
@@ -205,6 +210,7 @@ class DiskUnit(LogicalUnit):
         @param removable: whether the medium can be ejected, and loaded again.
         @param rotation: revolutions per minute, or 1 for a medium that does not rotate.
         @param calendar: tells the seconds since the beginning of 1970.
+        @param threshold: percentage of the space for a thin unit; when no more is left initiators are told.
         @param sameZero: whether WRITE SAME of no blocks means all blocks up to the last.
         @param queue: commands that the unit has at a time; see L{LogicalUnit}.
         @param later: calls something when others have had their turn.
@@ -227,6 +233,10 @@ class DiskUnit(LogicalUnit):
         self.descriptorLimit = DESCRIPTOR_LIMIT
         self.compareLimit = COMPARE_LIMIT
         self.sameZero = sameZero
+        self._threshold = threshold
+        self.tellsSpace = False
+        self.space = Space(0, 0)
+        self.reached: frozenset[int] = frozenset()
         self.journal: Journal | None = None
         self.atomicLimit = 0
         self.unfinished: IStateStore | None = None
@@ -435,9 +445,19 @@ class DiskUnit(LogicalUnit):
         else:
             super().tally(command, condition)
 
+    def watch(self) -> None:
+        """Look at what nobody tells of by itself; to be called now and then.  It never raises."""
+        try:
+            thresholds.watch(self)
+        except (DeviceError, OSError):
+            pass  # what cannot be known now may be known later
+        except Exception as error:
+            self._report(error, None)
+
     def adjust(self, settings: Settings) -> None:
         """Let settings hold."""
         self.settings = settings
+        self.reached = frozenset()
         self.descriptorSense = settings.descriptorSense
         self.tellsAborted = settings.tellsAborted
         self.queueError = settings.queueError
@@ -469,5 +489,9 @@ class DiskUnit(LogicalUnit):
         self.tellsAllocation = able.allocated
         self.rotational = able.rotational
         self.forgets = not able.retains
+        self.tellsSpace = self.thin and able.space
         self.defaults = Settings(writeCache=able.volatileCache)
+        if self.tellsSpace and self._threshold is not None:
+            self.defaults.reportsThresholds = True
+            self.defaults.thresholds = thresholds.warning(self._threshold)
         self.adjust(self.lasting())

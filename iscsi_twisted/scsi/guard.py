@@ -93,6 +93,10 @@ class Guard:
             self.allegiance.clear()
         self.reconsider()
 
+    def anyNexus(self) -> INexus | None:
+        """One of the nexuses that there are, the same as long as it is there; None if there is none."""
+        return min(self._attentions.known(), key=lambda each: (each.initiatorName, each.isid), default=None)
+
     def attention(self, code: int, nexus: INexus | None = None, but: INexus | None = None) -> None:
         """Establish a unit attention condition for one known nexus, or for all but one."""
         self._attentions.establish(code, nexus, but)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import attrs
 
-from iscsi_twisted.interfaces import ITask
-from iscsi_twisted.scsi import cdb, codes
+from iscsi_twisted.interfaces import ITask, Space, isPending
+from iscsi_twisted.scsi import cdb, codes, thresholds
 from iscsi_twisted.scsi.selftest import LATEST
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.unit import reply
@@ -66,6 +66,7 @@ class LogPage:
     @ivar counters: the unit's counters that a reset of this page sets to zero.
     @ivar subpage: subpage code.
     @ivar condition: name of the unit's attribute that must be true for the page to exist, or None.
+    @ivar asks: whether the unit's C{space} has to be known.
     """
 
     code: int
@@ -73,6 +74,7 @@ class LogPage:
     counters: tuple[str, ...] = ()
     subpage: int = 0
     condition: str | None = None
+    asks: bool = False
 
 
 def counted(unit: DiskUnit, name: str, factor: int = 1) -> bytes:
@@ -88,6 +90,11 @@ def _counters(code: int, **names: int) -> LogPage:
         return [Parameter(place, counted(unit, name), True) for name, place in names.items()]
 
     return LogPage(code, parameters, tuple(names))
+
+
+def resources(unit: DiskUnit) -> list[Parameter]:
+    """Logical block provisioning: space that is used and available; SBC-3 6.4.5."""
+    return [Parameter(code, value) for code, value in thresholds.resources(unit.space)]
 
 
 def temperature(unit: DiskUnit) -> list[Parameter]:
@@ -166,6 +173,7 @@ PAGES: Final = (
     _counters(0x03, readBytes=_TOTAL_BYTES, readErrors=_UNCORRECTED),
     _counters(0x05, verifiedBytes=_TOTAL_BYTES, verifyErrors=_UNCORRECTED),
     _counters(0x06, otherErrors=0x0000),
+    LogPage(0x0C, resources, condition="tellsSpace", asks=True),
     LogPage(0x0D, temperature),
     LogPage(0x0E, cycles),
     LogPage(0x10, selfTests),
@@ -211,7 +219,40 @@ def logSense(unit: DiskUnit, task: ITask) -> None:
         found = next((each for each in available(unit) if (each.code, each.subpage) == (code, subpage)), None)
         if found is None:
             raise unit.invalidField(task, "subpage", 7)
-        body = _parameters(unit, task, found.parameters(unit), pointer, control)
+        arguments = unit, task, found, pointer, control, allocation
+        if found.asks:
+            _ask(*arguments)
+        else:
+            _answer(None, *arguments)
+        return
+    _reply(task, code, subpage, body, allocation)
+
+
+def _ask(unit: DiskUnit, task: ITask, *arguments: Any) -> None:
+    """Answer when the device has told how much space there is."""
+    space: Any = unit.device.space()
+    if isPending(space):
+        unit.pend(task, space, 0, 0, False, _answer, unit, task, *arguments)
+    else:
+        _answer(space, unit, task, *arguments)
+
+
+def _answer(
+    space: Space | None,
+    unit: DiskUnit,
+    task: ITask,
+    page: LogPage,
+    pointer: int,
+    control: int,
+    allocation: int,
+) -> None:
+    if space is not None:
+        unit.space = space
+    body = _parameters(unit, task, page.parameters(unit), pointer, control)
+    _reply(task, page.code, page.subpage, body, allocation)
+
+
+def _reply(task: ITask, code: int, subpage: int, body: bytes, allocation: int) -> None:
     head = struct.pack(">BBH", (_SPF if subpage else 0) | code, subpage, len(body))
     reply(task, head + body, allocation)
 

@@ -15,8 +15,9 @@ import attrs
 
 from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import ITask
-from iscsi_twisted.scsi import cdb, codes
+from iscsi_twisted.scsi import cdb, codes, thresholds
 from iscsi_twisted.scsi.table import CommandSet
+from iscsi_twisted.scsi.thresholds import Fault
 from iscsi_twisted.scsi.unit import reply
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _SPF: Final = 0x40
 _DBD: Final = 0x08
 _LLBAA: Final = 0x10
 _WP: Final = 0x80
+_QERR_RESERVED: Final = 2
+_INTERLOCK_RESERVED: Final = 1
 _DPOFUA: Final = 0x10
 
 
@@ -44,6 +47,7 @@ QERR: Final = 0x06
 UA_INTLCK: Final = 0x30
 SWP: Final = 0x08
 TAS: Final = 0x40
+LBPERE: Final = 0x80
 
 
 @attrs.define
@@ -58,6 +62,9 @@ class Settings:
         statuses that turn a command away establish one.
     @ivar softwareProtected: SWP: nobody may write.
     @ivar tellsAborted: TAS: a task that another nexus aborts ends with TASK ABORTED.
+    @ivar reportsThresholds: LBPERE: initiators are told when a threshold is reached.
+    @ivar tellsOne: SITUA: one of them is enough.
+    @ivar thresholds: of the space for a thin unit.
     """
 
     writeCache: bool = False
@@ -66,10 +73,18 @@ class Settings:
     interlock: int = 0
     softwareProtected: bool = False
     tellsAborted: bool = False
+    reportsThresholds: bool = False
+    tellsOne: bool = False
+    thresholds: tuple[thresholds.Threshold, ...] = thresholds.NONE
 
 
 def _nothing(settings: Settings, body: bytes) -> None:
     """What MODE SELECT does with a page of which nothing can be changed."""
+
+
+def _faultless(settings: Settings) -> Fault | None:
+    """What is wrong with settings where nothing can be."""
+    return None
 
 
 def _sameMask(mask: bytes) -> Callable[[DiskUnit], bytes]:
@@ -87,6 +102,7 @@ class ModePage:
     @ivar changeable: ones where MODE SELECT may change the body.
     @ivar apply: puts a body into settings.
     @ivar condition: name of the unit's attribute that must be true for the page to exist, or None.
+    @ivar fault: where in the body something is that makes no sense, after C{apply}.
     """
 
     code: int
@@ -95,6 +111,7 @@ class ModePage:
     changeable: Callable[[DiskUnit], bytes]
     apply: Callable[[Settings, bytes], None] = _nothing
     condition: str | None = None
+    fault: Callable[[Settings], Fault | None] = _faultless
 
     @property
     def saveable(self) -> bool:
@@ -133,6 +150,21 @@ def fixed(code: int, size: int, start: bytes = b"", subpage: int = 0) -> ModePag
     return ModePage(code, subpage, lambda settings: body, _sameMask(bytes(size)))
 
 
+def recovery(settings: Settings) -> bytes:
+    """Read-write error recovery: a device does what it can by itself; SBC-3 6.5.8."""
+    return bytes((0, 0, 0, 0, 0, LBPERE * settings.reportsThresholds)) + bytes(4)
+
+
+def recoveryMask(unit: DiskUnit) -> bytes:
+    """LBPERE can be changed where there are thresholds."""
+    return bytes((0, 0, 0, 0, 0, LBPERE * unit.tellsSpace)) + bytes(4)
+
+
+def applyRecovery(settings: Settings, body: bytes) -> None:
+    """See L{Settings}."""
+    settings.reportsThresholds = bool(body[5] & LBPERE)
+
+
 def caching(settings: Settings) -> bytes:
     """Caching; SBC-3 6.5.5."""
     return bytes((WCE * settings.writeCache,)) + bytes(17)
@@ -169,17 +201,38 @@ def applyControl(settings: Settings, body: bytes) -> None:
     settings.tellsAborted = bool(body[3] & TAS)
 
 
+def controlFault(settings: Settings) -> Fault | None:
+    """A value of QERR is reserved, and one of UA_INTLCK_CTRL."""
+    if settings.queueError == _QERR_RESERVED:
+        return 1, 2
+    return (2, 5) if settings.interlock == _INTERLOCK_RESERVED else None
+
+
 PAGES: Final = (
-    fixed(0x01, 10),  # read-write error recovery, SBC-3 6.5.8: a device does what it can by itself
+    ModePage(0x01, 0, recovery, recoveryMask, applyRecovery),
     fixed(0x02, 14),  # disconnect-reconnect, SPC-4 7.5.11: the session's keys decide
     fixed(0x07, 10),  # verify error recovery, SBC-3 6.5.9
     ModePage(0x08, 0, caching, cachingMask, applyCaching),
     ModePage(
-        0x0A, 0, control, _sameMask(bytes((D_SENSE, QERR, UA_INTLCK | SWP, TAS)) + bytes(6)), applyControl
+        0x0A,
+        0,
+        control,
+        _sameMask(bytes((D_SENSE, QERR, UA_INTLCK | SWP, TAS)) + bytes(6)),
+        applyControl,
+        fault=controlFault,
     ),
     fixed(0x0A, 28, b"\x06", subpage=1),  # control extension, SPC-4 7.5.9: the timestamp (TCMOS, SCSIP)
     fixed(0x1A, 38),  # power condition, SPC-4 7.5.13: no timers
     fixed(0x1C, 10, b"\x08"),  # informational exceptions control, SBC-3 6.5.6: none are reported (DEXCPT)
+    ModePage(
+        0x1C,
+        2,
+        thresholds.page,
+        _sameMask(thresholds.MASK),
+        thresholds.apply,
+        condition="tellsSpace",
+        fault=thresholds.fault,
+    ),
 )
 """In ascending order, as page code 3Fh wants them."""
 

@@ -27,8 +27,6 @@ _SPF: Final = 0x40
 _LONG_LBA: Final = 0x01
 _SAME: Final = {8: (0, 0xFFFFFFFF), 16: (0, (1 << 64) - 1)}
 """By the size of the block descriptor: numbers of blocks that mean 'as it is' (SBC-3 6.5.2)."""
-_QERR_RESERVED: Final = 2
-_INTERLOCK_RESERVED: Final = 1
 
 
 @COMMANDS.handles(cdb.MODE_SELECT_6)
@@ -166,10 +164,9 @@ def _page(unit: DiskUnit, data: bytes, place: int, settings: Settings) -> int:
     body = data[start : start + length]
     _refuseChanges(unit, page, body, start)
     page.apply(settings, body)
-    if settings.queueError == _QERR_RESERVED:
-        raise _invalid(start + 1, 2)
-    if settings.interlock == _INTERLOCK_RESERVED:
-        raise _invalid(start + 2, 5)
+    fault = page.fault(settings)
+    if fault is not None:
+        raise _invalid(start + fault[0], fault[1])
     return start + length
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from iscsi_twisted.interfaces import ITask, TargetPort
+from iscsi_twisted.scsi import thresholds
 from iscsi_twisted.scsi.unit import LogicalUnit
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ def provisioning(unit: DiskUnit, task: ITask) -> bytes:
     if not unit.thin:
         return bytes(4)
     # LBPU, LBPWS, LBPWS10; anchors are not supported; provisioning type 2 is thin.
-    return bytes((0, 0xE0 | (0x04 if unit.unmappedZeroes else 0), 0x02, 0))
+    sets = thresholds.exponent(unit.blockSize) if unit.tellsSpace else 0
+    return bytes((sets, 0xE0 | (0x04 if unit.unmappedZeroes else 0), 0x02, 0))
 
 
 SOLID: Final = 1

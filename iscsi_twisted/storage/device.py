@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from iscsi_twisted.errors import LocalError
-from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending, isPending
+from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending, Space, isPending
 from iscsi_twisted.storage.pending import deferred
 
 ZEROS = bytes(1 << 20)
@@ -22,7 +22,7 @@ ZEROS = bytes(1 << 20)
 copying, small enough that one piece holds nobody up."""
 
 REQUIRED = ("size", "read", "write")
-OPTIONAL = ("open", "close", "capabilities", "flush", "discard", "zero", "allocated")
+OPTIONAL = ("open", "close", "capabilities", "flush", "discard", "zero", "allocated", "space")
 METHODS = REQUIRED[1:] + OPTIONAL
 
 
@@ -97,6 +97,7 @@ class BlockDevice:
             discard=self._has("discard"),
             zero=self._has("zero"),
             allocated=self._has("allocated"),
+            space=self._has("space"),
         )
 
     def _has(self, name: str) -> bool:
@@ -145,6 +146,10 @@ class BlockDevice:
         """Everything is data."""
         checkRange(self.size, offset, length)
         return [(length, True)] if length else []
+
+    def space(self) -> Space | Pending | None:
+        """Nobody knows."""
+        return None
 
 
 def refuseLateCapabilities(method: str, owner: str) -> None:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import DeviceError, LocalError, NotReady, WriteProtected
-from iscsi_twisted.interfaces import Buffer, Capabilities, Pending
+from iscsi_twisted.interfaces import Buffer, Capabilities, Pending, Space
 from iscsi_twisted.storage.device import BlockDevice, checkRange, outOfRange
 from iscsi_twisted.storage.opening import Opening
 from iscsi_twisted.storage.openrange import OpenRange
@@ -191,6 +191,7 @@ class FileExtent(BlockDevice):
             allocated=not opened.isBlock,
             discardZeroes=punch and not opened.isBlock,
             rotational=opened.rotational,
+            space=not opened.isBlock,
         )
 
     def _ready(self) -> OpenRange:
@@ -336,6 +337,11 @@ class FileExtent(BlockDevice):
         if opened.isBlock:
             return super().allocated(offset, length)
         return self._threads.run(opened.allocated, offset, length).addErrback(self._failed)
+
+    def space(self) -> Space | Pending | None:
+        """Ask the file system; what a block device has of a thin volume it does not tell."""
+        opened = self._ready()
+        return None if opened.isBlock else self._threads.run(opened.space).addErrback(self._failed)
 
 
 def _ignore() -> None:

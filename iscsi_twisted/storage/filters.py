@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from iscsi_twisted.errors import DeviceError, LocalError, WriteProtected
-from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending, isPending
+from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending, Space, isPending
 from iscsi_twisted.storage.concatenation import shift, shifted
 from iscsi_twisted.storage.device import BlockDevice, asDevice, checkRange, outOfRange
 from iscsi_twisted.storage.pending import call, deferred, ifLater
@@ -68,13 +68,16 @@ class Filter(BlockDevice):
     def allocated(self, offset: int, length: int) -> list[tuple[int, bool]] | Pending:
         return self.member.allocated(offset, length)
 
+    def space(self) -> Space | Pending | None:
+        return self.member.space()
+
 
 class ReadOnly(Filter):
     """Lets nothing be changed."""
 
     def capabilities(self) -> Capabilities:
         return self.member.capabilities()._replace(
-            readOnly=True, discard=False, zero=False, discardZeroes=False
+            readOnly=True, discard=False, zero=False, discardZeroes=False, space=False
         )
 
     def write(self, offset: int, data: Buffer) -> None:
@@ -137,6 +140,13 @@ class Slice(Filter):
             self.size = length
             return None
         return shut(self.member, DeviceError(f"{self.member}: {fault}"))
+
+    def capabilities(self) -> Capabilities:
+        """How much storage a part has is not known."""
+        return self.member.capabilities()._replace(space=False)
+
+    def space(self) -> None:
+        """Nobody knows."""
 
     def read(self, offset: int, length: int) -> Buffer | Pending:
         return self._at(self.member.read, offset, length, length)

@@ -21,7 +21,7 @@ from iscsi_twisted.errors import (
     WriteError,
     WriteProtected,
 )
-from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.interfaces import Buffer, Space
 from iscsi_twisted.storage.device import ZEROS
 from iscsi_twisted.storage.fallocate import (
     UNSUPPORTED,
@@ -239,6 +239,17 @@ class OpenRange:
                 runs.append((hole - data, True))
             position = hole
         return runs
+
+    def space(self) -> Space:
+        """What the range has of the file system, and what it can still have."""
+        status = os.fstat(self.fd)
+        if self.start == 0 and status.st_size <= self.size:
+            # The file system may keep more than the content, for itself or for later.
+            used = min(status.st_blocks * 512, self.size)
+        else:
+            used = sum(length for length, stored in self.allocated(0, self.size) if stored)
+        volume = os.fstatvfs(self.fd)
+        return Space(used, min(volume.f_bavail * volume.f_frsize, self.size - used))
 
     def _seek(self, position: int, whence: int, end: int) -> int:
         """

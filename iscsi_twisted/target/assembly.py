@@ -303,6 +303,7 @@ def makeUnit(
         removable=options.removable,
         rotation=options.rotation,
         sameZero=options.samezero,
+        threshold=options.threshold,
         later=later,
         queue=options.queue or QUEUE,
     )

@@ -423,3 +423,5 @@ class TargetService(Service):
         now = self.reactor.seconds()
         for connection in self.connections():
             connection.tick(now)
+        for mount in self._serving.mounts:
+            mount.unit.watch()

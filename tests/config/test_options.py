@@ -29,6 +29,8 @@ GOOD: list[tuple[Kind, str, object]] = [
     ("extent", "revision=1.0a", "1.0a"),
     ("extent", "thin=yes", True),
     ("extent", "thin=No", False),
+    ("extent", "threshold=5%", 5),
+    ("extent", "threshold=99%", 99),
     ("extent", "readonly=YES", True),
     ("device", "writecache=no", False),
     ("extent", "block=4K", 4096),
@@ -79,6 +81,10 @@ BAD: list[tuple[Kind, str, str]] = [
     ("extent", "product=12345678901234567", "product=: 1 to 16 ASCII"),
     ("extent", "revision=12345", "revision=: 1 to 4 ASCII"),
     ("extent", "thin=maybe", "thin=: yes or no is wanted, not 'maybe'"),
+    *(
+        ("extent", f"threshold={text}", f"threshold=: 1% to 99% is wanted, not {text!r}")
+        for text in ("", "5", "0%", "100%", "x%")
+    ),
     ("extent", "readonly=", "readonly=: yes or no is wanted, not ''"),
     (
         "extent",
@@ -114,7 +120,7 @@ BAD: list[tuple[Kind, str, str]] = [
         "extent",
         "colour=red",
         "unknown option 'colour='; an extent line knows serial=, naa=, vendor=, product=, revision=, thin=,"
-        " readonly=, writecache=, block=, physical=, removable=, rotation=, samezero=, queue=",
+        " threshold=, readonly=, writecache=, block=, physical=, removable=, rotation=, samezero=, queue=",
     ),
     ("target", "colour=red", "unknown option 'colour='; a target line knows alias="),
     ("extent", "Serial=1", "unknown option 'Serial='"),

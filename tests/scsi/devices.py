@@ -23,6 +23,7 @@ class MemoryDisk:
 
     @ivar calls: what it was asked, in order; data of writes left out.
     @ivar error: raised by every call while it is not None.
+    @ivar spare: what C{space} returns.
     """
 
     blockSize = 1
@@ -32,6 +33,7 @@ class MemoryDisk:
         self.content = bytearray(size)
         self.calls: list[tuple[Any, ...]] = []
         self.error: BaseException | None = None
+        self.spare: Any = None
         self._capabilities = capabilities
 
     def open(self, changed: Callable[[], None]) -> None:
@@ -74,6 +76,10 @@ class MemoryDisk:
     def allocated(self, offset: int, length: int) -> Any:
         """All of it has storage."""
         return [(length, True)]
+
+    def space(self) -> Any:
+        """What it was told."""
+        return self.spare
 
     def _put(self, offset: int, data: Buffer) -> None:
         assert 0 <= offset <= offset + len(data) <= self.size, "beyond the end"

@@ -72,6 +72,7 @@ def settle(case: DiskTests) -> None:
     """Give a unit names and an echo buffer, and let its time stand still."""
     unit = case.unit
     unit.calendar = lambda: 1e9
+    unit.tellsSpace = True
     for kind in (0, 4):
         case.good(cdbprimary.SET_IDENTIFYING, b"name", type=kind, length=4)
     case.good(cdbprimary.WRITE_BUFFER, b"echo", mode=10, length=4)

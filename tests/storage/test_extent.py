@@ -44,12 +44,22 @@ class LifeTests(ExtentCase):
                 (device.discard, (0, 1)),
                 (device.zero, (0, 1, True)),
                 (device.allocated, (0, 1)),
+                (device.space, ()),
                 (device.capabilities, ()),
             ):
                 self.assertRaises(NotReady, method, *arguments)
             device.open(lambda: None)
             self.assertIsNone(device.close())
         self.assertIsNone(device.close())
+
+    def test_space(self) -> None:
+        """What the file system tells of the range comes from a thread; a block device tells nothing."""
+        device = self.opened()
+        self.assertTrue(device.capabilities().space)
+        used, available = self.outcome(device.space())
+        self.assertTrue(used >= 0 and used + available <= device.size)
+        device._ready().isBlock = True
+        self.assertEqual((device.capabilities().space, device.space()), (False, None))
 
     def test_openTwice(self) -> None:
         """It is opened once."""

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import DeviceError, LocalError, ReadError
-from iscsi_twisted.interfaces import Capabilities
+from iscsi_twisted.interfaces import Capabilities, Space
 from iscsi_twisted.storage import MemoryDevice, ReadOnly, Slice
 from iscsi_twisted.storage.filters import Filter
 from tests.support.devicecontract import SIZE, DeviceContract, ProtectedContract
@@ -47,6 +47,8 @@ class FilterTests(SynchronousTestCase):
         self.assertEqual(
             (filter_.size, filter_.blockSize, filter_.capabilities()), (8192, 4096, capabilities)
         )
+        member.space = lambda: Space(1, 2)
+        self.assertEqual(filter_.space(), (1, 2))
         filter_.close()
         self.assertEqual(member.closings, 1)
         self.assertEqual(str(filter_), "Filter(FakeDevice)")
@@ -79,6 +81,13 @@ class SliceTests(SynchronousTestCase):
         device.open(lambda: None)
         device.write(3, b"abc")
         self.assertEqual(self.member.contents[100:110], b"\0\0\0abc\0\0\0\0")
+
+    def test_space(self) -> None:
+        """How much storage a part has nobody knows."""
+        self.member = FakeDevice(1000, capabilities=Capabilities(space=True))
+        device = Slice(self.member, 100, 50)
+        device.open(lambda: None)
+        self.assertEqual((device.capabilities().space, device.space()), (False, None))
 
     def test_toTheEnd(self) -> None:
         """Without a length it goes to the end."""

@@ -42,6 +42,24 @@ class OpenRangeTests(SynchronousTestCase):
         self.addCleanup(opened.close)
         return opened
 
+    def test_space(self) -> None:
+        """What a range has is counted in it alone; what it can have is bounded by its size and the volume."""
+        volume = os.statvfs(self.path)
+        space = self.range.space()
+        self.assertEqual(space, (SIZE, 0))
+        sparse = OpenRange(
+            self.path, os.open(self.mktemp(), os.O_RDWR | os.O_CREAT), 0, 1 << 62, isBlock=False, locked=True,
+            durable=False, abilities=Abilities(), rotational=False,
+        )  # fmt: skip
+        self.addCleanup(sparse.close)
+        os.pwrite(sparse.fd, b"x" * 8192, 1 << 20)
+        used, available = sparse.space()
+        self.assertEqual(used, 512 * os.fstat(sparse.fd).st_blocks)
+        self.assertTrue(0 < available <= volume.f_blocks * volume.f_frsize)
+        sparse.start, sparse.size = 4096, 1 << 20
+        used, available = sparse.space()
+        self.assertEqual((used, used + available), (4096, 1 << 20))
+
     def content(self) -> bytes:
         """What the file holds; its surroundings must be as they were."""
         with open(self.path, "rb") as file:

@@ -30,6 +30,7 @@ from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.storage import MemoryDevice, Mirror
 from iscsi_twisted.target import Listener, TargetService, VectorEndpoint
+from iscsi_twisted.target.service import TICK
 from iscsi_twisted.target.users import FileUsers
 from iscsi_twisted.wire import numbers
 from tests.support import pdus
@@ -518,3 +519,18 @@ class UserTests(SynchronousTestCase):
             self.assertRaises(
                 LocalError, made.service.addTarget, TARGET, [MemoryDevice(512)], users=["me"], guarded=guarded
             )
+
+
+class WatchTests(SynchronousTestCase):
+    """What the service looks at now and then."""
+
+    def test_thresholds(self) -> None:
+        """Units look for thresholds at each tick."""
+        served = MemoryService(MemoryDevice(512))
+        served.service.startService()
+        (unit,) = served.service.node.targets[TARGET].units.values()
+        looks = []
+        unit.watch = lambda: looks.append(served.reactor.seconds())  # type: ignore[method-assign]
+        served.reactor.pump([TICK] * 2)
+        self.assertEqual(len(looks), 2)
+        served.service.stopService()
