@@ -11,9 +11,10 @@ from time import perf_counter
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iscsi_twisted.errors import DeviceError, LocalError, NotReady, WriteProtected
+from iscsi_twisted.errors import DeviceError, LocalError, NotReady, ReadError, WriteError, WriteProtected
 from iscsi_twisted.interfaces import Buffer, Capabilities, Pending, Space
 from iscsi_twisted.storage.device import BlockDevice, checkRange, outOfRange
 from iscsi_twisted.storage.opening import Opening
@@ -38,13 +39,19 @@ class FileExtent(BlockDevice):
     be inline while an earlier one is in a thread: so of two pending writes to the same bytes either may win.
     What has completed has been applied: a read that begins then sees it, and a flush makes it durable.
 
+    Once a flush has failed nobody knows what the medium holds: then reads and writes fail too, until the
+    extent is opened anew (L{reopen}).
+
     @ivar path: the file's name as it was given.
     @ivar start: the first byte of the range.
     @ivar size: bytes; with C{length} None known once the extent is open.
+    @ivar shrunk: the file was found to end before the extent does.
     @ivar unlocked: the file system has no locks, so nothing keeps others from using the range.
     @ivar reads: completed reads, and so on; C{threaded} counts the calls that went to threads, C{errors}
         the operations that failed.
     """
+
+    log = Logger(namespace="iscsi_twisted")
 
     def __init__(
         self,
@@ -76,7 +83,7 @@ class FileExtent(BlockDevice):
         self.path = path
         self.start = start
         self.size = length or 0
-        self.unlocked = False
+        self.shrunk = self.unlocked = False
         self.reads = self.bytesRead = 0
         self.writes = self.bytesWritten = 0
         self.flushes = self.discards = self.zeroes = 0
@@ -84,6 +91,7 @@ class FileExtent(BlockDevice):
         self._opening = Opening(path, start, length, readOnly=readOnly, create=create, durable=not writeCache)
         self._range: OpenRange | None = None
         self._fd = -1
+        self._wanted = False
         self._clock = clock
         self._waited = waited
         self._threads = Threads(reactor, clock, threadPool)
@@ -107,10 +115,13 @@ class FileExtent(BlockDevice):
 
         @raise DeviceError: in one line, what is wrong with which file, and what would be right.
         """
-        if self._range is not None:
+        if self._wanted:
             raise LocalError(f"{self.path}: is open already")
-        opened = self._opening.open()
-        self._range, self._changed = opened, changed
+        self._use(self._opening.open())
+        self._wanted, self._changed = True, changed
+
+    def _use(self, opened: OpenRange) -> None:
+        self._range = opened
         self._fd, self.size, self.unlocked = opened.fd, opened.size, not opened.locked
         if not opened.isBlock:
             self._readPace = (
@@ -131,13 +142,15 @@ class FileExtent(BlockDevice):
 
     def measure(self) -> bool:
         """
-        See whether the file has grown, and take what is new, if the extent goes to its end.
+        See whether the file has grown, and take what is new, if the extent goes to its end.  One that has
+        become too short is logged.
 
         @return: whether it has; then whoever opened the extent has been told.
         @raise DeviceError: if others use what is new; the extent stays as it is.
         """
         opened = self._ready()
         size = os.lseek(opened.fd, 0, os.SEEK_END) - self.start
+        self._compare(size)
         if self._opening.length is not None or size <= self.size:
             return False
         if opened.locked:
@@ -146,6 +159,48 @@ class FileExtent(BlockDevice):
         self._changed()
         return True
 
+    def _compare(self, size: int) -> None:
+        """Tell, once, that the file is too short."""
+        if size < self.size and not self.shrunk:
+            self.log.error(
+                "{path}: has become shorter: {left} of the {size} bytes of the extent are there; what is"
+                " beyond cannot be read until it is written or the file is lengthened",
+                event="shrunk", path=self.path, left=max(0, size), size=self.size,
+            )  # fmt: skip
+        self.shrunk = size < self.size
+
+    def reopen(self) -> Deferred[None]:
+        """
+        Open the file anew, when what failed has been repaired: it is read and written again, as the medium
+        holds it, after what is running has ended.  What was written last may be gone.
+
+        @return: fires when that is done.
+        @raise DeviceError: pending, if it cannot be opened; then this may be tried again.
+        """
+        if not self._wanted:
+            raise NotReady(f"{self.path}: is not open")
+        old, self._range = self._range, None
+        self._readPace = self._writePace = _NEVER
+        self._fd = -1
+        return Deferred.fromCoroutine(self._reopen(old))
+
+    async def _reopen(self, old: OpenRange | None) -> None:
+        await self._calm()
+        if old is not None:
+            try:
+                if old.lost is None and self._altered():
+                    await self._threads.run(old.flush)
+            finally:
+                old.forget()
+                old.close()
+        if not self._wanted:
+            return
+        size = self.size
+        self._use(self._opening.open())
+        self.log.warn("{path}: opened anew", event="reopened", path=self.path)
+        if self.size != size:
+            self._changed()
+
     def close(self) -> Deferred[None] | None:
         """
         Wait for what is running, make writes durable, and let the file and its lock go.
@@ -153,7 +208,10 @@ class FileExtent(BlockDevice):
         @raise WriteError: afterwards, if writes could not be made durable.
         """
         closing, self._range = self._range, None
+        self._wanted = False
         if closing is None:
+            if not self._threads.running:
+                self._threads.stop()
             return None
         self._readPace = self._writePace = _NEVER
         self._fd = -1
@@ -167,14 +225,17 @@ class FileExtent(BlockDevice):
         return not self._opening.readOnly and bool(self.writes or self.discards or self.zeroes or self.errors)
 
     async def _finish(self, closing: OpenRange) -> None:
-        idle = self._threads.idle()
-        if idle is not None:
-            await idle
+        await self._calm()
         try:
             if self._altered():
                 await self._threads.run(closing.flush)
         finally:
             self._letGo(closing)
+
+    async def _calm(self) -> None:
+        idle = self._threads.idle()
+        if idle is not None:
+            await idle
 
     def _letGo(self, closing: OpenRange) -> None:
         self._threads.stop()
@@ -199,6 +260,19 @@ class FileExtent(BlockDevice):
             raise NotReady(f"{self.path}: is not open")
         return self._range
 
+    def _usable(self, kind: type[DeviceError], offset: int) -> OpenRange:
+        """
+        What is open and may be trusted.
+
+        @raise DeviceError: of that kind, if a flush has failed.
+        """
+        opened = self._ready()
+        if opened.lost is not None:
+            raise kind(
+                f"{opened.lost}; nothing is read or written since, until the extent is opened anew", offset
+            )
+        return opened
+
     # Reading
 
     def read(self, offset: int, length: int) -> Buffer | Pending:
@@ -222,7 +296,7 @@ class FileExtent(BlockDevice):
 
     def _readCarefully(self, offset: int, length: int) -> Buffer | Pending:
         """Read what is cached, or in a thread."""
-        self._ready()
+        self._usable(ReadError, offset)
         pace = self._readPace
         if not isinstance(pace, Trust):
             if pace.mayTry(self.reads):
@@ -242,7 +316,7 @@ class FileExtent(BlockDevice):
         return buffer
 
     def _readInThread(self, buffer: bytearray, got: int, offset: int) -> Pending:
-        operation = self._threads.run(self._ready().read, buffer, got, offset)
+        operation = self._threads.run(self._usable(ReadError, offset).read, buffer, got, offset)
         operation.addCallbacks(self._hasRead, self._failed, callbackArgs=(operation,))
         return operation
 
@@ -256,6 +330,17 @@ class FileExtent(BlockDevice):
     def _failed(self, failure: Failure) -> Failure:
         if failure.check(DeviceError):
             self.errors += 1
+        opened = self._range
+        if opened is not None:
+            if opened.lost is not None and (self._readPace, self._writePace) != (_NEVER, _NEVER):
+                # From now on everything goes where that is looked at.
+                self._readPace = self._writePace = _NEVER
+                self.log.error(
+                    "{error}; what was written may be lost, and nothing is read or written until the extent"
+                    " is opened anew", event="distrusted", error=str(opened.lost), path=self.path,
+                )  # fmt: skip
+            if opened.short and not self.shrunk:
+                self._compare(os.lseek(opened.fd, 0, os.SEEK_END) - self.start)
         return failure
 
     # Writing
@@ -284,12 +369,12 @@ class FileExtent(BlockDevice):
         return self._writeInThread(offset, data, done)
 
     def _writeInThread(self, offset: int, data: Buffer, done: int) -> Pending:
-        operation = self._threads.run(self._writable().write, offset, data, done)
+        operation = self._threads.run(self._writable(offset).write, offset, data, done)
         operation.addCallbacks(self._hasWritten, self._failed, callbackArgs=(operation, len(data)))
         return operation
 
-    def _writable(self) -> OpenRange:
-        opened = self._ready()
+    def _writable(self, offset: int) -> OpenRange:
+        opened = self._usable(WriteError, offset)
         if self._opening.readOnly:
             raise WriteProtected(f"{self.path}: is read-only")
         return opened
@@ -310,14 +395,14 @@ class FileExtent(BlockDevice):
 
     def discard(self, offset: int, length: int) -> Pending | None:
         checkRange(self.size, offset, length)
-        opened = self._writable()
+        opened = self._writable(offset)
         if not opened.abilities.punch or not length:
             return None
         return self._alter(opened.discard, "discards", offset, length)
 
     def zero(self, offset: int, length: int, unmap: bool) -> Pending | None:
         checkRange(self.size, offset, length)
-        return self._alter(self._writable().zero, "zeroes", offset, length, unmap)
+        return self._alter(self._writable(offset).zero, "zeroes", offset, length, unmap)
 
     def _alter(self, function: Callable[..., None], counter: str, *arguments: Any) -> Pending:
         operation = self._threads.run(function, *arguments)
@@ -333,7 +418,7 @@ class FileExtent(BlockDevice):
     def allocated(self, offset: int, length: int) -> list[tuple[int, bool]] | Pending:
         """Ask the file system; a block device is all data."""
         checkRange(self.size, offset, length)
-        opened = self._ready()
+        opened = self._usable(ReadError, offset)
         if opened.isBlock:
             return super().allocated(offset, length)
         return self._threads.run(opened.allocated, offset, length).addErrback(self._failed)

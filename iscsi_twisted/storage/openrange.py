@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from iscsi_twisted.errors import (
@@ -70,6 +71,8 @@ class OpenRange:
     @ivar durable: what has been written must survive a power cut at once (there is no write cache).
     @ivar abilities: what can be done without writing; less, once the system refused it.
     @ivar rotational: the medium rotates.
+    @ivar lost: why writes could not be made durable, which then may be gone; None if that never happened.
+    @ivar short: the file was found to end before the range does.
     """
 
     def __init__(
@@ -95,7 +98,13 @@ class OpenRange:
         self.abilities = abilities
         self.rotational = rotational
         self._sector = sectorSize(fd) if isBlock else 1
-        self._lost: OSError | None = None
+        self.lost: DeviceError | None = None
+        self.short = False
+
+    def forget(self) -> None:
+        """Let the system forget what it has cached, so that what is read next is what the medium holds."""
+        with suppress(OSError):
+            os.posix_fadvise(self.fd, self.start, self.size, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         """Let the file go, and the lock with it."""
@@ -126,6 +135,7 @@ class OpenRange:
         except OSError as error:
             raise deviceError(ReadError, self.path, f"read {len(view)} bytes", error, offset) from error
         if not got:
+            self.short = True
             raise ReadError(
                 f"{self.path}: the file ends at byte {offset} of {self.size} of the extent: it was cut short",
                 offset,
@@ -154,15 +164,14 @@ class OpenRange:
         Once that failed it fails for ever, until the range is opened anew: the kernel reports a lost write
         once and then calls the page clean, so a later success would say that data are safe which are gone.
         """
-        if self._lost is None:
+        if self.lost is None:
             try:
                 os.fdatasync(self.fd)
             except OSError as error:
-                self._lost = error
-        if self._lost is not None:
-            raise WriteError(
-                f"{self.path}: cannot make writes durable: {self._lost.strerror}"
-            ) from self._lost
+                self.lost = deviceError(WriteError, self.path, "make writes durable", error, None)
+        if self.lost is not None:
+            # Each command has an error of its own, whose offset may be rewritten.
+            raise type(self.lost)(str(self.lost)) from self.lost
 
     def discard(self, offset: int, length: int) -> None:
         """Give storage back: a file then reads as zeros there, a block device as anything."""

@@ -9,7 +9,7 @@ out, connections close, and devices are flushed and closed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from twisted.application.service import Service
@@ -24,12 +24,14 @@ from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
 from iscsi_twisted.errors import CheckCondition, ConfigurationError, ConfigurationErrors, LocalError
 from iscsi_twisted.interfaces import IAccessPolicy, ISecretStore
+from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.lun import encodeLUN
 from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.scsi.unit import LogicalUnit
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.names import normalise
 from iscsi_twisted.session.node import Node
+from iscsi_twisted.target import upkeep
 from iscsi_twisted.target.assembly import Plan
 from iscsi_twisted.target.building import disks, gather
 from iscsi_twisted.target.change import Wanted
@@ -391,6 +393,42 @@ class TargetService(Service):
             losses=journal.losses,
             surprises=journal.surprises,
         )
+
+    # Taking care of it
+
+    def device(self, name: str) -> Any:
+        """
+        The device that a line of a targets file defines, to be switched while it serves.
+
+        @param name: the first word of the line, such as C{device0}.
+        @raise LocalError: if there is no such device.
+        """
+        planned = (disk.device for plan in self._serving.plans.values() for disk in plan.disks)
+        return upkeep.named([unit.device for unit in self._units()] or planned, name)
+
+    def rescan(self) -> list[str]:
+        """
+        Look whether files have grown whose extents go to their end, and tell initiators (CAPACITY DATA HAS
+        CHANGED).  A file that has become too short is logged.
+
+        @return: the files that have grown.
+        """
+        return upkeep.rescan(unit.device for unit in self._units())
+
+    def reopen(self, name: str, lun: int) -> Deferred[None]:
+        """
+        Open the files of a unit anew, after a flush has failed and its cause was mended.
+
+        @raise LocalError: for a target or unit that there is not.
+        @return: fires when it is done, or fails with a L{DeviceError}.
+        """
+        place = self._serving.places.get((normalise(name), lun))
+        if place is None:
+            raise LocalError(f"there is no unit {lun} of a target {name!r}")
+        return ensureDeferred(upkeep.reopen(place.unit))
+
+    def _units(self) -> Iterator[DiskUnit]:
+        return (place.unit for place in self._serving.places.values())
 
     def setAccess(self, name: str, states: Mapping[int, int], lun: int | None = None) -> None:
         """

@@ -1,0 +1,83 @@
+"""What happens to files while real initiators use them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_twisted import ensureDeferred
+
+from tests.support.clients import BASE, Serve, good, run
+
+
+def qemuIO(*commands: str) -> list[str]:
+    """The options of qemu-io for these commands."""
+    return [word for command in commands for word in ("-c", command)]
+
+
+@ensureDeferred
+async def test_grown(serve: Serve, tmp_path: Path) -> None:
+    """iscsi-readcapacity16 sees a file that has grown as soon as the service has looked."""
+    disk = tmp_path / "disk"
+    disk.touch()
+    os.truncate(disk, 8 << 20)
+    served = await serve("extent0 %/disk 0 size\ntarget0 extent0 any\n")
+    assert "Total size:8388608" in await good("iscsi-readcapacity16", served.url())
+    os.truncate(disk, 24 << 20)
+    assert served.service.rescan() == [str(disk)]
+    assert "Total size:25165824" in await good("iscsi-readcapacity16", served.url())
+    text = await good(
+        "qemu-io", "-f", "raw", *qemuIO("write -P 7 20M 64k", "read -P 7 20M 64k"), served.url()
+    )
+    assert "verification failed" not in text
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    path = tmp_path / "small"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(path)], check=True)
+    yield path
+    # The service lets go of its files at the very end.
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@ensureDeferred
+async def test_full(serve: Serve, small: Path) -> None:
+    """qemu-io gets an error for the write that finds no room, and for no other; later there is room."""
+    (small / "other").write_bytes(bytes(1 << 20))
+    served = await serve("extent0 %/small/disk 0 64M\ntarget0 extent0 any\n")
+    assert "wrote" in await good("qemu-io", "-f", "raw", *qemuIO("write -P 1 0 256k"), served.url())
+    refused = await run("qemu-io", "-f", "raw", *qemuIO("write -P 2 4M 1M"), served.url())
+    assert "write failed: No space left on device" in refused.text
+    both = "write -P 3 0 256k", "read -P 3 0 256k", "flush"
+    text = await good("qemu-io", "-f", "raw", *qemuIO(*both), served.url())
+    assert "failed" not in text
+    (small / "other").unlink()
+    both = "write -P 2 4M 1M", "read -P 2 4M 1M", "flush"
+    text = await good("qemu-io", "-f", "raw", *qemuIO(*both), served.url())
+    assert "failed" not in text
+
+
+@ensureDeferred
+async def test_switched(serve: Serve) -> None:
+    """A bad spot that is switched on and off while serving is an I/O error to qemu-io, and then none."""
+    served = await serve(
+        "extent0 %/disk 0 8M\ndevice0 FAULTS extent0 kind=error on=read start=1M length=4K active=no\n"
+        "target0 device0 any\n"
+    )
+    # What was never written qemu does not even ask for.
+    await good("qemu-io", "-f", "raw", *qemuIO("write -P 5 0 4M"), served.url())
+    reading = ["-f", "raw", *qemuIO("read -P 5 1M 64k"), served.url()]
+    assert "read 65536/65536" in await good("qemu-io", *reading)
+    served.service.device("device0").active = True
+    assert "read failed: Input/output error" in (await run("qemu-io", *reading)).text
+    text = await good("qemu-io", "-f", "raw", *qemuIO("read 2M 64k"), served.url())
+    assert "read 65536/65536" in text
+    served.service.device("device0").active = False
+    assert "read 65536/65536" in await good("qemu-io", *reading)
+    assert served.service.status().targets[0].name == f"{BASE}:target0"
