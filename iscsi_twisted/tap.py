@@ -288,7 +288,7 @@ class Options(usage.Options):
             refuse([error])
 
         def identityOf(target: Target, lun: int) -> Iterable[str]:
-            options = target.storages[lun].options
+            options = target.luns[lun].options
             name = normalise(target.targetName(base))
             identity = unitIdentity(installation or NOT_DRAWN, name, lun, options)
             known = installation is not None

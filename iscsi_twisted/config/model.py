@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 import attrs
@@ -179,6 +179,11 @@ class Filtered:
 Storage: TypeAlias = Extent | Device | Filtered
 
 
+def numbers(options: Iterable[UnitOptions]) -> list[int]:
+    """The LUNs of units with these options: what they say, or else their places."""
+    return [place if each.lun is None else each.lun for place, each in enumerate(options)]
+
+
 @attrs.frozen
 class Target:
     """
@@ -187,7 +192,8 @@ class Target:
     @ivar name: the first word of its line, up to C{=}.
     @ivar iqn: the iSCSI name that the line gives, or None.
     @ivar readOnly: nobody may write.
-    @ivar storages: LUN 0, 1, 2 and so on.
+    @ivar storages: in the order of the line.
+    @ivar luns: the same by the numbers of their units.
     @ivar netmask: who may see it and log in.
     """
 
@@ -198,6 +204,11 @@ class Target:
     netmask: Netmask
     options: TargetOptions = NO_TARGET_OPTIONS
     where: Where = attrs.field(default=NOWHERE, eq=False, repr=False)
+    luns: dict[int, Storage] = attrs.field(init=False, eq=False, repr=False)
+
+    @luns.default
+    def _numbered(self) -> dict[int, Storage]:
+        return dict(zip(numbers(each.options for each in self.storages), self.storages, strict=True))
 
     def targetName(self, base: str = DEFAULT_BASE) -> str:
         """Its iSCSI name, as written; C{base} is for targets that give none."""

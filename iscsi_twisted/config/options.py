@@ -25,6 +25,9 @@ Kind = Literal["extent", "device", "target"]
 MAX_SERIAL: Final = 64
 """With vendor and product it fits a T10 designator, and the 128 characters that multipath tools keep."""
 
+MAX_LUN: Final = 0xFFFFFF
+"""The greatest number of a logical unit: what extended flat space addressing can say (SAM-5 4.7.7.5.2)."""
+
 MAX_ALIAS: Final = 255
 """Bytes of a text value, RFC 7143 6.1."""
 
@@ -141,7 +144,7 @@ def _initiators(text: str) -> tuple[str, ...]:
 def _luns(text: str) -> tuple[tuple[str, frozenset[int]], ...]:
     found = []
     for item in text.lower().split(";"):
-        match = re.fullmatch(r"([^\s,;]{1,223}):([0-9]{1,5}(?:,[0-9]{1,5})*)", item)
+        match = re.fullmatch(r"([^\s,;]{1,223}):([0-9]{1,8}(?:,[0-9]{1,8})*)", item)
         if match is None:
             raise ConfigurationError(f"INITIATOR:LUN,LUN;INITIATOR:LUN is wanted, not {quoted(text)}")
         found.append((match[1], frozenset(map(int, match[2].split(",")))))
@@ -156,6 +159,12 @@ def _alias(text: str) -> str:
     if not 1 <= len(text.encode("utf-8", "surrogatepass")) <= MAX_ALIAS:
         raise ConfigurationError(f"1 to {MAX_ALIAS} bytes of text are wanted")
     return text
+
+
+def _lun(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,8}", text) or int(text) > MAX_LUN:
+        raise ConfigurationError(f"0 to {MAX_LUN} is wanted, not {quoted(text)}")
+    return int(text)
 
 
 # The rows
@@ -216,6 +225,9 @@ class UnitOptions:
         _queue,
         "Commands that the unit has at a time, 1 to 65536; more are sent back with TASK SET FULL or BUSY."
         "  Absent: 128.",
+    )
+    lun: int | None = row(
+        _lun, "Logical unit number, 0 to 16777215.  Absent: its place on the target's line, from 0 on."
     )
 
 

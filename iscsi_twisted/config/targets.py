@@ -13,6 +13,7 @@ from iscsi_twisted.config.extents import SCHEMES, absolute, noRemotes, overlaps,
 from iscsi_twisted.config.filters import KINDS, OverlaySettings, missing
 from iscsi_twisted.config.filters import OPTIONS as FILTER_OPTIONS
 from iscsi_twisted.config.lines import Faults, Line, quoted, readText, statements
+from iscsi_twisted.config.luns import lunFaults
 from iscsi_twisted.config.model import (
     DEFAULT_BASE,
     Configuration,
@@ -443,11 +444,11 @@ class _Reading:
         if not named or values is None or storages is None or netmask is None:
             return
         options = TargetOptions(**values) if values else NO_TARGET_OPTIONS
-        beyond = {lun for _, luns in options.luns or () for lun in luns if lun >= len(storages)}
-        if beyond:
-            self._fault(line, f"luns=: there is no LUN {min(beyond)}; the last one is {len(storages) - 1}")
         where = Where(self.path, line.number)
-        self.targets.append(Target(name, iqn or None, flag is True, storages, netmask, options, where))
+        target = Target(name, iqn or None, flag is True, storages, netmask, options, where)
+        for fault in lunFaults(target):
+            self._fault(line, fault)
+        self.targets.append(target)
 
     def _nameFits(self, line: Line, name: str, iqn: str | None) -> bool:
         """Check the iSCSI name of a target."""

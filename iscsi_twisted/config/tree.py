@@ -28,7 +28,7 @@ def describe(configuration: Configuration, identityOf: IdentityOf, base: str = D
         yield f"{visible(target.name)}:{mode}:{target.netmask}"
         yield f"\tTargetName {visible(target.targetName(base))}"
         yield from (f"\t{line}" for line in _access(target.options))
-        for lun, storage in enumerate(target.storages):
+        for lun, storage in target.luns.items():
             for line in identityOf(target, lun):
                 yield f"\tLUN {lun}: {line}"
             yield from _storage(storage, "\t")

@@ -9,7 +9,16 @@ from typing import Any, Final, NoReturn, Protocol
 import attrs
 from twisted.python.failure import Failure
 
-from iscsi_twisted.config.model import NOWHERE, Configuration, Device, Extent, Filtered, Storage, Where
+from iscsi_twisted.config.model import (
+    NOWHERE,
+    Configuration,
+    Device,
+    Extent,
+    Filtered,
+    Storage,
+    Where,
+    numbers,
+)
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError, LocalError
 from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice, Pending, TargetPort
@@ -65,7 +74,7 @@ class Disk:
 @attrs.frozen(eq=False)
 class Plan:
     """
-    A target that is to be served: its disks are LUN 0, 1, 2 and so on.
+    A target that is to be served: its disks are LUN 0, 1, 2 and so on, unless their options say otherwise.
 
     @ivar policy: who may come.
     @ivar guarded: whether initiators have to authenticate themselves, where there are users.
@@ -74,6 +83,7 @@ class Plan:
     @ivar access: the access states of portal groups that are not active/optimized.
     @ivar preferred: tags of the portal groups that are marked as preferred.
     @ivar tpgs: who may change access states; None for both, if there is anything to change.
+    @ivar luns: the disks by their numbers.
     """
 
     name: str
@@ -87,6 +97,14 @@ class Plan:
     access: Mapping[int, int] = attrs.field(factory=dict)
     preferred: frozenset[int] = frozenset()
     tpgs: int | None = None
+    luns: dict[int, Disk] = attrs.field(init=False)
+
+    @luns.default
+    def _numbered(self) -> dict[int, Disk]:
+        found = dict(zip(numbers(each.options for each in self.disks), self.disks, strict=True))
+        if len(found) < len(self.disks):
+            raise LocalError(f"target {self.name!r}: two units have the same number (lun=)")
+        return found
 
     def ports(self, groups: Iterable[int]) -> tuple[TargetPort, ...]:
         """
@@ -279,7 +297,7 @@ def makeUnit(
 
     @raise ConfigurationError: if its options do not fit one another.
     """
-    disk = plan.disks[lun]
+    disk = plan.luns[lun]
     options = disk.options
     names = unitIdentity(installation, plan.name, lun, options)
     identity = Identity(

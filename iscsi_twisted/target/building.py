@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import attrs
 from twisted.logger import Logger
 
-from iscsi_twisted.config.options import UnitOptions
+from iscsi_twisted.config.options import MAX_LUN, UnitOptions
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, LocalError
 from iscsi_twisted.scsi.disk import BLOCK_SIZES, DiskUnit
 from iscsi_twisted.scsi.inventory import furnish
@@ -44,16 +44,27 @@ Address = tuple[str, int]
 """A target's name and a LUN."""
 
 
-def disks(devices: Iterable[Any], options: UnitOptions, blockSize: int, readOnly: bool) -> tuple[Disk, ...]:
+def disks(
+    devices: Iterable[Any] | Mapping[int, Any], options: UnitOptions, blockSize: int, readOnly: bool
+) -> tuple[Disk, ...]:
     """
     What an application's devices are served as.
 
-    @raise LocalError: for blocks of an impossible size.
+    @param devices: in the order of their LUNs, or by LUN.
+    @raise LocalError: for blocks of an impossible size, or an impossible LUN.
     """
     if blockSize not in BLOCK_SIZES:
         raise LocalError(f"blocks of {blockSize} bytes; {', '.join(map(str, BLOCK_SIZES))} are possible")
     size = options.block or blockSize
-    return tuple(Disk(asDevice(device), options, size, readOnly) for device in devices)
+    if not isinstance(devices, Mapping):
+        return tuple(Disk(asDevice(device), options, size, readOnly) for device in devices)
+    for lun in devices:
+        if not 0 <= lun <= MAX_LUN:
+            raise LocalError(f"LUN {lun} is not in 0 to {MAX_LUN}")
+    return tuple(
+        Disk(asDevice(device), attrs.evolve(options, lun=lun), size, readOnly)
+        for lun, device in devices.items()
+    )
 
 
 def gather(plans: dict[str, Plan], plan: Plan, secrets: bool, groups: Collection[int]) -> None:
@@ -122,7 +133,7 @@ class Builder:
 
         @raise ConfigurationError: if its options do not fit one another, or its reservations cannot be read.
         """
-        disk, unit = plan.disks[lun], self.draft(plan, lun)
+        disk, unit = plan.luns[lun], self.draft(plan, lun)
         self._keep(unit)
         return Place(disk, unit, Mount(disk.device, unit))
 
@@ -159,7 +170,7 @@ def build(builder: Builder, plans: Iterable[Plan]) -> dict[Address, Place]:
     places: dict[Address, Place] = {}
     faults = []
     for plan in plans:
-        for lun in range(len(plan.disks)):
+        for lun in plan.luns:
             try:
                 places[plan.name, lun] = builder.place(plan, lun)
             except ConfigurationError as error:

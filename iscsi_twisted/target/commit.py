@@ -149,7 +149,7 @@ class Commit:
             told.unit(self._serving.node.targets[address[0]], address[1], [CAPACITY_CHANGED])
 
     def _placesOf(self, plan: Plan) -> dict[int, Place]:
-        found = {lun: self._serving.places.get((plan.name, lun)) for lun in range(len(plan.disks))}
+        found = {lun: self._serving.places.get((plan.name, lun)) for lun in plan.luns}
         return {lun: place for lun, place in found.items() if place is not None}
 
     def _adapt(self, target: Target, before: Plan, plan: Plan, told: Told) -> None:

@@ -65,7 +65,7 @@ def compare(places: Mapping[Address, Place], plans: Iterable[Plan]) -> Differenc
     steps = [
         Step((plan.name, lun), plan, disk, places.get((plan.name, lun)))
         for plan in plans
-        for lun, disk in enumerate(plan.disks)
+        for lun, disk in plan.luns.items()
     ]
     for step in steps:
         if step.old is not None and step.old.disk.kind.definition == step.disk.kind.definition:

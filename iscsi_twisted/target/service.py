@@ -122,7 +122,7 @@ class TargetService(Service):
     def addTarget(
         self,
         name: str,
-        devices: Sequence[Any],
+        devices: Sequence[Any] | Mapping[int, Any],
         *,
         policy: IAccessPolicy | None = None,
         alias: str = "",
@@ -137,11 +137,11 @@ class TargetService(Service):
         tpgs: int | None = None,
     ) -> None:
         """
-        Serve devices as LUN 0, 1, 2 and so on of one target.  To be called before the service starts.
+        Serve devices as the units of one target.  To be called before the service starts.
 
         @param name: an iSCSI name.
         @param devices: block devices (L{iscsi_twisted.interfaces.IBlockDevice}, or what
-            L{iscsi_twisted.storage.asDevice} makes one of).
+            L{iscsi_twisted.storage.asDevice} makes one of) as LUN 0, 1, 2 and so on; or by their LUNs.
         @param policy: who may come; everybody if there is none.
         @param blockSize: 512, 1024, 2048, 4096 or 8192 bytes.
         @param options: of every unit.

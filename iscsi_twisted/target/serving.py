@@ -95,7 +95,7 @@ class Serving:
         """
         self.places = build(self.renew(), self.plans.values())
         for plan in self.plans.values():
-            self.add(plan, {lun: self.places[plan.name, lun] for lun in range(len(plan.disks))})
+            self.add(plan, {lun: self.places[plan.name, lun] for lun in plan.luns})
 
     def renew(self) -> Builder:
         """A builder for a service that starts; it reads the state directory once."""

@@ -18,6 +18,8 @@ from iscsi_twisted.config.options import (
 
 GOOD: list[tuple[Kind, str, object]] = [
     ("extent", "serial=A-1 b", "A-1 b"),
+    ("extent", "lun=0", 0),
+    ("device", "lun=16777215", 0xFFFFFF),
     ("device", "serial=" + "x" * 64, "x" * 64),
     ("extent", "naa=3123456789abcDEF", bytes.fromhex("3123456789abcdef")),
     ("extent", "naa=2000000000000000", bytes.fromhex("2000000000000000")),
@@ -62,6 +64,9 @@ GOOD: list[tuple[Kind, str, object]] = [
 ]
 
 BAD: list[tuple[Kind, str, str]] = [
+    ("extent", "lun=", "lun=: 0 to 16777215 is wanted, not ''"),
+    ("extent", "lun=16777216", "lun=: 0 to 16777215 is wanted, not '16777216'"),
+    ("extent", "lun=-1", "lun=: 0 to 16777215"),
     ("extent", "serial=", "serial=: 1 to 64 ASCII characters are wanted, no blank at either end, not ''"),
     ("extent", "serial=" + "x" * 65, "serial=: 1 to 64"),
     ("extent", "serial= a", "serial=: 1 to 64"),
@@ -120,7 +125,8 @@ BAD: list[tuple[Kind, str, str]] = [
         "extent",
         "colour=red",
         "unknown option 'colour='; an extent line knows serial=, naa=, vendor=, product=, revision=, thin=,"
-        " threshold=, readonly=, writecache=, block=, physical=, removable=, rotation=, samezero=, queue=",
+        " threshold=, readonly=, writecache=, block=, physical=, removable=, rotation=, samezero=, queue=,"
+        " lun=",
     ),
     ("target", "colour=red", "unknown option 'colour='; a target line knows alias="),
     ("extent", "Serial=1", "unknown option 'Serial='"),

@@ -252,6 +252,20 @@ class TargetTests(TargetsTestCase):
             self.one("target0 extent0 any alias=My\\ disk").options, TargetOptions(alias="My disk")
         )
 
+    def test_luns(self) -> None:
+        """Units are numbered by their places, or as lun= says, which luns= goes by too."""
+        target = read(
+            "extent0 a 0 1M\nextent1 b 0 1M lun=300\nextent2 c 0 1M\n"
+            "target0 extent0 extent1 extent2 any luns=*:2,300"
+        ).targets[0]
+        self.assertEqual([(lun, one.name) for lun, one in target.luns.items()], [
+            (0, "extent0"), (300, "extent1"), (2, "extent2"),
+        ])  # fmt: skip
+        start = "extent0 a 0 1M\nextent1 b 0 1M lun=0\ntarget0 "
+        both = "'extent0' and 'extent1' both are LUN 0; lun= on the line of one of them"
+        self.assertFault(start + "extent0 extent1 any", f"F:3: {both}")
+        self.assertFault(start + "extent1 any luns=*:1", "F:3: luns=: there is no LUN 1; there is 0")
+
     def test_sharedMasks(self) -> None:
         """Equal masks of one file are one object."""
         configuration = read(THREE + "target0 extent0 10/8\ntarget1 extent1 10/8")
@@ -266,7 +280,7 @@ class TargetTests(TargetsTestCase):
             ),
             ("target0 ro", "storage and netmask missing"),
             ("target0 extent0 any auth=none users=a", "users= with auth=none"),
-            ("target0 extent0 any luns=*:0,3", "luns=: there is no LUN 3; the last one is 0"),
+            ("target0 extent0 any luns=*:0,3", "luns=: there is no LUN 3; there is 0"),
             ("target0 alias=x", "storage and netmask missing"),
             ("target0 extent0", "no netmask after 'extent0'; end with one, such as any or 10.4.0.0/16"),
             ("target0 rw extent0", "no netmask after 'extent0'"),

@@ -281,6 +281,24 @@ class AddTests(SynchronousTestCase):
         (target,) = memory.service.status().targets
         self.assertEqual([(unit.lun, unit.size) for unit in target.units], [(0, 512), (1, 4096), (2, 2048)])
 
+    def test_numbers(self) -> None:
+        """Devices may have any LUNs, each one of its own."""
+        memory = MemoryService()
+        memory.service.addTarget(TARGET, {70000: MemoryDevice(512), 3: MemoryDevice(1024)})
+        for lun in (-1, 1 << 24):
+            self.assertRaises(LocalError, memory.service.addTarget, f"{NAME}:a", {lun: MemoryDevice(512)})
+        error = self.assertRaises(
+            LocalError,
+            memory.service.addTarget,
+            f"{NAME}:b",
+            [MemoryDevice(512)] * 2,
+            options=UnitOptions(lun=1),
+        )
+        self.assertIn("two units have the same number", str(error))
+        memory.service.startService()
+        (target,) = memory.service.status().targets
+        self.assertEqual([(unit.lun, unit.size) for unit in target.units], [(3, 1024), (70000, 512)])
+
     def test_refused(self) -> None:
         """What is no name, a name that is taken in any spelling, no device or no block size is refused."""
         service = MemoryService(MemoryDevice(512)).service
