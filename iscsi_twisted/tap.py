@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from copy import copy
 from typing import Any, Final, NoReturn, TextIO
 
 from twisted.application.service import IService
@@ -15,6 +17,7 @@ from iscsi_twisted import __version__
 from iscsi_twisted.auth.chap import NAMES, available
 from iscsi_twisted.config.auths import loadAuths
 from iscsi_twisted.config.disks import fromDisks, newcomer
+from iscsi_twisted.config.extents import absolute
 from iscsi_twisted.config.lines import quoted, visible
 from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Target
 from iscsi_twisted.config.options import BLOCK_SIZES
@@ -27,6 +30,7 @@ from iscsi_twisted.initiator.url import SECRET
 from iscsi_twisted.interfaces import IBlockDevice
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.target.assembly import Plan, Remote, plans, unitIdentity
+from iscsi_twisted.target.change import Wanted
 from iscsi_twisted.target.command import CommandService
 from iscsi_twisted.target.identity import Installation, defaultStateDirectory
 from iscsi_twisted.target.listeners import Listener, groupFaults, idleGroups, listener
@@ -86,13 +90,15 @@ class Options(usage.Options):
     configuration: Configuration
     newcomer = False
     plans: list[Plan]
-    listeners: list[Listener]
     stateDirectory: str
 
     def __init__(self) -> None:
         super().__init__()
         self.users: FileUsers | None = None
         self.warnings: list[str] = []
+        self.listeners: list[Listener] = []
+        self._files: dict[str, str] = {}
+        self._directory: str | None = None
         self["listen"], self["disk"], self["trace"] = [], [], set()
 
     def opt_listen(self, description: str) -> None:
@@ -133,7 +139,15 @@ class Options(usage.Options):
         faults: list[ConfigurationError] = []
         for check in (self._words, self._numbers, self._conflicts, self._names, self._endpoints):
             faults += check()
-        for read in (self._state, self._configure, self._users, self._access):
+        self._read(faults, self._state, self._configure, self._users, self._access)
+        if faults:
+            refuse(faults)
+        if self["check"]:
+            self._check()
+
+    def _read(self, faults: list[ConfigurationError], *readers: Callable[[], None]) -> None:
+        """Read the files; what is wrong with them is added to what is already known to be wrong."""
+        for read in readers:
             if read == self._access and faults:
                 continue
             try:
@@ -142,10 +156,28 @@ class Options(usage.Options):
                 faults += errors.errors
             except ConfigurationError as error:
                 faults.append(error)
+
+    def again(self) -> Wanted:
+        """
+        Read the files once more; the other options stay as they are.
+
+        A file that was there is not done without: who removed it may have meant anything.
+
+        @raise ConfigurationErrors: all that is wrong.
+        """
+        fresh = copy(self)
+        fresh.users, fresh.warnings = None, []
+        fresh.update(self._files)
+        faults: list[ConfigurationError] = []
+        fresh._read(faults, fresh._configure, fresh._users, fresh._access)
         if faults:
-            refuse(faults)
-        if self["check"]:
-            self._check()
+            raise ConfigurationErrors(faults)
+        return Wanted(tuple(fresh.plans), fresh.users, tuple(fresh.warnings))
+
+    def _place(self, name: str, path: str) -> str:
+        """The path of a file that is read, and where it is read again when the directory is another one."""
+        self._files[name] = absolute(path, self._directory)
+        return path
 
     def _words(self) -> Iterator[ConfigurationError]:
         for name in ("targets", "auths", "state"):
@@ -211,6 +243,9 @@ class Options(usage.Options):
                 yield error
 
     def _state(self) -> None:
+        # Files are read again when twistd has gone elsewhere.
+        with suppress(OSError):
+            self._directory = os.getcwd()
         self.stateDirectory = os.path.abspath(
             self["state"] or defaultStateDirectory(os.environ, os.geteuid())
         )
@@ -221,12 +256,13 @@ class Options(usage.Options):
 
         base = self["target-name"]
         if self["disk"]:
-            self.configuration = fromDisks(self["disk"])
+            self.configuration = fromDisks(self["disk"], self._directory)
         elif self["targets"] is not None or _exists(TARGETS):
-            self.configuration = load(self["targets"] or TARGETS, complaint, base, nameRemote=nameRemote)
+            path = self._place("targets", self["targets"] or TARGETS)
+            self.configuration = load(path, complaint, base, self._directory, nameRemote)
         else:
             self.newcomer = True
-            self.configuration = newcomer()
+            self.configuration = newcomer(self._directory)
         self.plans = plans(
             self.configuration,
             base=base,
@@ -234,7 +270,7 @@ class Options(usage.Options):
             reactor=reactor,
             remote=self._remote(reactor),
         )
-        if not self["listen"]:
+        if not self["listen"] and not self.listeners:
             self.listeners = list(_defaults(reactor, self))
 
     def _remote(self, reactor: Any) -> Remote:
@@ -261,7 +297,7 @@ class Options(usage.Options):
         path = self["auths"]
         if path is None and not _exists(AUTHS):
             return
-        path = path or AUTHS
+        path = self._place("auths", path or AUTHS)
         auths = loadAuths(path)
         self.warnings += shortSecrets(auths)
         users = FileUsers(auths)
@@ -366,6 +402,8 @@ def makeService(options: Options) -> IService:
         auths=options["auths"] or AUTHS,
         newcomer=options.newcomer,
         terminal=_terminal(options),
+        read=options.again,
+        hangup=True,
     )
     for plan in options.plans:
         service.addPlan(plan)

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted import __version__, tap
 from iscsi_twisted.config.model import DEFAULT_BASE
+from iscsi_twisted.errors import ConfigurationErrors
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.target.identity import ROOT_DIRECTORY, Installation
 
@@ -482,6 +483,65 @@ class CheckTests(OptionsTestCase):
         self.write("state/installation", "what?")
         (found,) = self.refusal("--check", "-f", "F", "--state", "state")
         self.assertTrue(found.startswith(f"{self.directory}/state/installation: damaged"), found)
+
+
+class AgainTests(OptionsTestCase):
+    """Tests of L{tap.Options.again}."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.write("A", "joe:chap:correct-horse-battery\n")
+        os.chmod("A", 0o600)
+
+    def faults(self, options: tap.Options) -> list[str]:
+        """What is wrong with the files now."""
+        return str(self.assertRaises(ConfigurationErrors, options.again)).splitlines()
+
+    def test_files(self) -> None:
+        """Both files are read anew, from where they were, though the process has gone elsewhere."""
+        options = self.options("-f", "F", "-a", "A")
+        self.write("F", FILE.replace("extent0 any", "extent0 10.0.0.0/8"))
+        self.write("A", "ann:chap:short\n")
+        os.mkdir("elsewhere")
+        os.chdir("elsewhere")
+        wanted = options.again()
+        self.assertEqual([plan.name for plan in wanted.plans], [plan.name for plan in options.plans])
+        for new, old in zip(wanted.plans, options.plans, strict=True):
+            self.assertEqual([disk.kind for disk in new.disks], [disk.kind for disk in old.disks])
+        assert wanted.secrets is not None
+        self.assertIsNotNone(wanted.secrets.find("ann"))
+        self.assertIsNone(wanted.secrets.find("joe"))
+        self.assertIn("the secret of 'ann' has less than", wanted.warnings[0])
+
+    def test_wrong(self) -> None:
+        """All that is wrong with both is told."""
+        options = self.options("-f", "F", "-a", "A")
+        self.write("F", "nonsense\n")
+        self.write("A", "joe:nonsense:1234567890ab\n")
+        first, second = self.faults(options)
+        self.assertTrue(first.startswith(f"{self.directory}/F:1: "), first)
+        self.assertTrue(second.startswith(f"{self.directory}/A:1: "), second)
+
+    def test_vanished(self) -> None:
+        """A file that was there and is not is a fault, at the usual places too."""
+        self.write(tap.TARGETS, FILE)
+        self.write(tap.AUTHS, "joe:chap:correct-horse-battery\n")
+        os.chmod(tap.AUTHS, 0o600)
+        options = self.options()
+        options.again()
+        os.remove(tap.AUTHS)
+        (fault,) = self.faults(options)
+        self.assertIn(tap.AUTHS, fault)
+        os.remove(tap.TARGETS)
+        self.assertEqual(len(self.faults(options)), 2)
+
+    def test_disks(self) -> None:
+        """What the command line says stays."""
+        options = self.options("--disk", "d:1MB")
+        os.mkdir("elsewhere")
+        os.chdir("elsewhere")
+        (plan,) = options.again().plans
+        self.assertEqual(plan.disks[0].kind, options.plans[0].disks[0].kind)
 
 
 class MakeServiceTests(OptionsTestCase):

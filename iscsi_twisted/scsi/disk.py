@@ -317,6 +317,7 @@ class DiskUnit(LogicalUnit):
         before, settings, cached = self._views(), self.settings, self.volatileCache
         for name in _DEFINITION:
             setattr(self, name, getattr(other, name))
+        self.room.size = other.room.size
         self._open = True
         self._learn(self.device.capabilities())
         if self.journal is not None:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 HELD: Final = 256
 """
-Commands that wait while a unit is held: two sessions with all that they may have outstanding.  It takes as
-long as what is at work takes; whoever is told TASK SET FULL tries again.
+Commands that wait while a unit is held, those too that need no device and so are not counted otherwise.  It
+takes as long as what is at work takes; whoever is told TASK SET FULL tries again.
 """
 
 
@@ -85,6 +85,7 @@ class Order:
             self._unit.turnAway(task, TASK_SET_FULL)
         else:
             self.dormant.append(task)
+            self._unit.room.entered()
 
     def hold(self, idle: Callable[[], None]) -> None:
         """

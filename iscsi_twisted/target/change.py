@@ -44,10 +44,12 @@ class Wanted:
 
     @ivar plans: all targets.
     @ivar secrets: the users that may log in; None if nobody is asked who they are.
+    @ivar warnings: what is to be logged.
     """
 
     plans: tuple[Plan, ...]
     secrets: ISecretStore | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Change:
@@ -191,10 +193,14 @@ class Change:
 
     async def _unknown(self) -> set[str]:
         """The users of sessions that are none any more."""
-        users = {session.user for session in self.serving.node.sessions if session.user}
-        if self.secrets is None:
+        secrets = self.secrets
+        if secrets is None:
             return set()
-        return {user for user in users if await ready(self.secrets.find(user)) is None}
+        users = {session.user for session in self.serving.node.sessions if session.user}
+        certified = getattr(secrets, "certified", lambda names: None)
+        shown = {each.connection.peer.certificate for each in self.serving.node.sessions if each.connection}
+        users -= {certified(names) for names in shown if names}
+        return {user for user in users if await ready(secrets.find(user)) is None}
 
     async def _undo(self, stopping: bool) -> None:
         """Serve as before."""

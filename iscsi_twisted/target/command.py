@@ -12,9 +12,12 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, Final, NoReturn, TextIO
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, LocalError
+from iscsi_twisted.target.commit import Changes
+from iscsi_twisted.target.hangup import Hangup
 from iscsi_twisted.target.service import TargetService
 from iscsi_twisted.target.status import TargetStatus, targetStatus, unlocked, where
 
@@ -54,6 +57,7 @@ class CommandService(TargetService):
         newcomer: bool = False,
         terminal: TextIO | None = None,
         end: Callable[[], None] | None = None,
+        hangup: bool = False,
         warnings: Iterable[str] = (),
         auths: str = "",
         **options: Any,
@@ -63,6 +67,7 @@ class CommandService(TargetService):
             standard error.
         @param warnings: to be logged at the start.
         @param auths: the file in which users are looked for, for messages.
+        @param hangup: whether SIGHUP means L{reload}.
         @param end: ends the process with status 1; called when the start fails after it seemed to go well.
         """
         super().__init__(reactor, listeners, **options)
@@ -72,6 +77,7 @@ class CommandService(TargetService):
         if auths:
             self.journal.auths = auths
         self._end = end or self._endProcess
+        self._hangup = Hangup(reactor, self.reload) if hangup else None
         self.whenReady().addCallbacks(self._announce, lambda _: None)
 
     def privilegedStartService(self) -> None:
@@ -85,6 +91,23 @@ class CommandService(TargetService):
     def startService(self) -> None:
         """The same where nobody gives privileges; and begin to serve."""
         self._orRefuse(super().startService)
+        if self._hangup is not None:
+            self._hangup.install()
+
+    def reload(self) -> Deferred[Changes]:
+        """See L{TargetService}; also says who need not say who they are."""
+
+        def warn(changes: Changes) -> Changes:
+            self._warnOpen()
+            return changes
+
+        return super().reload().addCallback(warn)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop, and let SIGHUP be what it was."""
+        if self._hangup is not None:
+            self._hangup.remove()
+        return super().stopService()
 
     def _orRefuse(self, start: Callable[[], None]) -> None:
         raiseDescriptorLimit()

@@ -179,6 +179,7 @@ class Commit:
                 # The unit has another device since it was at rest.
                 idle.callback(None)
             else:
+                mount.unit.closed()
                 mount.unit.hold(partial(idle.callback, None))
         await within(reactor, DeferredList(list(resting.values())), reactor.seconds() + GRACE)
         for mount, idle in resting.items():
@@ -187,13 +188,10 @@ class Commit:
                     "{device} is not served any more, but still at work; it is closed when that ends",
                     device=str(mount.device), event="lingering",
                 )  # fmt: skip
-            idle.addCallback(partial(self._close, mount, mount.unit not in staying))
+            idle.addCallback(partial(self._close, mount))
         await DeferredList(list(resting.values()))
 
-    def _close(self, mount: Mount, last: bool, _: None) -> Deferred[None]:
-        """Close a device; C{last}: its unit has no other."""
-        if last:
-            mount.unit.closed()
+    def _close(self, mount: Mount, _: None) -> Deferred[None]:
         return ensureDeferred(self._serving.close([mount]))
 
 

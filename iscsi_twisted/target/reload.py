@@ -65,6 +65,8 @@ class Reloading:
         except Exception as error:
             serving.journal.surprise(error, "changing what is served")
             raise
+        for line in wanted.warnings:
+            self.log.warn("{line}", line=line)
         self._report(changes)
         return changes
 

@@ -26,8 +26,9 @@ class FileUsers:
         self._certified = {each.certificate: each.user for each in auths.users if each.certificate}
 
     def __eq__(self, other: object) -> bool:
-        """Whether these are the same users with the same secrets."""
-        return isinstance(other, FileUsers) and self._facts() == other._facts()
+        """Whether these are the same users with the same secrets and certificates."""
+        same = isinstance(other, FileUsers) and self._facts() == other._facts()
+        return same and self._certified == other._certified  # type: ignore[attr-defined]
 
     __hash__ = None  # type: ignore[assignment]
 

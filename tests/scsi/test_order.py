@@ -73,6 +73,43 @@ class OrderTests(DiskTests):
             self.slow.fire()
         self.assertFalse(self.unit.order.active)
 
+    def test_held(self) -> None:
+        """While a unit is held no task begins; it is idle when all have ended that had, aborted ones too."""
+        idle: list[bool] = []
+        self.begin(SIMPLE, 0)
+        aborted = self.begin(SIMPLE, 1, write=True)
+        late = self.begin(SIMPLE, 2, write=True, late=True)
+        self.unit.hold(lambda: idle.append(True))
+        for lba, attribute in ((3, SIMPLE), (4, HEAD_OF_QUEUE), (5, ORDERED), (6, SIMPLE)):
+            self.begin(attribute, lba)
+        forgotten = self.begin(SIMPLE, 7)
+        abort(self.unit, forgotten)
+        abort(self.unit, aborted)
+        late.arrive(self.unit)
+        self.assertEqual((self.begun(), idle), ([0, 1, 2], []))
+        for remaining in (2, 1, 0):
+            self.assertEqual((self.begun(), idle), ([0, 1, 2], []))
+            self.slow.fire()
+            self.assertEqual(len(self.unit.operations), remaining)
+        self.assertEqual((self.begun(), idle), ([0, 1, 2], [True]))
+        self.unit.resume()
+        self.assertEqual(self.begun(), [0, 1, 2, 3, 4])
+        self.slow.fire()
+        self.slow.fire()
+        self.assertEqual(self.begun(), [0, 1, 2, 3, 4, 5])
+        self.slow.fire()
+        self.assertEqual(self.begun(), [0, 1, 2, 3, 4, 5, 6])
+        self.slow.fire()
+        self.assertFalse(self.unit.order.active)
+
+    def test_heldIdle(self) -> None:
+        """A unit that is idle is so at once."""
+        idle: list[bool] = []
+        self.unit.hold(lambda: idle.append(True))
+        self.assertEqual(idle, [True])
+        self.unit.resume()
+        self.assertFalse(self.unit.order.active)
+
     def test_headOfQueue(self) -> None:
         """A HEAD OF QUEUE task begins at once, whatever waits (SAM-5 8.6.4)."""
         self.begin(SIMPLE, 0)

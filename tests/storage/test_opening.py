@@ -68,6 +68,33 @@ class OpeningCase(SynchronousTestCase):
         return os.stat(self.path)
 
 
+class RehearsalTests(OpeningCase):
+    """Tests of L{Opening.rehearse}."""
+
+    def rehearse(self, start: int = 0, length: int | None = 20000, **how: Any) -> None:
+        """As if the extent were opened."""
+        settings = {"readOnly": False, "create": True, "durable": False} | how
+        Opening(self.path, start, length, **settings).rehearse()
+
+    def test_nothing(self) -> None:
+        """It makes nothing, locks nothing and changes nothing."""
+        self.rehearse()
+        self.assertFalse(os.path.exists(self.path))
+        before = self.make()
+        held = self.open()
+        self.rehearse()
+        held.close()
+        self.assertEqual(os.stat(self.path).st_size, before.st_size)
+
+    def test_told(self) -> None:
+        """What would keep the extent from being opened is told in the same words."""
+        for how in ({"create": False}, {"length": None}, {"readOnly": True}):
+            self.assertRaises(NotReady, self.rehearse, **how)
+        self.make()
+        for how in ({"readOnly": True}, {"start": 20000, "length": None}):
+            self.assertRaises(DeviceError, self.rehearse, **how)
+
+
 class CreationTests(OpeningCase):
     """Files that are made and grown."""
 

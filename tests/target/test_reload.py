@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.logger import capturedLogs, formatEvent
@@ -17,6 +18,7 @@ from iscsi_twisted.errors import ConfigurationErrors, DeviceError, LocalError
 from iscsi_twisted.interfaces import Asker, Capabilities, Grant, IAccessPolicy, ISecretStore
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.order import HELD
+from iscsi_twisted.scsi.room import QUEUE
 from iscsi_twisted.target.assembly import Disk, Plan
 from iscsi_twisted.target.change import GRACE, Wanted
 from iscsi_twisted.target.farewell import LOGOUT
@@ -295,12 +297,16 @@ class UnitTests(ReloadTestCase):
         """Commands that are held back have a bound."""
         slow = FakeDevice()
         self.memory = self.serve(plan(disk(slow, 1, "f")))
-        clients = [Client(self.memory, InitiatorName=f"iqn.2001-04.com.example:i{each}") for each in range(3)]
+        clients = [Client(self.memory, InitiatorName=f"iqn.2001-04.com.example:i{each}") for each in range(5)]
         clients[0].send(read10(0, 1), read=512)
         self.memory.service.change([plan(disk(ready(), 2, "f"))])
-        answers = [client.send(TEST_UNIT_READY) for client in clients for _ in range(100)]
-        statuses = [each[0]["status"] for each in answers if each]
-        self.assertEqual(statuses, [codes.TASK_SET_FULL] * (300 - HELD))
+        for cdb, most in ((read10(0, 1), QUEUE - 1), (INQUIRY, HELD - QUEUE + 1)):
+            answers = [client.send(cdb, read=512) for client in clients for _ in range(60)]
+            self.assertEqual(sum(not each for each in answers), most)
+            statuses = {each[0]["status"] for each in answers if each}
+            self.assertLessEqual(statuses, {codes.TASK_SET_FULL, codes.BUSY})
+        slow.fire()
+        self.assertEqual(clients[0].do(read10(0, 1), read=512)["status"], 0)
 
     def test_postponed(self) -> None:
         """If a device is at work too long the change is given up for its LUN, and the rest is done."""
@@ -542,6 +548,15 @@ class AccessTests(ReloadTestCase):
             client.line.protocol.core.session.user = "joe"  # type: ignore[union-attr]
             changes = self.change(plan(disk(self.device), **options), secrets=other)
             self.assertEqual((changes.ended, bool(client.events())), (ended, bool(ended)))
+
+    def test_certified(self) -> None:
+        """A user whom a certificate proves is none any more when it proves nobody."""
+        for line, ended in (("joe:tls:cn", 0), ("ann:tls:cn", 1), ("joe:tls:other", 1)):
+            self.memory = self.serve(self.first)
+            core = Client(self.memory).line.protocol.core
+            core.session.user = "joe"  # type: ignore[union-attr]
+            core.peer = evolve(core.peer, certificate=("cn",))  # type: ignore[union-attr]
+            self.assertEqual(self.change(self.first, secrets=users(line)).ended, ended, line)
 
     def test_meanwhile(self) -> None:
         """A login that is under way when the users change begins anew; without a change it goes on."""

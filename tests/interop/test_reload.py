@@ -1,0 +1,201 @@
+"""A running daemon reads its files anew, while real initiators use it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from pytest_twisted import ensureDeferred
+
+from iscsi_twisted.initiator import LUN, Initiator
+from tests.support.clients import BASE, good, run, watch
+from tests.support.processes import Python, portIn, twistd
+
+ONE = "extent0 a 0 32MB\ntarget0 extent0 any\n"
+
+
+class Daemon:
+    """C{twistd iscsi} in a directory of its own."""
+
+    process: Python
+    port: int
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.process = None  # type: ignore[assignment]
+
+    def write(self, targets: str, users: str | None = None) -> None:
+        """Make the files."""
+        (self.directory / "targets").write_text(targets)
+        if users is not None:
+            auths = self.directory / "auths"
+            auths.write_text(users)
+            auths.chmod(0o600)
+
+    async def start(self, targets: str, users: str | None = None) -> None:
+        """Serve."""
+        self.write(targets, users)
+        auths = ["-a", "auths"] if users is not None else []
+        self.process = twistd(
+            "-n", "--pidfile=", "iscsi", "-f", "targets", *auths, "--state", "state",
+            "-l", "tcp:0:interface=127.0.0.1", directory=str(self.directory),
+        )  # fmt: skip
+        self.port = portIn(await self.process.line("listening on"))
+
+    async def reload(self, targets: str, users: str | None = None, *, until: str = "reloaded: ") -> str:
+        """Change the files, send SIGHUP, and wait for a line of the log."""
+        self.write(targets, users)
+        # Only what is logged from now on counts.
+        self.process.output = ""
+        os.kill(self.process.process.pid, signal.SIGHUP)
+        return await self.process.line(until)
+
+    @property
+    def portal(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def url(self, target: str, lun: int = 0, user: str = "") -> str:
+        """As libiscsi writes it."""
+        return f"iscsi://{user}{self.portal}/{BASE}:{target}/{lun}"
+
+    async def capacity(self, target: str) -> str:
+        """What READ CAPACITY (16) says, as text."""
+        return await good("iscsi-readcapacity16", self.url(target))
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """One that is not started yet."""
+    made = Daemon(tmp_path)
+    yield made
+    if made.process is not None:
+        pytest_twisted.blockon(made.process.stop())
+
+
+@ensureDeferred
+async def test_untouched(daemon: Daemon) -> None:
+    """While iscsi-perf works on a target others come, grow and go, and a broken file changes nothing."""
+    await daemon.start(ONE)
+    log: list[str] = []
+    perf = watch(
+        "iscsi-perf",
+        "-i",
+        "iqn.2001-04.com.example:busy",
+        "-m",
+        "16",
+        "-r",
+        "-t",
+        "14",
+        daemon.url("target0"),
+    )
+    await daemon.process.line("Normal login from iqn.2001-04.com.example:busy")
+    other = "extent1 b 0 1MB\ntarget1 extent1 any\n"
+    assert "added" in await daemon.reload(ONE + other)
+    assert "target1" in await good("iscsi-ls", f"iscsi://{daemon.portal}/")
+    assert "Total size:1048576" in await daemon.capacity("target1")
+    log.append(daemon.process.output)
+    await daemon.reload(ONE + other.replace("1MB", "3MB"))
+    assert "Total size:3145728" in await daemon.capacity("target1")
+    log.append(daemon.process.output)
+    await daemon.reload(ONE + other + "target2 extent9 any\nnonsense\n", until="nothing was changed")
+    assert "targets:5: " in daemon.process.output
+    assert "targets:6: " in daemon.process.output
+    assert "Total size:3145728" in await daemon.capacity("target1")
+    log.append(daemon.process.output)
+    assert "removed" in await daemon.reload(ONE)
+    assert "target1" not in await good("iscsi-ls", f"iscsi://{daemon.portal}/")
+    assert "(516)" in (await run("iscsi-inq", daemon.url("target1"))).text
+    log.append(daemon.process.output)
+    await perf.ended
+    busy = [line for line in "".join(log).splitlines() if "com.example:busy" in line]
+    assert busy == [], busy
+    text = "\n".join(perf.lines)
+    assert "iops average" in text
+    assert "error" not in text.lower()
+
+
+@ensureDeferred
+async def test_removed(daemon: Daemon) -> None:
+    """libiscsi logs out when its target is removed, and is told that it is gone when it comes back."""
+    other = "extent1 b 0 8MB\ntarget1 extent1 any\n"
+    await daemon.start(ONE + other)
+    perf = watch(
+        "iscsi-perf", "-i", "iqn.2001-04.com.example:busy", "-x", "1", "-t", "20", daemon.url("target1")
+    )
+    await daemon.process.line("Normal login from iqn.2001-04.com.example:busy")
+    assert "1 sessions end" in await daemon.reload(ONE)
+    await daemon.process.line("< Normal logout from iqn.2001-04.com.example:busy")
+    await daemon.process.line("(status 0204h)")
+    if not perf.ended.called:
+        await perf.interrupt()
+    # The file is free: another target may have it.
+    assert "added" in await daemon.reload(ONE + other.replace("target1", "target2"))
+    assert "Total size:8388608" in await daemon.capacity("target2")
+
+
+@ensureDeferred
+async def test_moved(daemon: Daemon) -> None:
+    """A file goes from one target to another in one go, with what is in it."""
+    two = "extent0 a 0 8MB\nextent1 b 0 16MB\n"
+    await daemon.start(two + "target0 extent0 any\ntarget1 extent1 any\n")
+    await good("qemu-io", "-f", "raw", "-c", "write -P 7 0 64k", daemon.url("target0"))
+    await daemon.reload(two + "target0 extent1 any\ntarget2 extent0 any\n")
+    await good("qemu-io", "-f", "raw", "-c", "read -P 7 0 64k", daemon.url("target2"))
+    assert "Total size:16777216" in await daemon.capacity("target0")
+
+
+@ensureDeferred
+async def test_attention(daemon: Daemon) -> None:
+    """A session that lasts learns of another size by a unit attention, and of LUNs that have come."""
+    from twisted.internet import reactor
+
+    await daemon.start(ONE)
+    session = await Initiator(reactor).login(daemon.portal, f"{BASE}:target0")
+    lun = LUN(session, 0)
+    changed: list[bool] = []
+    await lun.open(lambda: changed.append(True))
+    assert lun.size == 32 << 20
+    await daemon.reload("extent0 a 0 64MB\nextent1 c 0 1MB\ntarget0 extent0 extent1 any\n")
+    await lun.read(0, 512)
+    assert changed
+    capacity = await lun.capacity()
+    assert capacity.blocks * 512 == 64 << 20
+    second = LUN(session, 1)
+    await second.open(lambda: None)
+    assert second.size == 1 << 20
+    await session.logout()
+
+
+@ensureDeferred
+async def test_users(daemon: Daemon) -> None:
+    """New users and secrets hold at once; a user that is gone is asked to go."""
+    await daemon.start(ONE, "agc:chap:correct-horse-battery\njoe:chap:another-secret-12\n")
+    agc, joe = "agc%correct-horse-battery@", "joe%another-secret-12@"
+    perf = watch(
+        "iscsi-perf",
+        "-i",
+        "iqn.2001-04.com.example:busy",
+        "-x",
+        "1",
+        "-t",
+        "20",
+        daemon.url("target0", 0, joe),
+    )
+    await daemon.process.line("Normal login from iqn.2001-04.com.example:busy")
+    await good("iscsi-inq", daemon.url("target0", 0, agc))
+    await daemon.reload(ONE, "agc:chap:changed-horse-battery\nann:chap:third-secret-123\n")
+    assert "there is no user 'joe' any more" in daemon.process.output
+    await daemon.process.line("< Normal logout from iqn.2001-04.com.example:busy")
+    for user, status in (
+        (agc, False),
+        (joe, False),
+        ("agc%changed-horse-battery@", True),
+        ("ann%third-secret-123@", True),
+    ):
+        assert ((await run("iscsi-inq", daemon.url("target0", 0, user))).status == 0) is status
+    if not perf.ended.called:
+        await perf.interrupt()
