@@ -9,6 +9,8 @@ is.  All else is as Twisted's L{ITransport<twisted.internet.interfaces.ITranspor
 
 from __future__ import annotations
 
+import ctypes
+import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from errno import EAGAIN, ENOBUFS, EWOULDBLOCK
@@ -54,12 +56,13 @@ class Vectored(tcp.Connection):
     @cvar bufferSize: bytes queued beyond which a streaming producer is paused.
     @cvar receiveSize: bytes received in one call.  With 1 MiB, writes of 64 and 256 KiB mostly arrive whole
         and are used as they lie; with 256 KiB they cost 1.5 to 2 times the CPU time, with 2 MiB no less.
+        The headers of four PDUs of 256 KiB have to fit too, or the end of the fourth is always missing.
     @cvar SEND_LIMIT: bytes after which no more buffers are added to one C{sendmsg}: as much as
         Linux lets a socket's send buffer grow to by itself, so more would never be taken.
     """
 
     bufferSize = 256 * 1024
-    receiveSize = 1024 * 1024
+    receiveSize = 1024 * 1024 + 4096
     SEND_LIMIT = 4 * 1024 * 1024
 
     _failed = False
@@ -271,3 +274,25 @@ def vectoring(reactor: Any) -> Any:
     """
     # IReactorFDSet would not do: in-memory reactors provide that too, yet poll no sockets.
     return _Vectoring(reactor) if isinstance(reactor, PosixReactorBase) else reactor
+
+
+_MALLOPT = (
+    (-1, 256 * 1024 * 1024),  # M_TRIM_THRESHOLD
+    (-3, 32 * 1024 * 1024),  # M_MMAP_THRESHOLD
+    (-2, 16 * 1024 * 1024),  # M_TOP_PAD
+)
+
+
+def tuneMalloc() -> bool:
+    """
+    Have glibc keep freed memory, so that large payloads do not fault in new pages each time.
+
+    @return: whether that was done; False where there is no glibc.
+    """
+    try:
+        if not (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
+            return False
+        mallopt = ctypes.CDLL(None).mallopt
+    except (ValueError, OSError, AttributeError):
+        return False
+    return all([mallopt(parameter, value) == 1 for parameter, value in _MALLOPT])

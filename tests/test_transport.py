@@ -390,3 +390,22 @@ class ReceivingTests(SynchronousTestCase):
         self.assertNotIn(line.transport, line.reactor.getReaders())
         line.transport.resumeProducing()
         self.assertIn(line.transport, line.reactor.getReaders())
+
+
+class MallocTests(SynchronousTestCase):
+    """Tuning of the allocator."""
+
+    def test_glibc(self) -> None:
+        """It is done exactly where glibc is there to take it."""
+        glibc = "CS_GNU_LIBC_VERSION" in os.confstr_names and bool(os.confstr("CS_GNU_LIBC_VERSION"))
+        self.assertEqual(transport.tuneMalloc(), glibc)
+
+    def test_withoutGlibc(self) -> None:
+        """Another C library, or none that can be asked, is left alone."""
+
+        def unknown(name: str) -> str:
+            raise ValueError(name)
+
+        for confstr in (unknown, lambda name: None, lambda name: "other 1.0"):
+            self.patch(os, "confstr", confstr)
+            self.assertFalse(transport.tuneMalloc())

@@ -13,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
 
 from iscsi_twisted.errors import ConfigurationErrors, ISCSIError
+from iscsi_twisted.transport import tuneMalloc
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -112,6 +113,7 @@ def runCommand(running: Running, command: Command) -> NoReturn:
     def main(reactor: Any) -> Deferred[None]:
         # The reactor sets its own handlers first.
         reactor.callWhenRunning(running.listen, reactor)
+        tuneMalloc()
         return Deferred.fromCoroutine(running.run(command(reactor)))
 
     react(main)

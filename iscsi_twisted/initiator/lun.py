@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.python.failure import Failure
@@ -21,7 +21,8 @@ from iscsi_twisted.errors import (
     WriteError,
     WriteProtected,
 )
-from iscsi_twisted.initiator.session import Convert, Session
+from iscsi_twisted.initiator.request import AGAIN, Request
+from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.interfaces import Buffer, Capabilities
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.client import (
@@ -42,9 +43,6 @@ from iscsi_twisted.wire import numbers
 LARGEST: Final = 1 << 20
 """Bytes of one READ or WRITE, if the unit does not want fewer: larger ones gain nothing."""
 
-ATTENTIONS: Final = 8
-"""Unit attentions in a row after which a command fails: a unit that tells of more never stops."""
-
 ALLOCATION: Final = 0xFFFF
 _SHORT: Final = 0xFFFF
 _LOW: Final = 0xFFFFFFFF
@@ -54,9 +52,6 @@ _pack10 = cdb.READ_10.layout.pack
 _pack16 = cdb.READ_16.layout.pack
 _READ_10, _WRITE_10 = cdb.READ_10.opcode, cdb.WRITE_10.opcode
 _READ_16, _WRITE_16 = cdb.READ_16.opcode, cdb.WRITE_16.opcode
-
-Arguments = tuple[bytes, int, Buffer, bytearray | memoryview | None, int, bool, Convert]
-"""CDB, bytes of Data-In, Data-Out, where the Data-In go, task attribute, replay, conversion."""
 
 
 class Residual(ISCSIError):
@@ -69,6 +64,62 @@ class Residual(ISCSIError):
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(f"the transfer was {outcome.residual} bytes short of what was expected")
         self.outcome = outcome
+
+
+class Asked(Request):
+    """
+    A command to a unit, which is sent again after unit attentions.
+
+    @cvar otherwise: what a check condition becomes that is nothing special; None for what it is.
+    @ivar lun: the unit.
+    """
+
+    __slots__ = ("lun",)
+
+    otherwise: ClassVar[type[DeviceError] | None] = None
+    lun: LUN
+
+    def convert(self, status: int, sense: Buffer, residual: int) -> Any:
+        """The outcome, if it has succeeded."""
+        if status not in (codes.GOOD, codes.CONDITION_MET):
+            raise failure(status, sense)
+        return self.outcome(status, sense, residual)
+
+    def refused(self, error: Exception) -> Exception | None:
+        """As a block device tells it; None after a unit attention."""
+        if isinstance(error, UnitAttention) and self.again < AGAIN:
+            self.lun.attended(error)
+            return None
+        return error if self.otherwise is None else self.lun.translated(error, self.otherwise)
+
+
+class Reading(Asked):
+    """One that reads from the medium."""
+
+    __slots__ = ()
+
+    otherwise = ReadError
+
+    def convert(self, status: int, sense: Buffer, residual: int) -> Buffer:
+        """All that was to be read."""
+        if status:
+            raise failure(status, sense)
+        if self.received != self.expected:
+            raise Residual(self.outcome(status, sense, residual))
+        return self.whole()
+
+
+class Writing(Asked):
+    """One that changes the medium."""
+
+    __slots__ = ()
+
+    otherwise = WriteError
+
+    def convert(self, status: int, sense: Buffer, residual: int) -> None:
+        """Nothing, if it has succeeded."""
+        if status:
+            raise failure(status, sense)
 
 
 class LUN(BlockDevice):
@@ -127,33 +178,22 @@ class LUN(BlockDevice):
         @return: fires if the status is GOOD or CONDITION MET; else fails with what
             L{iscsi_twisted.scsi.client.failure} makes of it.
         """
-        return self._start((cdbBytes, expected, data, into, attribute, replay, _good), None)
+        request = Asked(self.session, self._field, cdbBytes, expected, data, into, attribute, replay)
+        return self._start(request)
 
-    def _start(
-        self, arguments: Arguments, otherwise: type[DeviceError] | None, attentions: int = ATTENTIONS
-    ) -> Deferred[Any]:
-        """
-        Send a command, and again after unit attentions.
+    def _start(self, request: Asked) -> Deferred[Any]:
+        request.lun = self
+        return self.session.start(request, self.timeout)
 
-        @param otherwise: what a check condition becomes that is nothing special; None for what it is.
-        """
-        cdbBytes, expected, data, into, attribute, replay, convert = arguments
-        sent = self.session.execute(
-            self._field, cdbBytes, expected=expected, data=data, into=into, attribute=attribute,
-            replay=replay, timeout=self.timeout, convert=convert,
-        )  # fmt: skip
-        return sent.addErrback(self._again, arguments, otherwise, attentions)
+    def _change(self, command: bytes, data: Buffer = b"") -> Deferred[None]:
+        """Execute a command that changes the medium, and that may be sent twice."""
+        return self._start(Writing(self.session, self._field, command, 0, data, None, SIMPLE, True))
 
-    def _again(
-        self, why: Failure, arguments: Arguments, otherwise: type[DeviceError] | None, attentions: int
-    ) -> Any:
-        error = why.value
-        if isinstance(error, UnitAttention) and attentions:
-            self.attention(error)
-            if error.code in (codes.CAPACITY_CHANGED, codes.MODE_PARAMETERS_CHANGED):
-                self._changed()
-            return self._start(arguments, otherwise, attentions - 1)
-        return why if otherwise is None else self._translate(why, otherwise)
+    def attended(self, condition: UnitAttention) -> None:
+        """A unit attention came instead of an answer."""
+        self.attention(condition)
+        if condition.code in (codes.CAPACITY_CHANGED, codes.MODE_PARAMETERS_CHANGED):
+            self._changed()
 
     async def _ask(self, command: cdb.Command, expected: int, **fields: int) -> bytes:
         outcome = await self.execute(_cdb(command, **fields), expected=expected, replay=True)
@@ -221,7 +261,9 @@ class LUN(BlockDevice):
         if not length:
             return succeed(b"")
         command = self._transfer(offset, length, _READ_10, _READ_16, 0)
-        return self._start((command, length, b"", into, SIMPLE, True, _whole), ReadError)
+        request = Reading(self.session, self._field, command, length, b"", into, SIMPLE, True)
+        request.lun = self
+        return self.session.start(request, self.timeout)
 
     def write(self, offset: int, data: Buffer, *, fua: bool = False) -> Deferred[None]:
         """
@@ -232,16 +274,12 @@ class LUN(BlockDevice):
         checkRange(self.size, offset, len(data))
         flags = codes.FUA if fua else 0
         if 0 < len(data) <= self._step:
-            return self._write(offset, data, flags)
+            return self._change(self._transfer(offset, len(data), _WRITE_10, _WRITE_16, flags), data)
         view = memoryview(data).cast("B")
         return _all(
-            self._write(offset + place, view[place : place + self._step], flags)
+            self.write(offset + place, view[place : place + self._step], fua=fua)
             for place in range(0, len(data), self._step)
         )
-
-    def _write(self, offset: int, data: Buffer, flags: int) -> Deferred[Any]:
-        command = self._transfer(offset, len(data), _WRITE_10, _WRITE_16, flags)
-        return self._start((command, 0, data, None, SIMPLE, True, _done), WriteError)
 
     def _transfer(self, offset: int, length: int, short: int, long: int, flags: int) -> bytes:
         """The CDB of a READ or WRITE: ten bytes where they can say it."""
@@ -252,7 +290,7 @@ class LUN(BlockDevice):
 
     def flush(self) -> Deferred[None]:
         """SYNCHRONIZE CACHE: all that was written before is durable when this fires."""
-        return self._start((_cdb(cdb.SYNCHRONIZE_CACHE_10), 0, b"", None, SIMPLE, True, _done), WriteError)
+        return self._change(_cdb(cdb.SYNCHRONIZE_CACHE_10))
 
     def discard(self, offset: int, length: int) -> Deferred[None]:
         """UNMAP: nobody needs these bytes any more."""
@@ -267,8 +305,7 @@ class LUN(BlockDevice):
 
     def _unmap(self, ranges: list[tuple[int, int]]) -> Deferred[None]:
         data = unmapList(ranges)
-        command = _cdb(cdb.UNMAP, length=len(data))
-        return self._start((command, 0, data, None, SIMPLE, True, _done), WriteError)
+        return self._change(_cdb(cdb.UNMAP, length=len(data)), data)
 
     def zero(self, offset: int, length: int, unmap: bool = False) -> Deferred[None]:
         """
@@ -283,7 +320,7 @@ class LUN(BlockDevice):
         for place in range(0, length, self._step):
             lba, blocks = self._blocks(offset + place, min(self._step, length - place))
             command = _cdb(cdb.WRITE_SAME_16, lba=lba, length=blocks, flags=flags)
-            parts.append(self._start((command, 0, block, None, SIMPLE, True, _done), WriteError))
+            parts.append(self._change(command, block))
         return _all(parts)
 
     def allocated(self, offset: int, length: int) -> Deferred[list[tuple[int, bool]]]:
@@ -363,7 +400,7 @@ class LUN(BlockDevice):
         @raise DeviceError: if it is no disk, or not ready.
         """
         self._changed = changed
-        return Deferred.fromCoroutine(self._learn()).addErrback(self._translate, NotReady)
+        return Deferred.fromCoroutine(self._learn()).addErrback(self._unready)
 
     async def _learn(self) -> None:
         self.inquiry = await self.identify()
@@ -413,43 +450,26 @@ class LUN(BlockDevice):
             raise LocalError(f"bytes {offset} to {offset + length} are not whole blocks of {size} bytes")
         return offset // size, length // size
 
-    def _translate(self, why: Any, otherwise: type[DeviceError]) -> Any:
+    def translated(self, error: Exception, otherwise: type[DeviceError]) -> Exception:
         """A check condition as what a block device fails with."""
-        error = why.value
         if not isinstance(error, CheckCondition) or isinstance(error, Miscompare):
-            return why
+            return error
         kinds: dict[int, type[DeviceError]] = {
             codes.NOT_READY: NotReady,
             codes.DATA_PROTECT: OutOfSpace if error.code == codes.SPACE_ALLOCATION_FAILED else WriteProtected,
         }
         place = None if error.information is None else error.information * self.blockSize
-        raise kinds.get(error.key, otherwise)(f"{self}: {error}", place) from error
+        made = kinds.get(error.key, otherwise)(f"{self}: {error}", place)
+        made.__cause__ = error
+        return made
+
+    def _unready(self, why: Failure) -> Failure:
+        error = why.value
+        return Failure(self.translated(error, NotReady)) if isinstance(error, CheckCondition) else why
 
 
 def _cdb(command: cdb.Command, **fields: int) -> bytes:
     return command.encode(**fields)[: command.layout.size]
-
-
-def _good(outcome: Outcome, expected: int) -> Outcome:
-    """The outcome of a command that has succeeded."""
-    if outcome.status not in (codes.GOOD, codes.CONDITION_MET):
-        raise failure(outcome.status, outcome.sense)
-    return outcome
-
-
-def _whole(outcome: Outcome, expected: int) -> Buffer:
-    """All that was to be read."""
-    if outcome.status:
-        raise failure(outcome.status, outcome.sense)
-    if outcome.received != expected:
-        raise Residual(outcome)
-    return outcome.data
-
-
-def _done(outcome: Outcome, expected: int) -> None:
-    """Nothing, of a command that has succeeded."""
-    if outcome.status:
-        raise failure(outcome.status, outcome.sense)
 
 
 def _all(parts: Iterable[Deferred[Any]]) -> Deferred[None]:

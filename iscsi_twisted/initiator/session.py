@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, maybeDeferred
@@ -12,12 +11,13 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iscsi_twisted.errors import ISCSIError, LocalError
+from iscsi_twisted.errors import ISCSIError, LocalError, RemoteError
 from iscsi_twisted.initiator.protocol import InitiatorFactory
+from iscsi_twisted.initiator.request import AGAIN, Request, Timeouts
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session.answers import ConnectionEnded, Event, LogoutRefused, Redirected
 from iscsi_twisted.session.client import ClientConnection
-from iscsi_twisted.session.command import SIMPLE, Command, Outcome
+from iscsi_twisted.session.command import SIMPLE, Command
 from iscsi_twisted.session.request import Authentication, Wish
 from iscsi_twisted.wire import numbers
 
@@ -35,31 +35,6 @@ ABORT_TIME: Final = 10.0
 """Seconds in which a target has to answer that it has aborted a task; else the connection is given up."""
 
 _log = Logger()
-
-
-Convert = Callable[[Outcome, int], Any]
-"""Makes of an outcome, and of the bytes of Data-In expected, what is to be told; may raise."""
-
-
-def asItIs(outcome: Outcome, expected: int) -> Outcome:
-    """The outcome itself, whatever its status."""
-    return outcome
-
-
-class Request(Command):
-    """
-    A command that somebody waits for, over all connections that it may need.
-
-    @ivar convert: see L{Convert}.
-    @ivar deferred: what is told.
-    @ivar replay: whether it may be sent again if the connection is lost before it was answered.
-    """
-
-    __slots__ = ("convert", "deferred", "replay")
-
-    convert: Convert
-    deferred: Deferred[Any]
-    replay: bool
 
 
 class Session:
@@ -104,9 +79,10 @@ class Session:
         self._next: IStreamClientEndpoint | None = None
         self._redirects = 0
         self._lasting, self._patience, self._ping = lasting, patience, ping
-        self._requests: dict[Request, None] = {}
-        self._delay = FIRST_DELAY
-        self._deadline = 0.0
+        self._kept: dict[Request, None] = {}
+        self._timeouts = Timeouts(reactor)
+        self._delay = self._before = FIRST_DELAY
+        self._since = self._deadline = 0.0
         self._closing = False
         self._ready: list[Deferred[None]] = []
         self._retry: Any = None
@@ -162,15 +138,17 @@ class Session:
             return
         self.connection = connection
         self.logins += 1
-        self._delay = FIRST_DELAY
+        self._since = self.reactor.seconds()
+        self._before, self._delay = self._delay, FIRST_DELAY
         self._deadline = 0.0
         self._redirects = 0
         self._unwatch()
         if self._ping:
             self._bytesIn, self._pinged = -1, False
             self._listen()
-        for request in list(self._requests):
-            connection.execute(request)
+        kept, self._kept = self._kept, {}
+        for request in kept:
+            self.send(request)
         ready, self._ready = self._ready, []
         for waiting in ready:
             waiting.callback(None)
@@ -183,6 +161,9 @@ class Session:
             self._dial()
             return
         now = self.reactor.seconds()
+        if isinstance(error, RemoteError) and now - self._since < LAST_DELAY:
+            # A target that does wrong after each login is not to be bothered more and more often.
+            self._delay = max(self._delay, self._before)
         self._deadline = self._deadline or now + self._patience
         if self._closing or not self._lasting or not self.logins or now + self._delay > self._deadline:
             self._giveUp(error)
@@ -210,12 +191,13 @@ class Session:
     def _giveUp(self, error: BaseException) -> None:
         self.error = error
         ready, self._ready = self._ready, []
-        requests, self._requests = list(self._requests), {}
+        kept, self._kept = self._kept, {}
         for waiting in ready:
             if not waiting.called:
                 waiting.errback(error)
-        for request in requests:
-            request.deferred.errback(error)
+        for request in kept:
+            request.fail(error)
+        self._timeouts.stop()
 
     def _log(self, event: Event) -> None:
         _log.info("{target} tells of event {code}", target=self.wish.targetName, code=event.code)
@@ -257,7 +239,6 @@ class Session:
         attribute: int = SIMPLE,
         replay: bool = False,
         timeout: float | None = None,
-        convert: Convert = asItIs,
     ) -> Deferred[Any]:
         """
         Send a command.
@@ -268,59 +249,60 @@ class Session:
         @param into: where the Data-In go.
         @param replay: whether it may be sent again if the connection is lost before it was answered.
         @param timeout: seconds after which it is aborted, and this fails with C{TimeoutError}.
-        @param convert: what to make of its outcome.
-        @return: its outcome, whatever its status, unless it is converted; cancelling this aborts the task.
+        @return: its L{Outcome<iscsi_twisted.session.command.Outcome>}, whatever its status; cancelling this
+            aborts the task.
         @raise LocalError: as L{Command} does.
         """
+        return self.start(Request(self, lunField, cdb, expected, data, into, attribute, replay), timeout)
+
+    def start(self, request: Request, timeout: float | None = None) -> Deferred[Any]:
+        """Send a request, as L{execute} does; fires with what it makes of its outcome."""
         if self.error is not None or self._closing:
             return fail(ConnectionEnded(f"the session is over: {self.error or 'logged out'}"))
-        request = Request(
-            lunField, cdb, _nobody, expected=expected, data=data, into=into, attribute=attribute
-        )
-        connection = self.connection
-        if connection is None and not self._lasting:
-            return fail(LocalError("the session is not connected"))
-        request.done = partial(self._done, request)
-        request.convert, request.replay = convert, replay
-        deferred = request.deferred = Deferred(partial(self._cancelled, request))
-        self._requests[request] = None
-        if connection is not None:
-            connection.execute(request)
+        deferred = request.deferred = Deferred(request.cancelled)
         if timeout is not None:
-            deferred.addTimeout(timeout, self.reactor)
+            self._timeouts.add(request, timeout)
+        connection = self.connection
+        if connection is not None and connection.full:
+            connection.execute(request)
+        else:
+            self.send(request)
         return deferred
 
-    def _done(self, request: Request, result: Outcome | ISCSIError) -> None:
-        if not isinstance(result, Outcome) and self._mayReplay(request, result):
-            request.restart()
-            return
-        if self._requests.pop(request, self) is self:
-            return
-        # Nothing is to be kept alive by going round in a circle.
-        request.done = _nobody
-        if not isinstance(result, Outcome):
-            request.deferred.errback(result)
-            return
-        try:
-            value = request.convert(result, request.expected)
-        except Exception as error:
-            request.deferred.errback(error)
-        else:
-            request.deferred.callback(value)
-
-    def _mayReplay(self, request: Request, error: ISCSIError) -> bool:
-        """Whether a request that the end of a connection has met is sent over the next one."""
-        lasts = request.replay and self._lasting and not self._closing and request in self._requests
-        return lasts and isinstance(error, ConnectionEnded)
-
-    def _cancelled(self, request: Request, _: Any) -> None:
-        """Abort the task; the Deferred fails by itself."""
-        if self._requests.pop(request, self) is self:
-            return
+    def send(self, request: Request) -> None:
+        """Send a request that somebody waits for, now or over the next connection."""
         connection = self.connection
-        if connection is None or request.itt < 0:
-            if connection is not None:
-                connection.forget(request)
+        if connection is not None and connection.full:
+            connection.execute(request)
+        elif self._lasting and self.error is None and not self._closing:
+            self._kept[request] = None
+        else:
+            request.fail(LocalError("the session is not connected"))
+
+    def unanswered(self, request: Request, error: ISCSIError) -> None:
+        """
+        The end of a connection has met a request: it is sent over the next one, if that may be.
+
+        What the target did wrong may have been its answer to this request.
+        """
+        sent = request.itt >= 0
+        if isinstance(error, RemoteError) and sent:
+            request.spoilt += 1
+        if (sent and not request.replay) or request.spoilt > AGAIN or not self._lasting or self._closing:
+            request.fail(error)
+        else:
+            request.restart()
+            request.again = 0
+            self._kept[request] = None
+
+    def abort(self, request: Request) -> None:
+        """Abort the task of a request for which nobody waits any more."""
+        self._kept.pop(request, None)
+        connection = self.connection
+        if connection is None or not connection.full:
+            return
+        if request.itt < 0:
+            connection.forget(request)
             return
         # What comes until the abort is answered is not for the caller's buffer.
         request.into = None
@@ -434,10 +416,6 @@ def _ended(result: Any, connection: ClientConnection) -> Failure | None:
     """Whatever has become of a logout, the connection is over; what the target said of it is told."""
     connection.end(ConnectionEnded("logged out"))
     return result if isinstance(result, Failure) and result.check(LogoutRefused) else None
-
-
-def _nobody(result: object) -> None:
-    """Nobody waits any more."""
 
 
 def _fire(deferred: Deferred[Any]) -> Callable[[Any], None]:

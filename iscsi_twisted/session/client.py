@@ -37,9 +37,19 @@ gave 1.4 times the rate of sending once for each batch.
 DROPPED: Final = 1024
 """Aborted commands of which late PDUs are still known: more than a target has room for."""
 
+_BEHIND: Final = 0x80000000
+"""The bit of a difference of two serial numbers (L{distance}) that is set if it is negative."""
+
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 _NO_LUN: Final = bytes(8)
 _NO_TAG: Final = numbers.NO_TAG
+_OPCODE: Final = numbers.OPCODE_MASK
+_LAST_TAG: Final = 0x7FFFFFFF
+_SCSI_COMMAND: Final = numbers.SCSI_COMMAND
+_FINAL: Final = numbers.FINAL
+_FINAL_READ: Final = numbers.FINAL | numbers.READ
+
+_packCommand = layout.SCSI_COMMAND.pack
 
 Pair = tuple[str, str]
 Callback = Callable[[Any], Any]
@@ -114,13 +124,18 @@ class ClientConnection:
         self._corked = False
         self._cmdSN = 1
         self._maxCmdSN = 1
-        self._expCmdSN = 1
+        self._handlers = responses.LOGIN
         self.expStatSN = 0
         self._skips = 0
         self._tag = 0
         self.headerDigest = self.dataDigest = False
         self.loginText = bytearray()
         self.loginTag = 0
+
+    def begin(self, handlers: dict[int, responses.Handler]) -> None:
+        """The login is complete, and the full feature phase begins."""
+        self._handlers = handlers
+        self.full = True
 
     # From the glue
 
@@ -154,13 +169,15 @@ class ClientConnection:
         if self.error is not None:
             return
         self.error = error
+        self.full = False
         self.framer.stopped = True
         self._out.clear()
         self._close()
-        for command in (*self.commands.values(), *self.waiting):
-            command.done(error)
+        commands = (*self.commands.values(), *self.waiting)
         self.commands.clear()
         self.waiting.clear()
+        for command in commands:
+            command.lost(error)
         callbacks = [*self.callbacks.values(), *(each.done for each in self.texts.values())]
         self.callbacks.clear()
         self.texts.clear()
@@ -176,8 +193,9 @@ class ClientConnection:
 
         @raise LocalError: if there is no session, or no more.
         """
-        self._usable()
-        if self.waiting or distance(self._cmdSN, self._maxCmdSN) < 0:
+        if not self.full:
+            self._usable()
+        if self.waiting or self._maxCmdSN - self._cmdSN & _BEHIND:
             self.waiting.append(command)
             return
         self._issue(command)
@@ -296,12 +314,30 @@ class ClientConnection:
 
     def _issue(self, command: Command) -> None:
         """Send a command, and what of its data need not be asked for (RFC 7143 4.2.5.2)."""
-        parameters, data = self.parameters, command.data
-        command.itt = tag = self._nextTag()
+        data = command.data
+        tag = self._tag + 1
+        if tag > _LAST_TAG or tag in self.commands:
+            tag = self._nextTag()
+        command.itt = self._tag = tag
         command.cmdSN = cmdSN = self._cmdSN
         self._cmdSN = (cmdSN + 1) & MASK
         self.commands[tag] = command
         length = len(data)
+        if not length and not self.headerDigest:
+            # As below, for what has no data segment.
+            expected = command.expected
+            out = self._out
+            out.append(
+                _packCommand(
+                    _SCSI_COMMAND, (_FINAL_READ if expected else _FINAL) | command.attribute, 0,
+                    command.lunField, tag, expected, cmdSN, self.expStatSN, command.cdb,
+                )
+            )  # fmt: skip
+            self._queued += 48
+            if len(out) >= EARLY:
+                self.flush()
+            return
+        parameters = self.parameters
         immediate = unsolicited = 0
         flags = numbers.FINAL | command.flags
         if length:
@@ -382,12 +418,10 @@ class ClientConnection:
             self.flush()
 
     def _deliver(self, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
-        if self.error is not None:
-            return
-        opcode = chunk[offset] & numbers.OPCODE_MASK
-        handler = (responses.FULL if self.full else responses.LOGIN).get(opcode)
+        # Once the connection has ended, the framer delivers nothing more.
+        handler = self._handlers.get(chunk[offset] & _OPCODE)
         if handler is None:
-            raise RemoteError(f"a PDU with opcode {opcode:02x}h, which has no place here")
+            raise RemoteError(f"a PDU with opcode {chunk[offset] & _OPCODE:02x}h, which has no place here")
         handler(self, chunk, offset, data)
 
     def _spoilt(self, chunk: Buffer, offset: int) -> None:
@@ -422,23 +456,21 @@ class ClientConnection:
 
     def window(self, expCmdSN: int, maxCmdSN: int) -> None:
         """Take the ends of the command window; mostly they are where they were."""
-        if maxCmdSN == self._maxCmdSN and expCmdSN == self._expCmdSN:
+        if maxCmdSN == self._maxCmdSN or maxCmdSN - self._maxCmdSN & _BEHIND:
             return
-        if distance(expCmdSN - 1 & MASK, maxCmdSN) < 0:
+        if maxCmdSN - expCmdSN + 1 & _BEHIND:
+            # No window at all (RFC 7143 4.2.2.1).
             return
-        if distance(self._expCmdSN, expCmdSN) > 0:
-            self._expCmdSN = expCmdSN
-        if distance(self._maxCmdSN, maxCmdSN) > 0:
-            self._maxCmdSN = maxCmdSN
-            while self.waiting and distance(self._cmdSN, maxCmdSN) >= 0:
-                self._issue(self.waiting.popleft())
+        self._maxCmdSN = maxCmdSN
+        while self.waiting and distance(self._cmdSN, maxCmdSN) >= 0:
+            self._issue(self.waiting.popleft())
 
     def _usable(self) -> None:
         if self.error is not None or not self.full:
             raise LocalError(f"there is no session: {self.error or 'the login is not complete'}")
 
     def _nextTag(self) -> int:
-        self._tag = tag = self._tag + 1 & 0x7FFFFFFF
+        self._tag = tag = self._tag + 1 & _LAST_TAG
         while tag in self.commands:
-            self._tag = tag = self._tag + 1 & 0x7FFFFFFF
+            self._tag = tag = self._tag + 1 & _LAST_TAG
         return tag

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from iscsi_twisted.errors import ISCSIError, LocalError, RemoteError
 from iscsi_twisted.interfaces import Buffer
@@ -33,19 +32,17 @@ class Outcome(NamedTuple):
     residual: int
 
 
-Done = Callable[[Outcome | ISCSIError], Any]
-
-
 class Command:
     """
-    One command.
+    One command; whoever sends it says in a subclass what becomes of its outcome.
+
+    One of L{ended}, L{failed} and L{lost} is called, once.
 
     @ivar cdb: 6 to 16 bytes.
     @ivar lunField: the logical unit number, as eight bytes.
     @ivar expected: bytes of Data-In that there is room for.
     @ivar data: the Data-Out; they must not change until the command has ended.
     @ivar into: where the Data-In go; if None, memory is made for them.
-    @ivar done: called once, with the outcome, or with the error that kept the command from one.
     @ivar itt: its initiator task tag, once it was sent.
     """
 
@@ -56,7 +53,6 @@ class Command:
         "cdb",
         "cmdSN",
         "data",
-        "done",
         "expected",
         "into",
         "itt",
@@ -69,8 +65,6 @@ class Command:
         self,
         lunField: bytes,
         cdb: bytes,
-        done: Done,
-        *,
         expected: int = 0,
         data: Buffer = b"",
         into: bytearray | memoryview | None = None,
@@ -83,14 +77,15 @@ class Command:
             raise LocalError(f"a CDB of {len(cdb)} bytes: 6 to 16 are supported")
         if expected and len(data):
             raise LocalError("a command has Data-In or Data-Out, not both")
-        if into is not None and len(into) < expected:
-            raise LocalError(f"a buffer of {len(into)} bytes for {expected} bytes of Data-In")
         self.lunField = lunField
         self.cdb = cdb
-        self.done = done
         self.expected = expected
         self.data = data
-        self.into = None if into is None else memoryview(into).cast("B")
+        self.into: memoryview | None = None
+        if into is not None:
+            if len(into) < expected:
+                raise LocalError(f"a buffer of {len(into)} bytes for {expected} bytes of Data-In")
+            self.into = memoryview(into).cast("B")
         self.attribute = attribute
         self.itt = self.cmdSN = -1
         self.received = self.r2tSN = self._dataSN = 0
@@ -135,9 +130,27 @@ class Command:
             self.into[offset : offset + length] = data
         self.received += length
 
-    def end(self, status: int, sense: Buffer, residual: int) -> None:
-        """The command has ended."""
-        data: Buffer = b""
-        if self._whole is not None:
-            data = self._whole if self.received == len(self._whole) else self._whole[: self.received]
-        self.done(Outcome(status, sense, data, self.received, residual))
+    def whole(self) -> Buffer:
+        """The Data-In that came; empty where the caller gave a buffer for them."""
+        data = self._whole
+        if data is None:
+            return b""
+        return data if self.received == len(data) else data[: self.received]
+
+    def outcome(self, status: int, sense: Buffer, residual: int) -> Outcome:
+        """All that is known of how it ended."""
+        return Outcome(status, sense, self.whole(), self.received, residual)
+
+    # What the connection calls
+
+    def ended(self, status: int, sense: Buffer, residual: int) -> None:
+        """The target has answered it; see L{Outcome}."""
+        raise NotImplementedError
+
+    def failed(self, error: ISCSIError) -> None:
+        """The target has refused it."""
+        raise NotImplementedError
+
+    def lost(self, error: ISCSIError) -> None:
+        """The connection has ended before it was answered, or before it was sent."""
+        raise NotImplementedError

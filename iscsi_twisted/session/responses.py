@@ -25,6 +25,7 @@ from iscsi_twisted.session.answers import (
 from iscsi_twisted.session.command import Command
 from iscsi_twisted.session.request import LONGEST
 from iscsi_twisted.wire import layout, numbers, text
+from iscsi_twisted.wire.serial import MASK
 
 if TYPE_CHECKING:
     from iscsi_twisted.session.client import ClientConnection
@@ -33,6 +34,9 @@ LONGEST_TEXT: Final = 16 << 20
 """Bytes of a text answer in several PDUs: 100,000 targets."""
 
 _NO_TAG: Final = numbers.NO_TAG
+_STATUS: Final = numbers.STATUS
+
+_unpackDataIn = layout.DATA_IN.unpack
 
 
 def loginResponse(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
@@ -88,25 +92,40 @@ def _begin(connection: ClientConnection, tsih: int) -> None:
         raise RemoteError("the target gave the session no handle (TSIH)")
     connection.headerDigest = connection.framer.headerDigest = connection.parameters.headerDigest
     connection.dataDigest = connection.framer.dataDigest = connection.parameters.dataDigest
-    connection.full = True
+    connection.begin(FULL)
     connection.owner.loggedIn(connection)
 
 
 def dataIn(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
     """Data-In, RFC 7143 11.7."""
-    (_, flags, status, _, _, itt, _, statSN, expCmdSN, maxCmdSN, dataSN, place, residual) = (
-        layout.DATA_IN.unpack(chunk, offset)
+    (_, flags, status, _, _, itt, _, statSN, expCmdSN, maxCmdSN, dataSN, place, residual) = _unpackDataIn(
+        chunk, offset
     )
-    command = connection.commands.get(itt) or _dropped(connection, itt, "Data-In")
-    if command is not None:
-        command.dataIn(dataSN, place, data)
-    if flags & numbers.STATUS:
-        if command is None:
-            connection.late(statSN, expCmdSN, maxCmdSN)
-            return
+    command = connection.commands.get(itt)
+    if command is None:
+        _lateDataIn(connection, itt, flags & _STATUS, statSN, expCmdSN, maxCmdSN)
+        return
+    command.dataIn(dataSN, place, data)
+    if not flags & _STATUS:
+        connection.window(expCmdSN, maxCmdSN)
+        return
+    # As 'numbered' does, without a call for the ordinary number.
+    if statSN == connection.expStatSN:
+        connection.expStatSN = statSN + 1 & MASK
+        connection.window(expCmdSN, maxCmdSN)
+    else:
         connection.numbered(statSN, expCmdSN, maxCmdSN)
-        del connection.commands[itt]
-        command.end(status, b"", _residual(flags, residual))
+    del connection.commands[itt]
+    command.ended(status, b"", _residual(flags, residual) if residual else 0)
+
+
+def _lateDataIn(
+    connection: ClientConnection, itt: int, last: int, statSN: int, expCmdSN: int, maxCmdSN: int
+) -> None:
+    """Data-In for what was aborted."""
+    _dropped(connection, itt, "Data-In")
+    if last:
+        connection.late(statSN, expCmdSN, maxCmdSN)
     else:
         connection.window(expCmdSN, maxCmdSN)
 
@@ -126,9 +145,9 @@ def scsiResponse(connection: ClientConnection, chunk: Buffer, offset: int, data:
     connection.numbered(statSN, expCmdSN, maxCmdSN)
     del connection.commands[itt]
     if response:
-        command.done(TargetFailure(response))
+        command.failed(TargetFailure(response))
     else:
-        command.end(status, bytes(data[2 : 2 + length]), _residual(flags, residual))
+        command.ended(status, bytes(data[2 : 2 + length]), _residual(flags, residual))
 
 
 def r2t(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
@@ -227,7 +246,7 @@ def rejected(connection: ClientConnection, chunk: Buffer, offset: int, data: Buf
     tag = int.from_bytes(data[16:20], "big") if len(data) >= 20 else _NO_TAG
     command = connection.commands.pop(tag, None)
     if command is not None:
-        command.done(error)
+        command.failed(error)
         return
     done = connection.callbacks.pop(tag, None)
     waiting = connection.texts.pop(tag, None)

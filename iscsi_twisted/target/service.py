@@ -43,7 +43,7 @@ from iscsi_twisted.target.protocol import TargetFactory, TargetProtocol
 from iscsi_twisted.target.reload import Reloading
 from iscsi_twisted.target.serving import Serving
 from iscsi_twisted.target.status import ServiceStatus, sessionStatus, targetStatus, where
-from iscsi_twisted.target.transport import tuneMalloc
+from iscsi_twisted.transport import tuneMalloc
 
 NO_STATES: Final[Mapping[int, int]] = {}
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 from socket import AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY, socket
 from typing import Any
 
@@ -136,25 +134,3 @@ def tcpEndpoint(reactor: Any, kind: str, description: str) -> VectorEndpoint:
     if asked.backlog == _TWISTED_BACKLOG and "backlog" not in description:
         asked.backlog = BACKLOG
     return VectorEndpoint(reactor, asked.port, asked.interface, asked.backlog)
-
-
-_MALLOPT = (
-    (-1, 256 * 1024 * 1024),  # M_TRIM_THRESHOLD
-    (-3, 32 * 1024 * 1024),  # M_MMAP_THRESHOLD
-    (-2, 16 * 1024 * 1024),  # M_TOP_PAD
-)
-
-
-def tuneMalloc() -> bool:
-    """
-    Have glibc keep freed memory, so that large payloads do not fault in new pages each time.
-
-    @return: whether that was done; False where there is no glibc.
-    """
-    try:
-        if not (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
-            return False
-        mallopt = ctypes.CDLL(None).mallopt
-    except (ValueError, OSError, AttributeError):
-        return False
-    return all([mallopt(parameter, value) == 1 for parameter, value in _MALLOPT])

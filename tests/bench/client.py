@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from iscsi_twisted.initiator import LUN, Initiator, parseURL
+from iscsi_twisted.transport import tuneMalloc
 
 
 class Load:
@@ -33,7 +34,7 @@ class Load:
             self._next()
 
     def _next(self) -> None:
-        place = random.randrange(self._places) * self._size
+        place = int(random.random() * self._places) * self._size
         self._lun.read(place, self._size).addCallbacks(self._finished, self.ended.errback)
 
     def _finished(self, _: object) -> None:
@@ -48,6 +49,7 @@ class Load:
 
 async def main(reactor: Any, text: str, size: str, depth: str, seconds: str) -> None:
     """Log in, read, and print reads a second and microseconds of CPU time for each."""
+    tuneMalloc()
     url = parseURL(text)
     where = f"{url.host}:{url.port}"
     # As iscsi-perf: some targets choose digests if they may.

@@ -39,6 +39,15 @@ def pdu(record: layout.Layout, opcode: int, data: bytes = b"", **fields: Any) ->
     return record.pack(*(values[name] for name in record.fields)) + data + bytes(-len(data) % 4)
 
 
+class Told(Command):
+    """A command whose outcome, or the error it met, is put in a list."""
+
+    def __init__(self, told: list[Any], cdb: bytes = READ, **options: Any) -> None:
+        super().__init__(NO_LUN, cdb, **options)
+        self.failed = self.lost = told.append  # type: ignore[method-assign]
+        self.ended = lambda *ended: told.append(self.outcome(*ended))  # type: ignore[method-assign]
+
+
 class ClientTests(SynchronousTestCase):
     """
     A connection whose target is the test.
@@ -103,7 +112,7 @@ class ClientTests(SynchronousTestCase):
 
     def command(self, **options: Any) -> Command:
         """A command that was sent."""
-        command = Command(NO_LUN, READ, self.results.append, **options)
+        command = Told(self.results, **options)
         self.core.execute(command)
         return command
 
@@ -400,8 +409,8 @@ class FullFeatureTests(ClientTests):
     def test_direction(self) -> None:
         """A command has data in one direction, and a CDB of a length that there is."""
         for options in ({"expected": 1, "data": b"x"}, {"expected": 2, "into": bytearray(1)}):
-            self.assertRaises(LocalError, Command, NO_LUN, READ, self.results.append, **options)
-        self.assertRaises(LocalError, Command, NO_LUN, bytes(17), self.results.append)
+            self.assertRaises(LocalError, Command, NO_LUN, READ, **options)
+        self.assertRaises(LocalError, Command, NO_LUN, bytes(17))
 
     @settings(deadline=None)
     @given(

@@ -14,7 +14,6 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from iscsi_twisted.errors import ConfigurationError
-from iscsi_twisted.target import transport
 from iscsi_twisted.target.transport import BACKLOG, VectorEndpoint, VectorPort, portal
 from iscsi_twisted.transport import VectorServer
 from tests.support.lines import Chunks, Filler, Recorder
@@ -80,25 +79,6 @@ class PortalTests(SynchronousTestCase):
     def test_representation(self) -> None:
         """An endpoint names its port and address."""
         self.assertEqual(repr(VectorEndpoint(None, 7)), "<VectorEndpoint port 7 of 0.0.0.0>")
-
-
-class MallocTests(SynchronousTestCase):
-    """Tuning of the allocator."""
-
-    def test_glibc(self) -> None:
-        """It is done exactly where glibc is there to take it."""
-        glibc = "CS_GNU_LIBC_VERSION" in os.confstr_names and bool(os.confstr("CS_GNU_LIBC_VERSION"))
-        self.assertEqual(transport.tuneMalloc(), glibc)
-
-    def test_withoutGlibc(self) -> None:
-        """Another C library, or none that can be asked, is left alone."""
-
-        def unknown(name: str) -> str:
-            raise ValueError(name)
-
-        for confstr in (unknown, lambda name: None, lambda name: "other 1.0"):
-            self.patch(os, "confstr", confstr)
-            self.assertFalse(transport.tuneMalloc())
 
 
 class LoopbackTests(TestCase):

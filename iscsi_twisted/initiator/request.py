@@ -1,0 +1,168 @@
+# -*- test-case-name: tests.initiator.test_session,tests.initiator.test_request -*-
+"""A command that somebody waits for, over all the connections that it needs, and for so long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred, TimeoutError
+
+from iscsi_twisted.errors import ISCSIError
+from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session.command import SIMPLE, Command
+
+if TYPE_CHECKING:
+    from iscsi_twisted.initiator.session import Session
+
+AGAIN: Final = 8
+"""
+How often a command is sent again for what the target did: a unit that tells of one unit attention after the
+other never stops, and neither does a target that answers the command with nonsense each time.
+"""
+
+
+class Request(Command):
+    """
+    A command that somebody waits for.
+
+    A subclass may make something else of its outcome (L{convert}), and may have it sent again (L{refused}).
+
+    @ivar session: which sends it.
+    @ivar deferred: whom to tell; None when that is done, or nobody waits any more.
+    @ivar replay: whether it may be sent again if the connection is lost before it was answered.
+    @ivar again: how often it was sent again over this connection, for what the target answered.
+    @ivar spoilt: how often a connection ended with it for what the target did wrong.
+    """
+
+    __slots__ = ("again", "deferred", "replay", "session", "spoilt", "timed")
+
+    def __init__(
+        self,
+        session: Session,
+        lunField: bytes,
+        cdb: bytes,
+        expected: int = 0,
+        data: Buffer = b"",
+        into: bytearray | memoryview | None = None,
+        attribute: int = SIMPLE,
+        replay: bool = False,
+    ) -> None:
+        """@raise LocalError: as L{Command} does."""
+        Command.__init__(self, lunField, cdb, expected, data, into, attribute)
+        self.session = session
+        self.replay = replay
+        self.again = self.spoilt = 0
+        self.deferred: Deferred[Any] | None = None
+        self.timed: dict[Request, float] | None = None
+
+    def convert(self, status: int, sense: Buffer, residual: int) -> Any:
+        """What is told of its outcome; may raise what it fails with."""
+        return self.outcome(status, sense, residual)
+
+    def refused(self, error: Exception) -> Exception | None:
+        """What it fails with, after L{convert} has raised something; None if it is to be sent again."""
+        return error
+
+    # What the connection calls
+
+    def ended(self, status: int, sense: Buffer, residual: int) -> None:
+        """The target has answered it."""
+        deferred = self.deferred
+        if deferred is None:
+            return
+        try:
+            value = self.convert(status, sense, residual)
+        except Exception as error:
+            told = self.refused(error)
+            if told is None:
+                self.restart()
+                self.again += 1
+                self.session.send(self)
+            else:
+                self.fail(told)
+            return
+        # Nothing is to be kept alive by going round in a circle.
+        self.deferred = None
+        if self.timed is not None:
+            self._untime()
+        deferred.callback(value)
+
+    def failed(self, error: ISCSIError) -> None:
+        """The target has refused it."""
+        self.fail(error)
+
+    def lost(self, error: ISCSIError) -> None:
+        """The connection has ended first."""
+        if self.deferred is not None:
+            self.session.unanswered(self, error)
+
+    # What the session calls
+
+    def fail(self, error: BaseException) -> None:
+        """Tell whoever waits that it has failed."""
+        deferred = self._leave()
+        if deferred is not None:
+            deferred.errback(error)
+
+    def cancelled(self, _: Deferred[Any]) -> None:
+        """Nobody waits any more: the Deferred fails by itself."""
+        self._leave()
+        self.session.abort(self)
+
+    def expire(self, seconds: float) -> None:
+        """The time is over."""
+        deferred = self._leave()
+        if deferred is not None:
+            self.session.abort(self)
+            deferred.errback(TimeoutError(f"not answered within {seconds:g} seconds"))
+
+    def _leave(self) -> Deferred[Any] | None:
+        deferred, self.deferred = self.deferred, None
+        if self.timed is not None:
+            self._untime()
+        return deferred
+
+    def _untime(self) -> None:
+        timed, self.timed = self.timed, None
+        if timed is not None:
+            timed.pop(self, None)
+
+
+class Timeouts:
+    """
+    Ends requests that take too long, with one call of the reactor for all that have the same limit.
+
+    Their deadlines come in the order in which they were made, so the first is the only one to wait for.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._requests: dict[float, dict[Request, float]] = {}
+        self._calls: dict[float, Any] = {}
+
+    def add(self, request: Request, seconds: float) -> None:
+        """From now on there are so many seconds."""
+        requests = self._requests.get(seconds)
+        if requests is None:
+            requests = self._requests[seconds] = {}
+            self._calls[seconds] = self._reactor.callLater(seconds, self._due, seconds)
+        requests[request] = self._reactor.seconds() + seconds
+        request.timed = requests
+
+    def _due(self, seconds: float) -> None:
+        requests = self._requests[seconds]
+        now = self._reactor.seconds()
+        while requests:
+            request, deadline = next(iter(requests.items()))
+            if deadline > now:
+                self._calls[seconds] = self._reactor.callLater(deadline - now, self._due, seconds)
+                return
+            request.expire(seconds)
+        del self._requests[seconds], self._calls[seconds]
+
+    def stop(self) -> None:
+        """Nobody waits any more."""
+        for call in self._calls.values():
+            call.cancel()
+        self._calls.clear()
+        self._requests.clear()
