@@ -26,9 +26,11 @@ from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.interfaces import Buffer, Capabilities
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.client import (
+    Busy,
     Capacity,
     Inquiry,
     Miscompare,
+    TaskSetFull,
     UnitAttention,
     failure,
     parseStatus,
@@ -42,6 +44,13 @@ from iscsi_twisted.wire import numbers
 
 LARGEST: Final = 1 << 20
 """Bytes of one READ or WRITE, if the unit does not want fewer: larger ones gain nothing."""
+
+FIRST_PAUSE: Final = 0.02
+LAST_PAUSE: Final = 1.0
+"""Seconds before a command that a unit had no room for is sent again: doubled each time, up to the last."""
+
+TRIES: Final = 35
+"""How often that is done: for half a minute."""
 
 ALLOCATION: Final = 0xFFFF
 _SHORT: Final = 0xFFFF
@@ -68,7 +77,7 @@ class Residual(ISCSIError):
 
 class Asked(Request):
     """
-    A command to a unit, which is sent again after unit attentions.
+    A command to a unit, which is sent again after unit attentions, and when the unit had no room for it.
 
     @cvar otherwise: what a check condition becomes that is nothing special; None for what it is.
     @ivar lun: the unit.
@@ -85,11 +94,15 @@ class Asked(Request):
             raise failure(status, sense)
         return self.outcome(status, sense, residual)
 
-    def refused(self, error: Exception) -> Exception | None:
-        """As a block device tells it; None after a unit attention."""
+    def refused(self, error: Exception) -> Exception | float:
+        """As a block device tells it; unless it is to be sent again."""
         if isinstance(error, UnitAttention) and self.again < AGAIN:
+            self.again += 1
             self.lun.attended(error)
-            return None
+            return 0.0
+        if isinstance(error, TaskSetFull | Busy) and self.busy < TRIES:
+            self.busy += 1
+            return min(FIRST_PAUSE * (1 << self.busy - 1), LAST_PAUSE)
         return error if self.otherwise is None else self.lun.translated(error, self.otherwise)
 
 

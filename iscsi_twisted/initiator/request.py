@@ -31,10 +31,11 @@ class Request(Command):
     @ivar deferred: whom to tell; None when that is done, or nobody waits any more.
     @ivar replay: whether it may be sent again if the connection is lost before it was answered.
     @ivar again: how often it was sent again over this connection, for what the target answered.
+    @ivar busy: how often it was sent again because the unit had no room for it.
     @ivar spoilt: how often a connection ended with it for what the target did wrong.
     """
 
-    __slots__ = ("again", "deferred", "replay", "session", "spoilt", "timed")
+    __slots__ = ("again", "busy", "deferred", "replay", "session", "spoilt", "timed")
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Request(Command):
         Command.__init__(self, lunField, cdb, expected, data, into, attribute)
         self.session = session
         self.replay = replay
-        self.again = self.spoilt = 0
+        self.again = self.busy = self.spoilt = 0
         self.deferred: Deferred[Any] | None = None
         self.timed: dict[Request, float] | None = None
 
@@ -59,8 +60,12 @@ class Request(Command):
         """What is told of its outcome; may raise what it fails with."""
         return self.outcome(status, sense, residual)
 
-    def refused(self, error: Exception) -> Exception | None:
-        """What it fails with, after L{convert} has raised something; None if it is to be sent again."""
+    def refused(self, error: Exception) -> Exception | float:
+        """
+        What becomes of it after L{convert} has raised something.
+
+        @return: what it fails with, or the seconds after which it is sent again, which may be 0.
+        """
         return error
 
     # What the connection calls
@@ -73,19 +78,21 @@ class Request(Command):
         try:
             value = self.convert(status, sense, residual)
         except Exception as error:
-            told = self.refused(error)
-            if told is None:
-                self.restart()
-                self.again += 1
-                self.session.send(self)
-            else:
-                self.fail(told)
+            self._refused(error)
             return
         # Nothing is to be kept alive by going round in a circle.
         self.deferred = None
         if self.timed is not None:
             self._untime()
         deferred.callback(value)
+
+    def _refused(self, error: Exception) -> None:
+        told = self.refused(error)
+        if isinstance(told, Exception):
+            self.fail(told)
+        else:
+            self.restart()
+            self.session.later(self, told)
 
     def failed(self, error: ISCSIError) -> None:
         """The target has refused it."""

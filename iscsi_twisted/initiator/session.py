@@ -15,7 +15,7 @@ from iscsi_twisted.errors import ISCSIError, LocalError, RemoteError
 from iscsi_twisted.initiator.protocol import InitiatorFactory
 from iscsi_twisted.initiator.request import AGAIN, Request, Timeouts
 from iscsi_twisted.interfaces import Buffer
-from iscsi_twisted.session.answers import ConnectionEnded, Event, LogoutRefused, Redirected
+from iscsi_twisted.session.answers import Aborted, ConnectionEnded, Event, LogoutRefused, Redirected
 from iscsi_twisted.session.client import ClientConnection
 from iscsi_twisted.session.command import SIMPLE, Command
 from iscsi_twisted.session.request import Authentication, Wish
@@ -33,6 +33,10 @@ LOGIN_TIME: Final = 15.0
 
 ABORT_TIME: Final = 10.0
 """Seconds in which a target has to answer that it has aborted a task; else the connection is given up."""
+
+WHOLE_TARGET: Final = (numbers.TARGET_WARM_RESET, numbers.TARGET_COLD_RESET)
+ENDING: Final = (numbers.ABORT_TASK_SET, numbers.CLEAR_TASK_SET, numbers.LOGICAL_UNIT_RESET, *WHOLE_TARGET)
+"""Task management functions that end commands, and those of them that end all (RFC 7143 11.5.1)."""
 
 _log = Logger()
 
@@ -80,6 +84,7 @@ class Session:
         self._redirects = 0
         self._lasting, self._patience, self._ping = lasting, patience, ping
         self._kept: dict[Request, None] = {}
+        self._later: dict[Request, Any] = {}
         self._timeouts = Timeouts(reactor)
         self._delay = self._before = FIRST_DELAY
         self._since = self._deadline = 0.0
@@ -191,7 +196,11 @@ class Session:
     def _giveUp(self, error: BaseException) -> None:
         self.error = error
         ready, self._ready = self._ready, []
-        kept, self._kept = self._kept, {}
+        kept = [*self._kept, *self._later]
+        self._kept.clear()
+        for call in self._later.values():
+            call.cancel()
+        self._later.clear()
         for waiting in ready:
             if not waiting.called:
                 waiting.errback(error)
@@ -279,6 +288,17 @@ class Session:
         else:
             request.fail(LocalError("the session is not connected"))
 
+    def later(self, request: Request, seconds: float) -> None:
+        """Send a request that somebody waits for after so many seconds."""
+        if seconds:
+            self._later[request] = self.reactor.callLater(seconds, self._sendLate, request)
+        else:
+            self.send(request)
+
+    def _sendLate(self, request: Request) -> None:
+        del self._later[request]
+        self.send(request)
+
     def unanswered(self, request: Request, error: ISCSIError) -> None:
         """
         The end of a connection has met a request: it is sent over the next one, if that may be.
@@ -298,6 +318,10 @@ class Session:
     def abort(self, request: Request) -> None:
         """Abort the task of a request for which nobody waits any more."""
         self._kept.pop(request, None)
+        call = self._later.pop(request, None)
+        if call is not None:
+            call.cancel()
+            return
         connection = self.connection
         if connection is None or not connection.full:
             return
@@ -328,10 +352,21 @@ class Session:
         """
         Run a task management function other than ABORT TASK, for which a command's Deferred is cancelled.
 
+        Commands that it has ended fail with L{Aborted}.
+
         @param function: as in RFC 7143 11.5.1.
         @return: the response code (RFC 7143 11.6.1).
         """
-        return self._ask(lambda connection, done: connection.manage(function, lunField, None, done))
+        connection = self.connection
+        concerned = [
+            command
+            for command in (connection.commands.values() if connection is not None else ())
+            if function in WHOLE_TARGET or command.lunField == lunField
+        ]
+        asked = self._ask(lambda connection, done: connection.manage(function, lunField, None, done))
+        if connection is not None and function in ENDING:
+            asked.addCallback(_ends, connection, concerned)
+        return asked
 
     def ping(self, data: bytes = b"") -> Deferred[bytes]:
         """Ask for a sign of life; fires with the same data."""
@@ -381,6 +416,16 @@ class Session:
             self.connection.end(error)
         elif self.error is None:
             self._giveUp(error)
+
+
+def _ends(response: int, connection: ClientConnection, commands: list[Command]) -> int:
+    """A task management function was answered; those of these commands that it has ended are told."""
+    if response == numbers.FUNCTION_COMPLETE:
+        for command in commands:
+            if connection.commands.get(command.itt) is command:
+                connection.drop(command)
+                command.failed(Aborted("a task management function has ended the command"))
+    return response
 
 
 class Link:

@@ -139,6 +139,10 @@ class LogoutRefused(RequestRefused):
     meanings = LOGOUTS
 
 
+class Aborted(ISCSIError):
+    """A command was ended by a task management function of ours, and not answered."""
+
+
 class ConnectionEnded(ISCSIError):
     """The connection is gone; whether the command was carried out is not known."""
 

@@ -8,10 +8,12 @@ from twisted.internet.defer import CancelledError, TimeoutError
 
 from iscsi_twisted.errors import RemoteError
 from iscsi_twisted.initiator import LUN
+from iscsi_twisted.initiator.lun import LAST_PAUSE, TRIES
 from iscsi_twisted.initiator.request import AGAIN
 from iscsi_twisted.initiator.session import FIRST_DELAY, LAST_DELAY
 from iscsi_twisted.scsi import cdb
-from iscsi_twisted.session.answers import ConnectionEnded
+from iscsi_twisted.scsi.client import Busy, TaskSetFull
+from iscsi_twisted.session.answers import Aborted, ConnectionEnded
 from tests.initiator.test_session import BLOCK, SlowTestCase
 
 NONSENSE = b"\x3e" + bytes(47)
@@ -125,9 +127,9 @@ class AgainTests(SlowTestCase):
 
     def test_neverSent(self) -> None:
         """What had no room in the window yet is sent over the next connection, even if only once."""
+        self.node.depth = 32
         lun = self.lun(lasting=True, ping=0)
-        (served,) = self.node.sessions
-        reads = [lun.read(place * BLOCK, BLOCK) for place in range(served.depth)]
+        reads = [lun.read(place * BLOCK, BLOCK) for place in range(self.node.depth)]
         once = lun.execute(cdb.TEST_UNIT_READY.encode()[:6])
         self.nonsense(lun)
         self.clock.advance(FIRST_DELAY)
@@ -150,3 +152,65 @@ class AgainTests(SlowTestCase):
         self.device.fire()
         self.turn()
         self.assertEqual(len(self.successResultOf(once)), BLOCK)
+
+
+class BusyTests(SlowTestCase):
+    """Units that have no room for a command."""
+
+    def full(self) -> tuple[LUN, list[Any]]:
+        """More reads than the unit takes."""
+        lun = self.lun(ping=0)
+        reads = [lun.read(place * BLOCK, BLOCK) for place in range(self.node.depth)]
+        self.turn()
+        self.assertLess(len(self.device.operations), len(reads))
+        return lun, reads
+
+    def test_full(self) -> None:
+        """What a unit has no room for is sent again a little later, until it is taken."""
+        _, reads = self.full()
+        while self.device.operations:
+            self.device.fire()
+            self.turn()
+            self.clock.advance(LAST_PAUSE)
+            self.turn()
+        for one in reads:
+            self.assertEqual(len(self.successResultOf(one)), BLOCK)
+
+    def test_never(self) -> None:
+        """When there is no room for long it fails, saying so; what has room goes on."""
+        _, reads = self.full()
+        for _ in range(TRIES + 1):
+            self.clock.advance(LAST_PAUSE)
+            self.turn()
+        failed = [self.failureResultOf(one, TaskSetFull, Busy) for one in reads if one.called]
+        self.assertEqual(len(failed), len(reads) - len(self.device.operations))
+        self.device.fire()
+        self.turn()
+        self.assertTrue(all(one.called for one in reads))
+
+    def test_cancelled(self) -> None:
+        """While it waits it can be cancelled, and lost with its session; no call is left."""
+        lun, reads = self.full()
+        reads[-1].cancel()
+        self.failureResultOf(reads[-1], CancelledError)
+        lun.session.abandon()
+        for one in reads[:-1]:
+            self.failureResultOf(one, ConnectionEnded)
+        self.turn()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class ManagementTests(SlowTestCase):
+    """Task management functions."""
+
+    def test_ends(self) -> None:
+        """Commands that a function has ended are told so; those of other units are not touched."""
+        session = self.session()
+        lun, other = self.lun(0, session), self.lun(1, session)
+        waiting = self.reading(lun)
+        self.now(lun.reset())
+        self.assertIn("ended the command", str(self.failureResultOf(waiting, Aborted).value))
+        self.device.fire()
+        self.turn()
+        self.assertEqual(len(self.now(other.read(0, BLOCK))), BLOCK)
+        self.assertIsNone(session.error)

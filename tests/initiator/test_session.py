@@ -174,9 +174,8 @@ class SlowTests(SlowTestCase):
 
     def test_window(self) -> None:
         """What the window has no room for waits, and goes when there is room."""
+        depth = self.node.depth = 32
         lun = self.lun()
-        (served,) = self.node.sessions
-        depth = served.depth
         waiting = [lun.read(place * BLOCK, BLOCK) for place in range(depth + 5)]
         self.turn()
         assert lun.session.connection is not None
