@@ -93,6 +93,8 @@ class CheckCondition(ISCSIError):
     @ivar inData: True if C{field} points into the parameter list, False if into the CDB.
     @ivar specific: the three sense key specific bytes, in place of a field pointer; or None.
     @ivar commandSpecific: what stands in the COMMAND-SPECIFIC INFORMATION field.
+    @ivar forwarded: what another device has said: 1 for the source of a copy or 2 for its destination, its
+        status, and its sense data in fixed format (SPC-4 4.5.2.7); or None.
     @ivar deferred: it is an error of an earlier command (SPC-4 4.5.5).
     """
 
@@ -107,6 +109,7 @@ class CheckCondition(ISCSIError):
         inData: bool = False,
         specific: bytes | None = None,
         commandSpecific: int = 0,
+        forwarded: tuple[int, int, bytes] | None = None,
         deferred: bool = False,
     ) -> None:
         super().__init__(f"sense {key:X}h {code >> 8:02X}h/{code & 255:02X}h")
@@ -118,6 +121,7 @@ class CheckCondition(ISCSIError):
         self.inData = inData
         self.specific = specific
         self.commandSpecific = commandSpecific
+        self.forwarded = forwarded
         self.deferred = deferred
 
 

@@ -139,6 +139,23 @@ class IBlockDevice(Interface):
         """How much storage there is for this device; None if nobody knows."""
 
 
+class IRangeCopier(Interface):
+    """What a block device may provide besides L{IBlockDevice}: it copies without the data being carried."""
+
+    def copiesFrom(source: object) -> bool:
+        """Whether it can copy from another device; both are open.  Asked once for each segment of a copy."""
+
+    def copy(source: Any, sourceOffset: int, offset: int, length: int) -> Pending | None:
+        """
+        Write C{length} bytes at C{offset} that are what C{source} has at C{sourceOffset}.
+
+        The ranges never overlap.
+
+        @raise iscsi_twisted.errors.ReadError: or L{WriteError<iscsi_twisted.errors.WriteError>}, as the two
+            devices do.
+        """
+
+
 class INexus(Interface):
     """
     An I_T nexus (SAM-5 4.7): one initiator port and one target port.

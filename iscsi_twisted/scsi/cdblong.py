@@ -38,3 +38,33 @@ SANITIZE_EXIT_FAILURE_MODE = _sanitize(
 FORMAT_UNIT = declare(
     0x04, "FORMAT UNIT", "opcode:B flags:B _:2x fast:B control:B", "04 FF 00 00 03 04", WRITES
 )
+
+
+EXTENDED_COPY = declare(
+    0x83,
+    "EXTENDED COPY (LID1)",
+    "opcode:B action:B _:8x length:I _:x control:B",
+    "83 00 00 00 00 00 00 00 00 00 FF FF FF FF 00 04",
+    serviceAction=0x00,
+)
+
+
+def _receive(action: int, name: str, usage: str) -> Command:
+    """A service action of RECEIVE COPY RESULTS; SPC-3 6.18."""
+    return declare(
+        0x84,
+        f"RECEIVE COPY RESULTS ({name})",
+        "opcode:B action:B list:B _:7x allocation:I _:x control:B",
+        usage,
+        serviceAction=action,
+    )
+
+
+COPY_STATUS = _receive(0x00, "COPY STATUS", "84 00 FF 00 00 00 00 00 00 00 FF FF FF FF 00 04")
+RECEIVE_DATA = _receive(0x01, "RECEIVE DATA", "84 01 FF 00 00 00 00 00 00 00 FF FF FF FF 00 04")
+OPERATING_PARAMETERS = _receive(
+    0x03, "OPERATING PARAMETERS", "84 03 FF 00 00 00 00 00 00 00 FF FF FF FF 00 04"
+)
+FAILED_SEGMENT_DETAILS = _receive(
+    0x04, "FAILED SEGMENT DETAILS", "84 04 FF 00 00 00 00 00 00 00 FF FF FF FF 00 04"
+)

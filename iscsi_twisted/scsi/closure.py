@@ -8,7 +8,6 @@ from typing import Final
 import attrs
 
 from iscsi_twisted.errors import CheckCondition
-from iscsi_twisted.interfaces import ITask
 from iscsi_twisted.scsi import cdb, sense
 from iscsi_twisted.scsi.cdb import MEDIUM, Command
 from iscsi_twisted.scsi.work import Work
@@ -41,10 +40,10 @@ class Closure:
         specific = None if self.work is None else sense.progress(self.work.progress)
         return CheckCondition(self.key, self.code, specific=specific)
 
-    def refuses(self, command: Command | None, task: ITask) -> bool:
-        """Whether a command is refused; what nobody knows is refused as that."""
+    def refuses(self, command: Command | None, sent: bytes) -> bool:
+        """Whether a command with this CDB is refused; what nobody knows is refused as that."""
         if command is None or command in _ABOUT_COMMANDS or command in self.but:
             return False
-        if command is cdb.LOG_SENSE and task.cdb[2] & 0x3F == _TEMPERATURE:
+        if command is cdb.LOG_SENSE and sent[2] & 0x3F == _TEMPERATURE:
             return False
         return self.whole or bool(command.access & MEDIUM)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter, time
@@ -12,12 +11,15 @@ from typing import Final
 import attrs
 
 from iscsi_twisted.errors import CheckCondition, DeviceError, LocalError
-from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, IStateStore, ITask, Space, isPending
+from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, IStateStore, Space, isPending
 from iscsi_twisted.scsi import (
     atomic,
     buffers,
+    capacity,
     cdb,
     codes,
+    copying,
+    copyresults,
     defects,
     formatting,
     inquiry,
@@ -51,12 +53,10 @@ from iscsi_twisted.scsi.nonvolatile import Nonvolatile
 from iscsi_twisted.scsi.overhaul import Plan, goOn
 from iscsi_twisted.scsi.room import QUEUE
 from iscsi_twisted.scsi.selftest import SelfTest
-from iscsi_twisted.scsi.table import CommandSet, CommandTable
-from iscsi_twisted.scsi.unit import LogicalUnit, Report, reply
+from iscsi_twisted.scsi.table import CommandTable
+from iscsi_twisted.scsi.unit import LogicalUnit, Report
 from iscsi_twisted.scsi.untorn import ATOMIC_LIMIT, Journal
 from iscsi_twisted.scsi.work import Later, atOnce
-
-COMMANDS = CommandSet()
 
 BLOCK_SIZES: Final = (512, 1024, 2048, 4096, 8192)
 MIN_ROTATION, MAX_ROTATION = 0x0401, 0xFFFE
@@ -92,22 +92,6 @@ _DEFINITION: Final = (
     "wantsReadOnly",
 )
 """What a unit was made with."""
-
-
-@COMMANDS.handles(cdb.READ_CAPACITY_10)
-def readCapacity10(unit: DiskUnit, task: ITask) -> None:
-    """READ CAPACITY (10); SBC-3 5.15.  The obsolete PMI and LBA are ignored."""
-    task.complete(struct.pack(">II", min(unit.blockCount - 1, 0xFFFFFFFF), unit.blockSize))
-
-
-@COMMANDS.handles(cdb.READ_CAPACITY_16)
-def readCapacity16(unit: DiskUnit, task: ITask) -> None:
-    """READ CAPACITY (16); SBC-3 5.16."""
-    _, _, allocation, _ = cdb.READ_CAPACITY_16.layout.unpack(task.cdb)
-    exponent = (unit.physicalBlockSize // unit.blockSize).bit_length() - 1
-    provisioned = (0x8000 if unit.thin else 0) | (0x4000 if unit.thin and unit.unmappedZeroes else 0)
-    data = struct.pack(">QIxBH16x", unit.blockCount - 1, unit.blockSize, exponent, provisioned)
-    reply(task, data, allocation)
 
 
 class DiskUnit(LogicalUnit):
@@ -149,6 +133,8 @@ class DiskUnit(LogicalUnit):
     @ivar tellsSpace: it is thin, and its device tells how much space there is.
     @ivar space: what it told last.
     @ivar reached: the numbers of the thresholds that have been reached, and told.
+    @ivar copies: what is known of copies, by nexus and list identifier.
+    @ivar copying: copies that are under way.
     @ivar prevents: the nexuses that prevent the removal of the medium.
     """
 
@@ -164,7 +150,7 @@ class DiskUnit(LogicalUnit):
         persistent.COMMANDS,
         portgroups.COMMANDS,
         medium.COMMANDS,
-        COMMANDS,
+        capacity.COMMANDS,
         transfer.COMMANDS,
         provisioning.COMMANDS,
         lbastatus.COMMANDS,
@@ -178,8 +164,11 @@ class DiskUnit(LogicalUnit):
         untorn.COMMANDS,
         sanitize.COMMANDS,
         formatting.COMMANDS,
+        copying.COMMANDS,
+        copyresults.COMMANDS,
     )
-    pages = vpd.DISK_PAGES
+    pages = vpd.DISK_PAGES | {0x8F: copyresults.thirdPartyCopy}
+    copyable = True
     modePages = modes.PAGES
     logPages = logs.PAGES
 
@@ -239,6 +228,8 @@ class DiskUnit(LogicalUnit):
         self.reached: frozenset[int] = frozenset()
         self.journal: Journal | None = None
         self.atomicLimit = 0
+        self.copies: dict[tuple[INexus, int], copying.CopyRecord] = {}
+        self.copying = 0
         self.unfinished: IStateStore | None = None
         self.failedPlan: Plan | None = None
         self._resumed: Plan | None = None
@@ -469,6 +460,7 @@ class DiskUnit(LogicalUnit):
     def reset(self, code: int, but: INexus | None = None) -> None:
         """Logical unit reset (SAM-5 6.3.3): mode parameters are as saved, or have their defaults."""
         self.prevents.clear()
+        self.copies.clear()
         self.echoes.clear()
         if self.testing is not None:
             selftest.stop(self.testing, selftest.INTERRUPTED)
@@ -478,6 +470,8 @@ class DiskUnit(LogicalUnit):
     def nexusLost(self, nexus: INexus) -> None:
         """A session ended (SAM-5 6.3.4): it prevents nothing any more."""
         self.prevents.discard(nexus)
+        for key in [each for each in self.copies if each[0] is nexus]:
+            del self.copies[key]
         self.echoes.pop(nexus, None)
         super().nexusLost(nexus)
 

@@ -14,7 +14,7 @@ from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import INexus, IReservationStore, ITask
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.attention import Attentions
-from iscsi_twisted.scsi.cdb import EXEMPT, LOOKS, MEDIUM, PUBLIC, SHARED
+from iscsi_twisted.scsi.cdb import EXEMPT, LOOKS, MEDIUM, PUBLIC, SHARED, Command
 from iscsi_twisted.scsi.paths import BY_ITSELF, EXPLICIT, NONE, REFUSALS, SYMMETRIC
 from iscsi_twisted.scsi.registrations import READABLE, Port, Registrations, Told, portOf
 
@@ -255,7 +255,7 @@ class Guard:
         belated = self.takeBelated(nexus)
         if belated is not None:
             raise belated
-        if self.closure is not None and self.closure.refuses(command, task):
+        if self.closure is not None and self.closure.refuses(command, task.cdb):
             raise self.closure.condition()
         if self.notReady and access & MEDIUM:
             raise CheckCondition(codes.NOT_READY, self.notReady)
@@ -284,6 +284,29 @@ class Guard:
         task.fail(status)
         if self.interlock == KEPT_AND_MORE and status in _PREVIOUS:
             self.attention(_PREVIOUS[status], task.nexus)
+
+    def denial(self, nexus: INexus, command: Command) -> tuple[int, CheckCondition | None] | None:
+        """
+        What keeps a nexus from a command, unit attentions apart.
+
+        @return: the status, and the condition if that is CHECK CONDITION; None if nothing does.
+        """
+        access = command.access
+        reserved = self.holder is not None and self.holder is not nexus and not access & SHARED
+        if reserved or (self._restricted(nexus) and not self._allowed(access)):
+            return codes.RESERVATION_CONFLICT, None
+        cdb = command.encode()
+        closed = self.paths.refusal(nexus.portalGroupTag, cdb) if self.paths.uneven else 0
+        condition = None
+        if self.registrations.lost and not access & (SHARED | PUBLIC):
+            condition = CheckCondition(codes.HARDWARE_ERROR, codes.RESERVATIONS_LOST)
+        elif closed:
+            condition = CheckCondition(codes.NOT_READY, closed)
+        elif self.closure is not None and self.closure.refuses(command, cdb):
+            condition = self.closure.condition()
+        elif self.notReady and access & MEDIUM:
+            condition = CheckCondition(codes.NOT_READY, self.notReady)
+        return None if condition is None else (codes.CHECK_CONDITION, condition)
 
     def reservedAgainst(self, nexus: INexus) -> bool:
         """Whether another nexus has reserved the unit."""

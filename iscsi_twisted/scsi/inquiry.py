@@ -19,6 +19,8 @@ HISUP_FORMAT_2: Final = 0x12
 """LUNs as SAM says, response data format 2."""
 NORMACA: Final = 0x20
 """Commands may ask for auto contingent allegiance (SAM-5 5.9)."""
+THIRD_PARTY_COPY: Final = 0x08
+"""3PC: there is EXTENDED COPY."""
 CMDQUE: Final = 0x02
 """Commands are queued (SAM-5 full task management model)."""
 PRIMARY_VERSIONS: Final = (0x00A0, 0x0960, 0x0460)
@@ -46,7 +48,7 @@ def standardData(unit: LogicalUnit) -> bytes:
         SPC_4,
         HISUP_FORMAT_2 | (NORMACA if unit.normalACA else 0),
         STANDARD_SIZE - 5,
-        unit.paths.tpgs << 4,
+        unit.paths.tpgs << 4 | (THIRD_PARTY_COPY if unit.copyable else 0),
         0,
         CMDQUE,
         *(name.encode("ascii") for name in names),

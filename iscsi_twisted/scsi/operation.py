@@ -67,15 +67,29 @@ class Fence:
                     self._unit.failed(task, error)
 
 
-class Operation(Fence):
+class Ongoing(Fence):
     """
-    One device operation that is under way.  It may outlive its task.
+    What is under way for a task.
 
     @ivar changes: it may change its range.
-    @ivar done: the device has ended it.
+    @ivar done: it has ended.
     """
 
-    __slots__ = ("_arguments", "_pending", "_then", "changes", "done")
+    __slots__ = ("changes", "done")
+
+    def __init__(self, unit: LogicalUnit, task: ITask, offset: int, end: int, changes: bool = False) -> None:
+        super().__init__(unit, task, offset, end)
+        self.changes = changes
+        self.done = False
+
+    def cancel(self) -> None:
+        """Give up, if that is possible."""
+
+
+class Operation(Ongoing):
+    """One device operation that is under way.  It may outlive its task."""
+
+    __slots__ = ("_arguments", "_pending", "_then")
 
     def __init__(
         self,
@@ -88,12 +102,10 @@ class Operation(Fence):
         then: Callable[..., None],
         arguments: tuple[Any, ...],
     ) -> None:
-        super().__init__(unit, task, offset, end)
+        super().__init__(unit, task, offset, end, changes)
         self._pending = pending
         self._then = then
         self._arguments = arguments
-        self.changes = changes
-        self.done = False
 
     def begin(self) -> None:
         """Wait for the device; it may be ready already."""

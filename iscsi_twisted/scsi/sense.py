@@ -14,7 +14,11 @@ _FIXED = struct.Struct(">BxBIBIHx3s")
 _DESCRIPTOR = struct.Struct(">BBH3xB")
 _INFORMATION = struct.Struct(">BBBxQ")
 _COMMAND_SPECIFIC = struct.Struct(">BBxxQ")
+_FORWARDED = struct.Struct(">BBBB")
 _KEY_SPECIFIC = struct.Struct(">BB2x3sx")
+
+SOURCE, DESTINATION = 1, 2
+"""Who has said what is forwarded, SPC-4 table 55."""
 
 
 def encode(condition: CheckCondition, descriptors: bool = False) -> bytes:
@@ -30,15 +34,25 @@ def _fixedFormat(condition: CheckCondition) -> bytes:
     information = condition.information
     # What needs more than 32 bits cannot be told in this format: VALID stays zero.
     valid = information is not None and information < 1 << 32
-    return _FIXED.pack(
+    forwarded, places = _appended(condition)
+    head = _FIXED.pack(
         (0xF0 if valid else 0x70) | condition.deferred,
         condition.key,
         information if valid else 0,
-        10,
-        condition.commandSpecific,
+        10 + len(forwarded),
+        condition.commandSpecific | places,
         condition.code,
         fieldPointer(condition),
     )
+    return head + forwarded
+
+
+def _appended(condition: CheckCondition) -> tuple[bytes, int]:
+    """What another device has said, behind fixed format sense data, and where that is (SPC-3 6.3.3)."""
+    if condition.forwarded is None:
+        return b"", 0
+    whose, status, said = condition.forwarded
+    return bytes((status,)) + said, _FIXED.size << (24 if whose == SOURCE else 16)
 
 
 def _descriptorFormat(condition: CheckCondition) -> bytes:
@@ -49,6 +63,9 @@ def _descriptorFormat(condition: CheckCondition) -> bytes:
         descriptors += _COMMAND_SPECIFIC.pack(0x01, 0x0A, condition.commandSpecific)
     if condition.field is not None or condition.specific is not None:
         descriptors += _KEY_SPECIFIC.pack(0x02, 0x06, fieldPointer(condition))
+    if condition.forwarded is not None:
+        whose, status, said = condition.forwarded
+        descriptors += _FORWARDED.pack(0x0C, 2 + len(said), whose, status) + said
     head = _DESCRIPTOR.pack(0x72 | condition.deferred, condition.key, condition.code, len(descriptors))
     return head + descriptors
 

@@ -18,11 +18,11 @@ from iscsi_twisted.scsi.contingent import Allegiance
 from iscsi_twisted.scsi.guard import Guard
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.luns import ALONE
-from iscsi_twisted.scsi.operation import Exclusive, Operation
+from iscsi_twisted.scsi.operation import Exclusive, Ongoing, Operation
 from iscsi_twisted.scsi.order import Order
 from iscsi_twisted.scsi.room import QUEUE, Room
 from iscsi_twisted.scsi.table import CommandTable
-from iscsi_twisted.scsi.work import NOBODY, Asked, Later, Work, atOnce
+from iscsi_twisted.scsi.work import NOBODY, Later, Work, atOnce
 
 Report: TypeAlias = Callable[[BaseException, ITask | None], None]
 """Called with what nobody expected, and the task that met it."""
@@ -70,6 +70,7 @@ class LogicalUnit(Guard):
     @cvar table: the commands.
     @cvar peripheral: peripheral qualifier and device type, the first byte of INQUIRY data.
     @cvar versions: version descriptors of INQUIRY data: SAM-5, iSCSI, SPC-4, SBC-3, in no certain version.
+    @cvar copyable: it may be an end of an EXTENDED COPY.
     @cvar pages: the VPD pages: page code to a function of unit and task.
     @cvar normalACA: whether commands may ask for auto contingent allegiance.
     @ivar identity: who it says that it is.
@@ -97,6 +98,7 @@ class LogicalUnit(Guard):
     versions: ClassVar[tuple[int, ...]] = (0x00A0, 0x0960, 0x0460, 0x04C0)
     pages: ClassVar[dict[int, Callable[[Any, ITask], bytes]]] = {}
     normalACA: ClassVar[bool] = True
+    copyable: ClassVar[bool] = False
     blockSize = 1
     removable = False
     descriptorSense = False
@@ -115,11 +117,11 @@ class LogicalUnit(Guard):
         super().__init__()
         self.identity = identity
         self.inventory = ALONE
-        self.operations: set[Operation | Asked] = set()
+        self.operations: set[Ongoing] = set()
         self.works: set[Work] = set()
         self.later = later
         self.receiving: set[ITask] = set()
-        self.fences: list[Operation | Exclusive] = []
+        self.fences: list[Ongoing | Exclusive] = []
         self.order = Order(self)
         self.room = Room(self, queue)
         self.allegiance = Allegiance(self)
@@ -187,13 +189,13 @@ class LogicalUnit(Guard):
     def abort(self, task: ITask) -> None:
         """Give up what a device does for a task; fence it off while it does not stop."""
         self.receiving.discard(task)
-        operation: Operation | Asked | None = task.operation
+        operation: Ongoing | None = task.operation
         if operation is None:
             for waited in (*self.fences, *self.operations):
                 waited.forget(task)
         else:
             operation.cancel()
-            if isinstance(operation, Operation) and operation.changes and not operation.done:
+            if operation.changes and not operation.done:
                 self.fences.append(operation)
             elif not operation.done:
                 operation.resume()

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import Buffer, INexus, ITask, isPending
 from iscsi_twisted.scsi import codes
-from iscsi_twisted.scsi.operation import Fence, Step
+from iscsi_twisted.scsi.operation import Ongoing, Step
 
 if TYPE_CHECKING:
     from iscsi_twisted.scsi.unit import LogicalUnit
@@ -54,6 +54,7 @@ class Work:
     Work that is done piece by piece.
 
     @ivar unit: whose it is.
+    @ivar at: the unit that its step concerns, if it concerns several.
     @ivar cdb: the command that began it.
     @ivar done: bytes of the pieces that are done.
     @ivar total: bytes that there are to do.
@@ -82,7 +83,7 @@ class Work:
         @param then: called when it has ended, well, badly, or because it was stopped.
         @param asker: the task whose status waits for its end.
         """
-        self.unit = unit
+        self.unit = self.at = unit
         self.cdb = cdb
         self.total = total
         self.done = 0
@@ -94,12 +95,18 @@ class Work:
         self._steps: Iterator[Step] = iter(())
         self._due = self._looping = False
         self._asked = None if asker is None else Asked(unit, asker, self)
+        self._units = {unit}
         unit.works.add(self)
 
     @property
     def progress(self) -> int:
         """How far it is, in parts of L{WHOLE}; never all of it."""
         return min(WHOLE - 1, self.done * WHOLE // self.total) if self.total else 0
+
+    def concerns(self, unit: LogicalUnit) -> None:
+        """It concerns another unit as well: it stops when the device of that goes."""
+        self._units.add(unit)
+        unit.works.add(self)
 
     def begin(self, steps: Iterator[Step]) -> None:
         """Take the first step."""
@@ -127,10 +134,10 @@ class Work:
             else:
                 self._perform(*step)
         except Exception as error:
-            self.unit.failed(self, error)
+            self.at.failed(self, error)
 
     def _perform(self, offset: int, length: int, writing: bool, call: Callable[[], Any]) -> None:
-        unit = self.unit
+        unit = self.at
         if unit.fences and unit.held(self, offset, length, self._perform, offset, length, writing, call):
             return
         result = call()
@@ -139,7 +146,7 @@ class Work:
         else:
             self.done += length
             if length:
-                unit.later(self.proceed)
+                self.unit.later(self.proceed)
             else:
                 self.proceed()
 
@@ -153,7 +160,7 @@ class Work:
             return
         self.aborted = True
         idle = self.operation is None
-        self.unit.abort(self)
+        self.at.abort(self)
         if idle:
             self.end()
 
@@ -180,13 +187,17 @@ class Work:
         if self.ended:
             return
         self.ended = True
-        self.unit.works.discard(self)
+        for unit in self._units:
+            unit.works.discard(self)
+        # What its steps have taken they give back now.
+        self._steps = iter(())
         self._then(self)
         self.unit.release(self)
         if self._asked is not None:
             self._asked.finish(self.condition)
-        if self.unit.order.active:
-            self.unit.order.advance()
+        for unit in self._units:
+            if unit.order.active:
+                unit.order.advance()
 
     def broke(self, condition: CheckCondition) -> None:
         """A step has failed."""
@@ -210,19 +221,14 @@ class Work:
         """It is no task of any nexus."""
 
 
-class Asked(Fence):
-    """
-    A task that waits for the end of work.
+class Asked(Ongoing):
+    """A task that waits for the end of work."""
 
-    @ivar done: it waits no more.
-    """
-
-    __slots__ = ("_work", "changes", "done")
+    __slots__ = ("_work",)
 
     def __init__(self, unit: LogicalUnit, task: ITask, work: Work) -> None:
         super().__init__(unit, task, 0, 0)
         self._work = work
-        self.changes = self.done = False
         task.operation = self
         unit.operations.add(self)
 

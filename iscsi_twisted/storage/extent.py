@@ -13,9 +13,11 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from iscsi_twisted.errors import DeviceError, LocalError, NotReady, ReadError, WriteError, WriteProtected
-from iscsi_twisted.interfaces import Buffer, Capabilities, Pending, Space
+from iscsi_twisted.interfaces import Buffer, Capabilities, IRangeCopier, Pending, Space
+from iscsi_twisted.storage.copying import copyRange, together
 from iscsi_twisted.storage.device import BlockDevice, checkRange, outOfRange
 from iscsi_twisted.storage.opening import Opening
 from iscsi_twisted.storage.openrange import OpenRange
@@ -27,6 +29,7 @@ _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 _NEVER: Final = Never()
 
 
+@implementer(IRangeCopier)
 class FileExtent(BlockDevice):
     """
     A range of a regular file or a block device node.
@@ -404,6 +407,37 @@ class FileExtent(BlockDevice):
         checkRange(self.size, offset, length)
         return self._alter(self._writable(offset).zero, "zeroes", offset, length, unmap)
 
+    def copiesFrom(self, source: object) -> bool:
+        """See L{IRangeCopier}: from files of the same file system."""
+        if not isinstance(source, FileExtent):
+            return False
+        return not self._opening.readOnly and together(source._ready(), self._ready())
+
+    def copy(self, source: FileExtent, sourceOffset: int, offset: int, length: int) -> Pending | None:
+        """See L{IRangeCopier}."""
+        checkRange(source.size, sourceOffset, length)
+        checkRange(self.size, offset, length)
+        if not length:
+            return None
+        operation = self._threads.run(
+            copyRange,
+            source._usable(ReadError, sourceOffset),
+            self._writable(offset),
+            sourceOffset,
+            offset,
+            length,
+        )
+        # While that runs the source's file must stay open.
+        source._threads.hold()
+        operation.addBoth(_releasing, source._threads)
+        return operation.addCallbacks(self._hasCopied, self._failed, callbackArgs=(source, length))
+
+    def _hasCopied(self, result: None, source: FileExtent, length: int) -> None:
+        source.reads += 1
+        source.bytesRead += length
+        self.writes += 1
+        self.bytesWritten += length
+
     def _alter(self, function: Callable[..., None], counter: str, *arguments: Any) -> Pending:
         operation = self._threads.run(function, *arguments)
         return operation.addCallbacks(
@@ -427,6 +461,11 @@ class FileExtent(BlockDevice):
         """Ask the file system; what a block device has of a thin volume it does not tell."""
         opened = self._ready()
         return None if opened.isBlock else self._threads.run(opened.space).addErrback(self._failed)
+
+
+def _releasing(result: Any, threads: Threads) -> Any:
+    threads.release()
+    return result
 
 
 def _ignore() -> None:

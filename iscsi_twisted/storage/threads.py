@@ -137,6 +137,18 @@ class Threads:
                 operation.callback(result)
             else:
                 operation.errback(result)
+        self._rested()
+
+    def hold(self) -> None:
+        """A thread of another device uses this one: it is not idle until L{release}."""
+        self.running += 1
+
+    def release(self) -> None:
+        """It does so no more."""
+        self.running -= 1
+        self._rested()
+
+    def _rested(self) -> None:
         if not self.running:
             waiting, self._waiting = self._waiting, []
             for waiter in waiting:

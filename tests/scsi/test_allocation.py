@@ -7,11 +7,17 @@ from hypothesis import strategies as st
 
 from iscsi_twisted.scsi import cdb, cdbprimary
 from iscsi_twisted.scsi.cdb import Command
+from iscsi_twisted.scsi.cdblong import (
+    COPY_STATUS,
+    FAILED_SEGMENT_DETAILS,
+    OPERATING_PARAMETERS,
+    RECEIVE_DATA,
+)
+from iscsi_twisted.scsi.copying import FAILED, CopyRecord
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.logs import PAGES as LOG_PAGES
 from iscsi_twisted.scsi.modes import PAGES as MODE_PAGES
 from iscsi_twisted.scsi.paths import Paths
-from iscsi_twisted.scsi.vpd import DISK_PAGES
 from tests.scsi.cases import DiskTests
 
 LEAST = {cdb.REPORT_LUNS: 16, cdb.REPORT_TASK_MANAGEMENT: 4}
@@ -26,7 +32,7 @@ ASKED: list[tuple[Command, dict[str, int]]] = [
     (cdb.REQUEST_SENSE, {}),
     (cdb.REQUEST_SENSE, {"flags": 1}),
     (cdb.INQUIRY, {}),
-    *((cdb.INQUIRY, {"flags": 1, "page": page}) for page in sorted(DISK_PAGES)),
+    *((cdb.INQUIRY, {"flags": 1, "page": page}) for page in sorted(DiskUnit.pages)),
     *(
         (command, {"page": control << 6 | page, "subpage": subpage, "flags": flags})
         for command in (cdb.MODE_SENSE_6, cdb.MODE_SENSE_10)
@@ -59,6 +65,7 @@ ASKED: list[tuple[Command, dict[str, int]]] = [
     (cdb.READ_CAPACITY_16, {}),
     (cdb.GET_LBA_STATUS, {}),
     (cdb.READ_DEFECT_DATA_10, {"lists": 0x18}),
+    *((each, {}) for each in (COPY_STATUS, RECEIVE_DATA, OPERATING_PARAMETERS, FAILED_SEGMENT_DETAILS)),
     (cdb.READ_DEFECT_DATA_12, {"lists": 0x18}),
     *((cdbprimary.READ_BUFFER, {"mode": mode}) for mode in (2, 3, 10, 11)),
     *((cdbprimary.REPORT_IDENTIFYING, {"type": kind}) for kind in (0, 4, 0xFE)),
@@ -86,6 +93,7 @@ class AllocationTests(DiskTests):
         super().setUp()
         self.unit.paths = Paths((1, 2))
         settle(self)
+        self.unit.copies[self.nexus, 0] = CopyRecord(FAILED, 3, 1 << 20, bytes(18))
 
     def test_all(self) -> None:
         """No command with an allocation length is left out."""

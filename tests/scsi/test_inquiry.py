@@ -6,6 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iscsi_twisted.scsi import cdb, cdbprimary, codes
+from iscsi_twisted.scsi.cdblong import (
+    COPY_STATUS,
+    FAILED_SEGMENT_DETAILS,
+    OPERATING_PARAMETERS,
+    RECEIVE_DATA,
+)
+from iscsi_twisted.scsi.copying import FAILED, CopyRecord
 from iscsi_twisted.scsi.inquiry import standardData
 from iscsi_twisted.scsi.paths import Paths
 from iscsi_twisted.scsi.unit import reply
@@ -21,7 +28,7 @@ class InquiryTests(DiskTests):
         """Standard data are 96 bytes: a disk of SPC-4 with queueing, its names, and its standards."""
         data = self.good(cdb.INQUIRY, allocation=255)
         self.assertEqual(len(data), 96)
-        self.assertEqual(data[:8].hex(), "000006325b000002")
+        self.assertEqual(data[:8].hex(), "000006325b080002")
         self.assertEqual(data[8:36], b"EXAMPLE DISK            1.0 ")
         self.assertEqual(data[58:74].hex(), "00a00960046004c0" + "0000" * 4)
         self.assertEqual(data[36:58] + data[74:], bytes(44))
@@ -84,6 +91,10 @@ DATA_IN = [
     (cdbprimary.REPORT_IDENTIFYING, {}, 0, 0xFFFFFFFF),
     (cdbprimary.REPORT_TIMESTAMP, {}, 0, 0xFFFFFFFF),
     (cdbprimary.RECEIVE_DIAGNOSTIC, {}, 0, 0xFFFF),
+    (COPY_STATUS, {}, 0, 0xFFFFFFFF),
+    (RECEIVE_DATA, {}, 0, 0xFFFFFFFF),
+    (OPERATING_PARAMETERS, {}, 0, 0xFFFFFFFF),
+    (FAILED_SEGMENT_DETAILS, {}, 0, 0xFFFFFFFF),
     (cdb.REPORT_LUNS, {}, 16, 0xFFFFFFFF),
     (cdb.REPORT_TARGET_PORT_GROUPS, {}, 0, 0xFFFFFFFF),
     (cdb.REPORT_OPCODES, {}, 0, 0xFFFFFFFF),
@@ -100,6 +111,7 @@ class EveryAllocationTests(DiskTests):
         super().setUp()
         self.unit.paths = Paths((1, 2))
         settle(self)
+        self.unit.copies[self.nexus, 0] = CopyRecord(FAILED, 3, 1 << 20, bytes(18))
 
     def test_all(self) -> None:
         """The list below leaves no command out that has an allocation length."""

@@ -105,7 +105,7 @@ class StateTests(DiskTests):
         """INQUIRY says who changes states (TPGS, SPC-4 table 144)."""
         for tpgs in (paths.NONE, paths.IMPLICIT, paths.EXPLICIT, paths.BOTH):
             self.unit.paths = Paths((1, 2), tpgs=tpgs)
-            self.assertEqual(self.good(cdb.INQUIRY, allocation=96)[5], tpgs << 4)
+            self.assertEqual(self.good(cdb.INQUIRY, allocation=96)[5] & 0x30, tpgs << 4)
 
 
 class PathsTests(SynchronousTestCase):

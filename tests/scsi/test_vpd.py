@@ -32,7 +32,7 @@ class PageTests(DiskTests):
     def test_supported(self) -> None:
         """Page 00h lists the pages, ascending, and each of them is there (SPC-4 7.8.15)."""
         pages = self.page(0x00)
-        self.assertEqual(pages.hex(), "00808386b0b1b2")
+        self.assertEqual(pages.hex(), "008083868fb0b1b2")
         for code in pages:
             self.page(code)
 

@@ -78,13 +78,6 @@ SHAPES = (
     Shape("slow", suites=("ALL.Sanitize.Reset",), device="device0 RATE extent0 bytes=8MB"),
 )
 
-LATER = {
-    "EXTENDEDCOPY is not implemented.": "EXTENDED COPY",
-    "RECEIVE_COPY_RESULTS is not implemented.": "RECEIVE COPY RESULTS",
-    "RECEIVECOPYRESULT is not implemented.": "RECEIVE COPY RESULTS",
-}
-"""Why a test is skipped: commands that are still to come."""
-
 OTHER_SHAPE = (
     "Logical unit is not removable. Skipping test.",
     "Media is not removable.",

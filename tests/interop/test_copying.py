@@ -1,0 +1,86 @@
+"""EXTENDED COPY over the real thing: files, sessions, and what an initiator must not see."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iscsi_twisted.scsi.cdblong import COPY_STATUS, EXTENDED_COPY
+from tests.bench.servers import OursOf
+from tests.long.kill import good
+from tests.scsi.copies import copyList, segment, target
+from tests.support.rawclient import RawClient
+from tests.support.wire import INITIATOR
+
+SIZE = 64 << 20
+BLOCKS = SIZE // 512
+LINES = """
+extent0 {folder}/a 0 64MB
+extent1 {folder}/b 0 64MB
+extent2 {folder}/c 0 64MB
+target0 extent0 extent1 extent2 any luns={guest}:1,2;{owner}:0,1,2
+"""
+GUEST = "iqn.2001-04.com.example:guest"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[OursOf]:
+    """Three disks of one target in one file system; the first is full of data."""
+    (tmp_path / "a").write_bytes(os.urandom(1 << 20) * 64)
+    made = OursOf(tmp_path, LINES.format(folder=tmp_path, guest=GUEST, owner=INITIATOR))
+    made.start()
+    yield made
+    made.stop()
+
+
+def client(server: OursOf, initiator: str = INITIATOR) -> RawClient:
+    """A client with a session, and no unit attention left."""
+    made = RawClient(("127.0.0.1", server.port))
+    made.login(server.iqn, initiator=initiator)
+    for lun in range(3):
+        made.command(bytes(6), lun=lun)
+    return made
+
+
+def naa(made: RawClient, lun: int) -> bytes:
+    """The NAA designator of a unit."""
+    page = made.command(bytes((0x12, 1, 0x83, 0, 255, 0)), read=255, lun=lun).data
+    assert page[4:8] == bytes((1, 3, 0, 8))
+    return page[8:16]
+
+
+def test_copied(server: OursOf, tmp_path: Path) -> None:
+    """A whole disk is copied to another in two commands, while no data go over the network."""
+    with client(server) as made:
+        targets = [target(naa(made, 0)), target(naa(made, 1))]
+        for first in range(0, BLOCKS, BLOCKS // 2):
+            parts = [
+                segment(0, 1, 32768, first + step, first + step) for step in range(0, BLOCKS // 2, 32768)
+            ]
+            data = copyList(targets, parts)
+            good(made, EXTENDED_COPY.encode(length=len(data)), write=data)
+        status = good(made, COPY_STATUS.encode(list=1, allocation=12), read=12)
+        assert status == (8).to_bytes(4, "big") + bytes((1, 0, 2, 0)) + (SIZE // 2).to_bytes(4, "big")
+        made.logout()
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
+    assert not any((tmp_path / "c").read_bytes())
+
+
+def test_masked(server: OursOf, tmp_path: Path) -> None:
+    """Who does not see a disk can copy nothing from it, nor to it, though it knows its NAA identifier."""
+    with client(server) as owner:
+        names = [target(naa(owner, lun)) for lun in range(3)]
+    with client(server, GUEST) as guest:
+        assert guest.command(bytes((0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0)), read=512).sense[12:14] == b"\x25\0"
+        for source, destination, field in ((0, 1, 4), (1, 0, 6)):
+            data = copyList(names, [segment(source, destination, 8, 0, 0)])
+            refused = guest.command(EXTENDED_COPY.encode(length=len(data)), write=data, lun=1)
+            assert (refused.status, refused.sense[2], refused.sense[12:14]) == (2, 0xA, b"\x0d\x02")
+            assert refused.sense[15:18] == bytes((0xA0, 0, field))
+        data = copyList(names, [segment(1, 2, 8, 0, 0)])
+        assert guest.command(EXTENDED_COPY.encode(length=len(data)), write=data, lun=1).status == 0
+        guest.logout()
+    assert not any((tmp_path / "b").read_bytes())
