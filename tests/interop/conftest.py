@@ -23,7 +23,7 @@ from tests.support.clients import BASE, TOOLS, Serve, Served
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Serve the text of a targets file; C{%} in it stands for the test's directory."""
+    """Serve the text of a targets file; C{%} in it stands for the test's directory; C{listen=} says where."""
     from twisted.internet import reactor
 
     services: list[TargetService] = []
@@ -31,7 +31,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     async def start(text: str, **options: Any) -> Served:
         configuration = parse(text.replace("%", str(tmp_path)), None, complaint)
         places = zip(("127.0.0.1", "::1"), options.get("tags", (1, 1)), strict=True)
-        listeners = [Listener(VectorEndpoint(reactor, 0, address), Portal(tag)) for address, tag in places]
+        listeners: list[Any] = options.get("listen") or [
+            Listener(VectorEndpoint(reactor, 0, address), Portal(tag)) for address, tag in places
+        ]
         users = options.get("users")
         service = TargetService(
             reactor, listeners, stateDirectory=str(tmp_path / "state"), stopTime=10.0,
@@ -42,8 +44,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         service.privilegedStartService()
         service.startService()
         services.append(service)
-        four, six = (port.getHost().port for port in service.ports)
-        return Served(service, four, six)
+        numbers = [getattr(port.getHost(), "port", 0) for port in service.ports]
+        return Served(service, numbers[0], numbers[-1])
 
     yield start
     for service in services:

@@ -24,7 +24,7 @@ PATIENCE = 60.0
 
 TOOLS = (
     "iscsi-ls", "iscsi-inq", "iscsi-readcapacity16", "iscsi-perf", "iscsi-test-cu", "qemu-img", "qemu-io",
-    "qemu-nbd", "sg_inq", "sg_vpd", "tshark",
+    "qemu-nbd", "sg_inq", "sg_vpd", "tshark", "stunnel", "ssh", "sshd", "openssl",
 )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def watch(tool: str, *arguments: str, path: str | None = None, env: dict[str, st
     assert program is not None, f"{tool} is not installed"
     from twisted.internet import reactor
 
-    reactor.spawnProcess(watched, program, [tool, *arguments], env or dict(os.environ), path)
+    reactor.spawnProcess(watched, program, [program, *arguments], env or dict(os.environ), path)
     return watched
 
 
