@@ -10,7 +10,14 @@ import attrs
 
 from iscsi_twisted.config.filters import Settings
 from iscsi_twisted.config.netmasks import Netmask
-from iscsi_twisted.config.options import NO_TARGET_OPTIONS, NO_UNIT_OPTIONS, TargetOptions, UnitOptions
+from iscsi_twisted.config.options import (
+    NO_EXTENT_OPTIONS,
+    NO_TARGET_OPTIONS,
+    NO_UNIT_OPTIONS,
+    ExtentOptions,
+    TargetOptions,
+    UnitOptions,
+)
 from iscsi_twisted.errors import ConfigurationError
 
 DEFAULT_BASE: Final = "iqn.1994-04.org.netbsd.iscsi-target"
@@ -41,6 +48,7 @@ class Extent:
     @ivar length: bytes; None means up to the end that the file has when it is opened.
     @ivar given: the path as it was written, for messages.
     @ivar url: of another target's unit, perhaps with a secret; None for files and block devices.
+    @ivar own: options of the extent; C{options} are those of the unit that it may be.
     """
 
     name: str
@@ -51,6 +59,7 @@ class Extent:
     where: Where = attrs.field(default=NOWHERE, eq=False, repr=False)
     given: str = attrs.field(eq=False, repr=False)
     url: str | None = attrs.field(default=None, repr=False)
+    own: ExtentOptions = NO_EXTENT_OPTIONS
 
     @given.default
     def _written(self) -> str:

@@ -176,6 +176,17 @@ def row(parse: Callable[[str], object], doc: str, default: object = None) -> Any
 
 
 @attrs.frozen(kw_only=True)
+class ExtentOptions:
+    """Options of an extent, whether it is a unit or a part of a device."""
+
+    direct: bool = row(
+        parseYes,
+        "Whether a file or disk is read and written past the page cache (O_DIRECT).",
+        False,
+    )
+
+
+@attrs.frozen(kw_only=True)
 class UnitOptions:
     """Options of a logical unit, on the line of the extent or device that it exports."""
 
@@ -299,7 +310,12 @@ def rows(options: type[attrs.AttrsInstance], places: tuple[Kind, ...]) -> list[O
     ]
 
 
-OPTIONS: Final = (*rows(UnitOptions, ("extent", "device")), *rows(TargetOptions, ("target",)))
+OPTIONS: Final = (
+    *rows(ExtentOptions, ("extent",)),
+    *rows(UnitOptions, ("extent", "device")),
+    *rows(TargetOptions, ("target",)),
+)
+NO_EXTENT_OPTIONS: Final = ExtentOptions()
 NO_UNIT_OPTIONS: Final = UnitOptions()
 NO_TARGET_OPTIONS: Final = TargetOptions()
 
@@ -315,7 +331,8 @@ def readOptions(
 
     @param more: by name, options that only lines like this one know.
     @param title: what messages call such a line; by default its kind.
-    @return: the values by name, for L{UnitOptions} or L{TargetOptions}; and what is wrong.
+    @return: the values by name, for L{ExtentOptions} and L{UnitOptions}, or for L{TargetOptions}; and what
+        is wrong.
     """
     values: dict[str, Any] = {}
     faults: list[str] = []
@@ -363,5 +380,5 @@ def given(options: UnitOptions) -> list[str]:
     return [
         option.name
         for option in OPTIONS
-        if "extent" in option.places and getattr(options, option.name) != option.default
+        if "device" in option.places and getattr(options, option.name) != option.default
     ]

@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
+import attrs
+
 from iscsi_twisted.config.extents import SCHEMES, absolute, noRemotes, overlaps, parseLength
 from iscsi_twisted.config.filters import KINDS, OverlaySettings, missing
 from iscsi_twisted.config.filters import OPTIONS as FILTER_OPTIONS
@@ -28,6 +30,7 @@ from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import (
     NO_TARGET_OPTIONS,
     NO_UNIT_OPTIONS,
+    ExtentOptions,
     Kind,
     TargetOptions,
     UnitOptions,
@@ -59,6 +62,9 @@ MAX_DEPTH: Final = 64
 
 MAX_LUNS: Final = 16384
 """What flat space addressing can tell apart (SAM-5 4.7.7.3)."""
+
+EXTENT_NAMES: Final = frozenset(attrs.fields_dict(ExtentOptions))
+"""The options that are the extent's own, and not those of a unit."""
 
 EXTENT_FORM: Final = "extentN PATH START LENGTH [KEY=VALUE ...]"
 DEVICE_FORM: Final = "deviceN RAID0|RAID0:CHUNK|RAID1 MEMBER ... [KEY=VALUE ...]"
@@ -310,17 +316,21 @@ class _Reading:
         if words and UNIT.fullmatch(words[0]):
             self._fault(line, f"a blank before {quoted(words[0])}; write number and unit as one word: 100MB")
             return None
-        options = self._unitOptions(line, "extent", words)
+        values = self._options(line, "extent", words) if words else {}
         remote = written.startswith(SCHEMES)
         path = self._attempt(line, self.nameRemote if remote else self._absolute, written)
         start = self._attempt(line, parseSize, startText)
         length = self._attempt(line, lambda text: (parseLength(text, start or 0),), lengthText)
-        if options is None or path is None or start is None or length is None:
+        if values and remote and values.get("direct"):
+            self._fault(line, "direct= is for files and disks of this machine; remove it here")
             return None
+        if values is None or path is None or start is None or length is None:
+            return None
+        own = ExtentOptions(**{one: values.pop(one) for one in EXTENT_NAMES & values.keys()})
+        options = self._claimed(line, values)
         where = Where(self.path, line.number)
-        if remote:
-            return Extent(name, path, start, length[0], options, where, path, written)
-        return Extent(name, path, start, length[0], options, where, written)
+        given, url = (path, written) if remote else (written, None)
+        return Extent(name, path, start, length[0], options, where, given, url, own)
 
     def _absolute(self, path: str) -> str:
         return absolute(path, self.directory)

@@ -65,7 +65,8 @@ def _storage(storage: Storage, indent: str) -> Iterator[str]:
     name = visible(storage.name)
     if isinstance(storage, Extent):
         length = "size" if storage.length is None else storage.length
-        yield f"{indent}{name}:{visible(storage.given)}:{storage.start}:{length}"
+        direct = ":direct" if storage.own.direct else ""
+        yield f"{indent}{name}:{visible(storage.given)}:{storage.start}:{length}{direct}"
         return
     yield f"{indent}{name}:{storage.raid if isinstance(storage, Device) else _filter(storage)}"
     for member in storage.members:

@@ -35,8 +35,9 @@ class FileExtent(BlockDevice):
     A range of a regular file or a block device node.
 
     Where things run: reads and writes of a file inline while that is quick, else in threads (L{Pace},
-    L{Trust}); flushes, discards, zeroing, the search for holes, writes without a write cache and all I/O of
-    block device nodes in threads, always.  Whatever goes wrong inline, a thread does again and tells.
+    L{Trust}); flushes, discards, zeroing, the search for holes, writes without a write cache, and all I/O of
+    block device nodes or past the page cache in threads, always.  Whatever goes wrong inline, a thread does
+    again and tells.
 
     Order: operations that are pending at the same time run side by side, and a later one may
     be inline while an earlier one is in a thread: so of two pending writes to the same bytes either may win.
@@ -67,6 +68,7 @@ class FileExtent(BlockDevice):
         threadPool: Pool | None = None,
         writeCache: bool = True,
         create: bool = True,
+        direct: bool = False,
         clock: Callable[[], float] = perf_counter,
         waited: Callable[[], float] = waitedForProcessor,
     ) -> None:
@@ -78,6 +80,7 @@ class FileExtent(BlockDevice):
         @param writeCache: whether a completed write may wait for a flush to become durable; if not each
             write waits for the medium.
         @param create: whether a missing file is created, sparse.
+        @param direct: whether to go past the page cache: the system keeps nothing of what is moved.
         @param clock: seconds, from any beginning.
         @param waited: seconds that the calling thread has waited for a processor.
         """
@@ -91,7 +94,9 @@ class FileExtent(BlockDevice):
         self.writes = self.bytesWritten = 0
         self.flushes = self.discards = self.zeroes = 0
         self.errors = 0
-        self._opening = Opening(path, start, length, readOnly=readOnly, create=create, durable=not writeCache)
+        self._opening = Opening(
+            path, start, length, readOnly=readOnly, create=create, durable=not writeCache, direct=direct
+        )
         self._range: OpenRange | None = None
         self._fd = -1
         self._wanted = False
@@ -126,7 +131,7 @@ class FileExtent(BlockDevice):
     def _use(self, opened: OpenRange) -> None:
         self._range = opened
         self._fd, self.size, self.unlocked = opened.fd, opened.size, not opened.locked
-        if not opened.isBlock:
+        if not opened.isBlock and not self._opening.direct:
             self._readPace = (
                 Trust(self._waited)
                 if _tellsWhatIsCached(opened.fd, self.start)
@@ -154,6 +159,7 @@ class FileExtent(BlockDevice):
         opened = self._ready()
         size = os.lseek(opened.fd, 0, os.SEEK_END) - self.start
         self._compare(size)
+        size -= size % opened.alignment
         if self._opening.length is not None or size <= self.size:
             return False
         if opened.locked:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
+from functools import partial
 from typing import Final, NoReturn
 
 from iscsi_twisted.errors import DeviceError, InUse, NotReady, OutOfSpace, WriteProtected
-from iscsi_twisted.storage.fallocate import Abilities, probeBlocks, probeFile, queueSetting
+from iscsi_twisted.storage.direct import DirectRange, beDirect
+from iscsi_twisted.storage.fallocate import Abilities, probeBlocks, probeFile, queueSetting, sectorSize
 from iscsi_twisted.storage.locks import growing, holder, lockRange
 from iscsi_twisted.storage.openrange import OpenRange
 
@@ -39,10 +42,19 @@ class Opening:
     @ivar readOnly: never write, create or grow anything.
     @ivar create: whether a missing file may be made.
     @ivar durable: each write shall be on the medium when it has completed.
+    @ivar direct: past the page cache.
     """
 
     def __init__(
-        self, path: str, start: int, length: int | None, *, readOnly: bool, create: bool, durable: bool
+        self,
+        path: str,
+        start: int,
+        length: int | None,
+        *,
+        readOnly: bool,
+        create: bool,
+        durable: bool,
+        direct: bool = False,
     ) -> None:
         self.path = path
         self.start = start
@@ -50,6 +62,7 @@ class Opening:
         self.readOnly = readOnly
         self.create = create
         self.durable = durable
+        self.direct = direct
 
     def rehearse(self) -> None:
         """
@@ -65,7 +78,10 @@ class Opening:
             status = os.fstat(fd)
             isBlock = stat.S_ISBLK(status.st_mode)
             end = os.lseek(fd, 0, os.SEEK_END) if isBlock else status.st_size
-            wanted = self.start + self._size(end)
+            size = self._size(end)
+            if self.direct:
+                self._align(fd, size, isBlock)
+            wanted = self.start + size
             if wanted > end:
                 self._checkLonger(wanted, end, isBlock)
         finally:
@@ -187,10 +203,13 @@ class Opening:
         isBlock = stat.S_ISBLK(status.st_mode)
         end = os.lseek(fd, 0, os.SEEK_END) if isBlock else status.st_size
         size = self._size(end)
+        kind: Callable[..., OpenRange] = OpenRange
+        if self.direct:
+            kind = partial(DirectRange, alignment=self._align(fd, size, isBlock))
         locked = self.lock(fd, size)
         if self.start + size > end:
             self._reach(fd, self.start + size, end, isBlock)
-        return OpenRange(
+        return kind(
             self.path,
             fd,
             self.start,
@@ -201,6 +220,21 @@ class Opening:
             abilities=self._abilities(status),
             rotational=bool(queueSetting(status.st_rdev if isBlock else status.st_dev, "rotational")),
         )
+
+    def _align(self, fd: int, size: int, isBlock: bool) -> int:
+        """
+        Go past the page cache from now on.
+
+        @return: what offsets and lengths are to be multiples of.
+        @raise DeviceError: if the file cannot be used so, or not this range of it.
+        """
+        alignment = beDirect(fd, self.path, sectorSize(fd) if isBlock else 0)
+        if self.start % alignment or size % alignment:
+            raise DeviceError(
+                f"{self.path}: with direct=yes an extent begins and ends at a multiple of {alignment} bytes;"
+                f" this one has {size} bytes from byte {self.start}"
+            )
+        return alignment
 
     def _size(self, end: int) -> int:
         if self.length is not None:

@@ -62,6 +62,8 @@ class OpenRange:
     """
     An open range of a file or a block device node.
 
+    @ivar alignment: what the system wants offsets and lengths to be multiples of, in bytes.
+
     @ivar path: the file's name as it was given.
     @ivar fd: its descriptor.
     @ivar start: where in the file the range begins.
@@ -74,6 +76,8 @@ class OpenRange:
     @ivar lost: why writes could not be made durable, which then may be gone; None if that never happened.
     @ivar short: the file was found to end before the range does.
     """
+
+    alignment = 1
 
     def __init__(
         self,
@@ -135,12 +139,16 @@ class OpenRange:
         except OSError as error:
             raise deviceError(ReadError, self.path, f"read {len(view)} bytes", error, offset) from error
         if not got:
-            self.short = True
-            raise ReadError(
-                f"{self.path}: the file ends at byte {offset} of {self.size} of the extent: it was cut short",
-                offset,
-            )
+            raise self.cut(offset)
         return got
+
+    def cut(self, offset: int) -> ReadError:
+        """The error for a file that ends before the range does."""
+        self.short = True
+        return ReadError(
+            f"{self.path}: the file ends at byte {offset} of {self.size} of the extent: it was cut short",
+            offset,
+        )
 
     def write(self, offset: int, data: Buffer, done: int = 0) -> None:
         """

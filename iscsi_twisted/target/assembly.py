@@ -251,6 +251,7 @@ class _Maker:
                 storage.length,
                 readOnly=readOnly,
                 writeCache=writeCache,
+                direct=storage.own.direct,
                 reactor=self._reactor,
             )
         else:

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from iscsi_twisted.config.options import (
     NO_UNIT_OPTIONS,
     OPTIONS,
+    ExtentOptions,
     Kind,
     TargetOptions,
     UnitOptions,
@@ -17,6 +18,7 @@ from iscsi_twisted.config.options import (
 )
 
 GOOD: list[tuple[Kind, str, object]] = [
+    ("extent", "direct=yes", True),
     ("extent", "serial=A-1 b", "A-1 b"),
     ("extent", "lun=0", 0),
     ("device", "lun=16777215", 0xFFFFFF),
@@ -67,6 +69,8 @@ BAD: list[tuple[Kind, str, str]] = [
     ("extent", "lun=", "lun=: 0 to 16777215 is wanted, not ''"),
     ("extent", "lun=16777216", "lun=: 0 to 16777215 is wanted, not '16777216'"),
     ("extent", "lun=-1", "lun=: 0 to 16777215"),
+    ("device", "direct=yes", "direct= stands on a device line; it belongs on that of an extent"),
+    ("extent", "direct=1", "direct=: yes or no is wanted, not '1'"),
     ("extent", "serial=", "serial=: 1 to 64 ASCII characters are wanted, no blank at either end, not ''"),
     ("extent", "serial=" + "x" * 65, "serial=: 1 to 64"),
     ("extent", "serial= a", "serial=: 1 to 64"),
@@ -124,9 +128,9 @@ BAD: list[tuple[Kind, str, str]] = [
     (
         "extent",
         "colour=red",
-        "unknown option 'colour='; an extent line knows serial=, naa=, vendor=, product=, revision=, thin=,"
-        " threshold=, readonly=, writecache=, block=, physical=, removable=, rotation=, samezero=, queue=,"
-        " lun=",
+        "unknown option 'colour='; an extent line knows direct=, serial=, naa=, vendor=, product=, revision=,"
+        " thin=, threshold=, readonly=, writecache=, block=, physical=, removable=, rotation=, samezero=,"
+        " queue=, lun=",
     ),
     ("target", "colour=red", "unknown option 'colour='; a target line knows alias="),
     ("extent", "Serial=1", "unknown option 'Serial='"),
@@ -180,7 +184,7 @@ class OptionsTests(SynchronousTestCase):
         """Every row is an attribute with the same default, and has a sentence for the manual."""
         self.assertEqual(
             {option.name: option.default for option in OPTIONS},
-            attrs.asdict(UnitOptions()) | attrs.asdict(TargetOptions()),
+            attrs.asdict(ExtentOptions()) | attrs.asdict(UnitOptions()) | attrs.asdict(TargetOptions()),
         )
         for option in OPTIONS:
             self.assertRegex(option.doc, r"^[A-Z].*\.$")

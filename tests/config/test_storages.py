@@ -54,6 +54,20 @@ class ExtentTests(TargetsTestCase):
         """Where nobody can reach other targets, their units are refused."""
         self.assertFault("extent0 iscsi://h/t/0 0 1M\ntarget0 extent0 any", "F:1: units of other targets")
 
+    def test_direct(self) -> None:
+        """A member of a device may go past the page cache too; a unit of another target cannot."""
+        text = "extent0 a 0 1M direct=yes serial=A\nextent1 b 0 1M direct=no\n"
+        configuration = parse(text + "target0 extent0 extent1 any", "F", noComplaint)
+        self.assertEqual([each.own.direct for each in configuration.extents], [True, False])
+        self.assertEqual(configuration.extents[0].options.serial, "A")
+        text = "extent0 a 0 1M direct=yes\nextent1 b 0 1M\ndevice0 RAID1 extent0 extent1\ntarget0 device0 any"
+        self.assertTrue(parse(text, "F", noComplaint).extents[0].own.direct)
+        with self.assertRaises(ConfigurationErrors) as caught:
+            parse(
+                "extent0 iscsi://h/t/0 0 1M direct=yes\ntarget0 extent0 any", "F", noComplaint, nameRemote=str
+            )
+        self.assertIn("F:1: direct= is for files and disks of this machine", str(caught.exception))
+
     def test_remoteOverlap(self) -> None:
         """Parts of one unit must not overlap either."""
         text = "extent0 iscsi://h/t/0 0 1M\nextent1 iscsi://h/t/0 {} 1M\ntarget0 extent0 extent1 any"

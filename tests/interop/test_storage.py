@@ -81,3 +81,44 @@ async def test_switched(serve: Serve) -> None:
     served.service.device("device0").active = False
     assert "read 65536/65536" in await good("qemu-io", *reading)
     assert served.service.status().targets[0].name == f"{BASE}:target0"
+
+
+@ensureDeferred
+async def test_direct(serve: Serve, tmp_path: Path) -> None:
+    """What qemu-io writes past the page cache it reads back, and the file holds it."""
+    served = await serve("extent0 %/disk 0 64M direct=yes\ntarget0 extent0 any\n")
+    writes = (
+        "write -P 1 0 4M", "aio_write -P 2 1M 68k", "aio_write -P 3 2560k 512k", "write -P 4 512 512",
+        "write -P 5 3584 1536", "aio_flush", "discard 3M 64k", "write -z 2M 64k", "flush",
+    )  # fmt: skip
+    reads = (
+        "read -P 1 0 512", "read -P 4 512 512", "read -P 5 3584 1536", "read -P 2 1M 68k",
+        "read -P 3 2560k 512k", "read -P 0 2M 64k", "read -P 0 3M 64k", "read -P 1 1200k 64k",
+    )  # fmt: skip
+    output = await good("qemu-io", "-f", "raw", *qemuIO(*writes, *reads), served.url())
+    assert "failed" not in output
+    content = (tmp_path / "disk").read_bytes()
+    assert content[512:1024] == b"\4" * 512
+    assert content[1 << 20 : (1 << 20) + 69632] == b"\2" * 69632
+    counters = served.service.status().targets[0].units[0].device.counters
+    assert counters is not None
+    assert counters.threaded >= counters.reads + counters.writes > 0
+
+
+@ensureDeferred
+async def test_directImage(serve: Serve, tmp_path: Path) -> None:
+    """qemu-img copies an image onto a mirror of which one file is past the page cache; both get it."""
+    source = tmp_path / "source"
+    with source.open("wb") as file:
+        file.truncate(32 << 20)
+        for number in range(50):
+            file.seek(number * 517 * 1024 // 512 * 512)
+            file.write(os.urandom(30000))
+    served = await serve(
+        "extent0 %/a 0 32M direct=yes\nextent1 %/b 0 32M\ndevice0 RAID1 extent0 extent1\n"
+        "target0 device0 any\n"
+    )
+    await good("qemu-img", "convert", "-n", "-f", "raw", "-O", "raw", str(source), served.url())
+    compared = await good("qemu-img", "compare", "-f", "raw", "-F", "raw", str(source), served.url())
+    assert "identical" in compared
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == source.read_bytes()
