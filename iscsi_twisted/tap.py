@@ -34,6 +34,7 @@ from iscsi_twisted.target.change import Wanted
 from iscsi_twisted.target.command import CommandService
 from iscsi_twisted.target.identity import Installation, defaultStateDirectory
 from iscsi_twisted.target.listeners import Listener, groupFaults, idleGroups, listener
+from iscsi_twisted.target.listeners import describe as describePortals
 from iscsi_twisted.target.trace import KINDS
 from iscsi_twisted.target.users import FileUsers, accessFaults, shortSecrets, tooOpen
 
@@ -335,7 +336,16 @@ class Options(usage.Options):
 
         for line in describe(self.configuration, identityOf, base):
             print(line)
+        for line in (*describePortals(self.listeners), *self._discovery()):
+            print(line)
         sys.exit(0)
+
+    def _discovery(self) -> Iterator[str]:
+        """Who may log in at all, and who is told of targets; never a secret."""
+        if self.users is not None:
+            yield f"users {visible(','.join(self.users))}"
+        asks = self.users is not None and not self["open-discovery"]
+        yield f"discovery by {'users' if asks else 'everybody'}"
 
 
 def refuse(faults: Iterable[Exception]) -> NoReturn:

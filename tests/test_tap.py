@@ -18,6 +18,7 @@ from iscsi_twisted.config.model import DEFAULT_BASE
 from iscsi_twisted.errors import ConfigurationErrors
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.target.identity import ROOT_DIRECTORY, Installation
+from tests.support.certificates import Authority
 
 FILE = """\
 extent0 disk0 0 100MB
@@ -449,9 +450,32 @@ class CheckTests(OptionsTestCase):
             f"\tTargetName iqn.2001-04.com.example:one\n"
             f"\tLUN 0: serial S1\n"
             f"\tLUN 0: naa (drawn at the first start)\n"
-            f"\textent1:disk1:0:1048576\n",
+            f"\textent1:disk1:0:1048576\n"
+            f"portal tcp:3260: group 1\n"
+            f"portal tcp6:3260: group 1\n"
+            f"discovery by everybody\n",
         )
         self.assertEqual(sorted(os.listdir(".")), before)
+
+    def test_access(self) -> None:
+        """It prints portals with their groups, and who may log in; secrets it does not."""
+        certificate, key = Authority("tls").issue("san.example.com")
+        self.write("A", "joe:chap:correct-horse-battery\nagc:tls\njoe:tls\n")
+        os.chmod("A", 0o600)
+        secure = f"iscsi-tls:1:cert={certificate}:key={key}:clientCA=tls/authority.pem:tpgt=2"
+        arguments = ("--check", "-f", "F", "--state", "state", "-a", "A", "-l", secure)
+        text = self.printed(*arguments, "-l", "tcp:2:advertise=a:5")
+        self.assertIn(
+            f"portal {secure}: group 2, TLS as san.example.com, certificates required\n"
+            "portal tcp:2:advertise=a:5: group 1, told as a:5\n"
+            "users joe,agc\n"
+            "discovery by users\n",
+            text,
+        )
+        self.assertNotIn("correct-horse", text)
+        optional = self.printed(*arguments, "--open-discovery", "-l", f"{secure}:clientCert=optional")
+        self.assertIn("certificates optional\n", optional)
+        self.assertTrue(optional.endswith("discovery by everybody\n"))
 
     def test_identities(self) -> None:
         """Once there is a state directory it prints the identities that initiators see."""

@@ -30,12 +30,14 @@ class Portal:
         portals alone that are reached as the one is that they came by.
     @ivar listening: C{host:port} where it listens, IPv6 in brackets; None before it does, and where that
         means nothing (a UNIX socket).
+    @ivar guarded: nobody comes there who has not shown a certificate.
     """
 
     tag: int = attrs.field(default=1, validator=_tag)
     advertised: str | None = None
     carrier: str = PLAIN
     listening: str | None = None
+    guarded: bool = False
 
 
 def addresses(

@@ -179,12 +179,20 @@ class CommandService(TargetService):
 
     def _warnOpen(self) -> None:
         """Whoever can reach a port from elsewhere may use what asks nobody who they are."""
-        names = [each.name for each in self.node.targets.values() if each.authenticate is None]
-        beyond = [where(port) for port in self.ports if not _loopback(port)]
-        if names and beyond:
+        places = {
+            factory.portal: where(port)
+            for factory, port in zip(self.factories, self.ports, strict=True)
+            if not (factory.portal.guarded or _loopback(port))
+        }
+        names = [
+            each.name
+            for each in self.node.targets.values()
+            if each.authenticate is None and any(map(each.reachedBy, places))
+        ]
+        if names:
             self.log.warn(
                 "no authentication: whom netmasks admit at {addresses} may use {targets}",
-                addresses=", ".join(beyond),
+                addresses=", ".join(places.values()),
                 targets=", ".join(names[:SHOWN]) + (" and others" if len(names) > SHOWN else ""),
                 event="open",
             )

@@ -10,6 +10,7 @@ from typing import Any, Final
 import attrs
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 
+from iscsi_twisted.config.lines import visible
 from iscsi_twisted.config.model import Target
 from iscsi_twisted.config.portals import takeApart
 from iscsi_twisted.errors import ConfigurationError
@@ -80,13 +81,27 @@ def listener(reactor: Any, item: Listener | IStreamServerEndpoint | str, optiona
         described = takeApart(item)
     except ConfigurationError as error:
         raise ConfigurationError(f"endpoint {item!r}: {error}") from error
-    portal = Portal(described.tag, described.advertised, CARRIERS.get(described.kind, described.kind))
-    return Listener(endpointOf(reactor, described.endpoint), portal, name=item, optional=optional)
+    endpoint = endpointOf(reactor, described.endpoint)
+    portal = Portal(
+        described.tag,
+        described.advertised,
+        CARRIERS.get(described.kind, described.kind),
+        guarded=getattr(endpoint, "guarded", False),
+    )
+    return Listener(endpoint, portal, name=item, optional=optional)
 
 
 def tags(listeners: Iterable[Listener]) -> list[int]:
     """The portal groups that there are, in order."""
     return sorted({each.portal.tag for each in listeners})
+
+
+def describe(listeners: Iterable[Listener]) -> Iterator[str]:
+    """A line for each portal, for people who want to see how it was understood."""
+    for each in listeners:
+        told = f", told as {each.portal.advertised}" if each.portal.advertised else ""
+        terms = getattr(each.endpoint, "terms", "")
+        yield f"portal {visible(each.name)}: group {each.portal.tag}{told}{', ' * bool(terms)}{terms}"
 
 
 def groupFaults(targets: Iterable[Target], listeners: Iterable[Listener]) -> Iterator[ConfigurationError]:

@@ -26,7 +26,7 @@ from zope.interface import implementer
 from iscsi_twisted.config.lines import quoted
 from iscsi_twisted.errors import ConfigurationError
 from iscsi_twisted.target.transport import VectorEndpoint, tcpEndpoint
-from iscsi_twisted.tls.files import loadAuthorities, loadIdentity, readableByAll
+from iscsi_twisted.tls.files import loadAuthorities, loadIdentity, readableByAll, subject
 from iscsi_twisted.tls.protocol import GuardedFactory, makeContext
 
 KIND: Final = "iscsi-tls"
@@ -69,7 +69,12 @@ def _stamp(path: str) -> tuple[int, ...]:
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
-    """The target's side of TLS; files that are renewed are taken up by the next connection."""
+    """
+    The target's side of TLS; files that are renewed are taken up by the next connection.
+
+    @ivar files: where key and certificates are.
+    @ivar subject: whom our certificate names.
+    """
 
     def __init__(self, files: Files) -> None:
         """@raise ConfigurationError: for files that cannot be used."""
@@ -96,6 +101,7 @@ class ServerTLS:
     def _load(self) -> SSL.Context:
         files = self.files
         identity = loadIdentity(files.certificate, files.key)
+        self.subject = subject(identity.chain[0])
         if not files.clientCA:
             return makeContext(identity, (), SSL.VERIFY_NONE)
         authorities = loadAuthorities(files.clientCA)
@@ -113,11 +119,23 @@ class TLSEndpoint:
 
     @ivar tcp: the port.
     @ivar tls: what is spoken there.
+    @ivar guarded: whether everybody has to show a certificate.
+    @ivar terms: the same in words.
     """
 
     def __init__(self, reactor: Any, tcp: VectorEndpoint, tls: ServerTLS) -> None:
         self._reactor = reactor
         self.tcp, self.tls = tcp, tls
+
+    @property
+    def guarded(self) -> bool:
+        return bool(self.tls.files.clientCA) and self.tls.files.required
+
+    @property
+    def terms(self) -> str:
+        files = self.tls.files
+        asked = "required" if files.required else "optional"
+        return f"TLS as {self.tls.subject}" + (f", certificates {asked}" if files.clientCA else "")
 
     def __repr__(self) -> str:
         return f"<TLSEndpoint port {self.tcp.port} of {self.tcp.interface or '0.0.0.0'}>"

@@ -42,7 +42,7 @@ from iscsi_twisted.target.listeners import Listener, listener, tags
 from iscsi_twisted.target.protocol import TargetFactory, TargetProtocol
 from iscsi_twisted.target.reload import Reloading
 from iscsi_twisted.target.serving import Serving
-from iscsi_twisted.target.status import ServiceStatus, sessionStatus, targetStatus, where
+from iscsi_twisted.target.status import ServiceStatus, portalStatus, sessionStatus, targetStatus, where
 from iscsi_twisted.transport import tuneMalloc
 
 NO_STATES: Final[Mapping[int, int]] = {}
@@ -392,6 +392,10 @@ class TargetService(Service):
             refusals=journal.refusals,
             losses=journal.losses,
             surprises=journal.surprises,
+            portals=tuple(
+                portalStatus(factory.portal, port, len(factory.protocols))
+                for factory, port in zip(self.factories, self.ports, strict=False)
+            ),
         )
 
     # Taking care of it

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IListeningPort
 from iscsi_twisted.scsi.unit import UnitStatus
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.node import Target
+from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.session.session import Session
 
 
@@ -24,6 +25,7 @@ class ConnectionStatus:
     @ivar address: of the peer, as text.
     @ivar bytesOut: without padding and digests.
     @ivar rejects: PDUs answered with a Reject.
+    @ivar certificate: the names in the TLS certificate that the peer has shown; empty if there is none.
     """
 
     address: str
@@ -34,6 +36,7 @@ class ConnectionStatus:
     rejects: int
     headerDigest: bool
     dataDigest: bool
+    certificate: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -48,6 +51,8 @@ class SessionStatus:
     @ivar commands: SCSI commands that have come since the login.
     @ivar errors: those of them that ended with another status than GOOD.
     @ivar aborts: those of them that were aborted.
+    @ivar user: who was authenticated, by a secret or by a certificate; empty if nobody was.
+    @ivar portalGroup: tag of the portal group through which it came.
     """
 
     kind: str
@@ -61,6 +66,8 @@ class SessionStatus:
     errors: int
     aborts: int
     connection: ConnectionStatus
+    user: str = ""
+    portalGroup: int = 1
 
 
 @attrs.frozen(kw_only=True)
@@ -134,6 +141,25 @@ class TargetStatus:
 
 
 @attrs.frozen
+class PortalStatus:
+    """
+    A place to listen.
+
+    @ivar address: as L{where} tells it.
+    @ivar group: portal group tag.
+    @ivar advertised: what initiators are told instead, or None.
+    @ivar carrier: what iSCSI is carried by there, such as C{tcp} or C{tls}.
+    @ivar connections: those there are.
+    """
+
+    address: str
+    group: int
+    advertised: str | None
+    carrier: str
+    connections: int
+
+
+@attrs.frozen
 class ServiceStatus:
     """
     Everything.
@@ -143,6 +169,7 @@ class ServiceStatus:
     @ivar refusals: logins that were refused.
     @ivar losses: connections that ended without a logout.
     @ivar surprises: unexpected failures of our own code.
+    @ivar portals: where it listens, in the same order, and to which groups these places belong.
     """
 
     running: bool
@@ -154,6 +181,12 @@ class ServiceStatus:
     refusals: int
     losses: int
     surprises: int
+    portals: tuple[PortalStatus, ...] = ()
+
+
+def portalStatus(portal: Portal, port: IListeningPort, connections: int) -> PortalStatus:
+    """One portal."""
+    return PortalStatus(where(port), portal.tag, portal.advertised, portal.carrier, connections)
 
 
 def connectionStatus(connection: Connection) -> ConnectionStatus:
@@ -167,6 +200,7 @@ def connectionStatus(connection: Connection) -> ConnectionStatus:
         connection.rejects,
         connection.headerDigest,
         connection.dataDigest,
+        connection.peer.certificate,
     )
 
 
@@ -184,6 +218,8 @@ def sessionStatus(session: Session, connection: Connection) -> SessionStatus:
         session.errors,
         session.aborts,
         connectionStatus(connection),
+        session.user,
+        connection.portal.tag,
     )
 
 

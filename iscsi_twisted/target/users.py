@@ -40,6 +40,10 @@ class FileUsers:
     def __len__(self) -> int:
         return len(self._accounts) + len(self._certified)
 
+    def __iter__(self) -> Iterator[str]:
+        """Their names, each once."""
+        return iter(dict.fromkeys((*self._accounts, *self._certified.values())))
+
     def __contains__(self, user: str) -> bool:
         return user in self._accounts or user in self._certified.values()
 

@@ -14,7 +14,9 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import DeviceError
+from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.storage import BlockDevice, MemoryDevice, Mirror, ReadOnly
+from iscsi_twisted.target import Listener, VectorEndpoint
 from iscsi_twisted.target.command import SHOWN, CommandService, StartFailed, raiseDescriptorLimit
 
 NAME = "iqn.2001-04.com.example"
@@ -86,6 +88,16 @@ class CommandTests(SynchronousTestCase):
                 "listening on 0.0.0.0:3260",
             ],
         )
+
+    def test_open(self) -> None:
+        """It warns of targets that everybody may use who reaches a portal of theirs that asks for nothing."""
+        reactor = MemoryReactorClock()
+        endpoint = VectorEndpoint(reactor, 3261)
+        service = CommandService(reactor, [Listener(endpoint, Portal(2, guarded=True)), Listener(endpoint)])
+        service.addTarget(f"{NAME}:safe", [MemoryDevice(512)], portals=[2])
+        service.addTarget(f"{NAME}:open", [MemoryDevice(512)], portals=[1, 2])
+        (line,) = (line for line in self.start(service) if line.startswith("no authentication"))
+        self.assertEqual(line, f"no authentication: whom netmasks admit at 0.0.0.0:3261 may use {NAME}:open")
 
     def test_unprivileged(self) -> None:
         """Where nobody gives privileges faults are told in the same way, and what is served too, once."""

@@ -119,6 +119,16 @@ class GroupTests(SynchronousTestCase):
             self.assertEqual(target.units[0].inventory.ports, ports)  # type: ignore[attr-defined]
         self.assertEqual(TargetPort("iqn.x", 0x12).name, "iqn.x,t,0x0012")
 
+    def test_status(self) -> None:
+        """A snapshot shows portals with their groups, and through which one a session came."""
+        self.line(2).login(f"{TARGET}:all")
+        status = self.service.status()
+        self.assertEqual(
+            [(each.address, each.group, each.advertised, each.connections) for each in status.portals],
+            [("0.0.0.0:3260", 1, None, 0), ("0.0.0.0:3261", 2, "san.example.com:860", 1)],
+        )
+        self.assertEqual([(each.portalGroup, each.user) for each in status.sessions], [(2, "")])
+
     def test_missing(self) -> None:
         """A target that is tied to a group without portals is refused."""
         service = TargetService(MemoryReactorClock(), [FIRST])

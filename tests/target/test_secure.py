@@ -83,6 +83,9 @@ class DescriptionTests(SynchronousTestCase):
         description = f"iscsi-tls:3260:key={self.key}:cert={self.certificate}"
         self.assertIsInstance(serverFromString(None, description), TLSEndpoint)
         self.assertIsInstance(clientFromString(None, "iscsi-tls:localhost:3260"), client.TLSEndpoint)
+        guarded = listener(None, f"{description}:clientCA={self.authority.path}")
+        self.assertTrue(guarded.portal.guarded)
+        self.assertFalse(listener(None, guarded.name + ":clientCert=optional").portal.guarded)
         made = listener(None, description + ":tpgt=3:advertise=127.0.0.1:3261")
         self.assertEqual(
             (made.portal.tag, made.portal.carrier, made.portal.advertised), (3, "tls", "127.0.0.1:3261")
@@ -129,7 +132,9 @@ class TLSTestCase(LoopbackTestCase):
         """Log in; who the target then knows."""
         session = await self.initiator.login(endpoint, target, **options)
         await session.ping(b"")
-        (user,) = {each.user for each in self.service.node.sessions}
+        (status,) = self.service.status().sessions
+        user = status.user
+        self.assertTrue(status.connection.certificate or "cert" not in str(options))
         await session.logout()
         return user
 
