@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from iscsi_twisted.scsi.cdb import EXEMPT, READS, SHARED, WRITES, Command
 from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.optical import OpticalUnit
 
 CONDITIONS = {
     "thin": "the unit is thin",
@@ -24,23 +25,38 @@ CONDITIONS = {
     "readOnly": "the unit is read-only",
     "atomicLimit": "there is a state directory",
     "nonvolatile": "there is a state directory",
+    "asymmetric": "access states are told (see :doc:`paths`)",
+    "explicit": "initiators may change access states",
     "forgets": "what is overwritten is not kept",
     "erases": "storage can be given back and then reads as zeros",
 }
 
 
 class Commands(SphinxDirective):
-    """C{.. commands::}"""
+    """C{.. commands::}, or C{.. commands:: optical}."""
+
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         made = nodes.Element()
-        self.state.nested_parse(StringList(table(), "iscsi_twisted/scsi"), self.content_offset, made)
+        self.state.nested_parse(
+            StringList(table(bool(self.arguments)), "iscsi_twisted/scsi"), self.content_offset, made
+        )
         return made.children
 
 
-def table() -> list[str]:
-    """A list table, as reStructuredText."""
-    rows = [("Command", "Code", "CDB usage data", "Notes"), *map(row, DiskUnit.table)]
+def table(optical: bool) -> list[str]:
+    """
+    A list table, as reStructuredText.
+
+    @param optical: of what optical units alone understand, not of what disks do.
+    """
+    commands = OpticalUnit.table if optical else DiskUnit.table
+    known = set(DiskUnit.table) if optical else set()
+    rows = [
+        ("Command", "Code", "CDB usage data", "Notes"),
+        *(row(command) for command in commands if command not in known),
+    ]
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 32 10 34 24", ""]
     for cells in rows:
         lines += [f"   {'*' if not number else ' '} - {cell}" for number, cell in enumerate(cells)]

@@ -31,6 +31,8 @@ MAX_LUN: Final = 0xFFFFFF
 MAX_ALIAS: Final = 255
 """Bytes of a text value, RFC 7143 6.1."""
 
+DISK, CDROM = "disk", "cdrom"
+TYPES: Final = (DISK, CDROM)
 BLOCK_SIZES: Final = (512, 1024, 2048, 4096, 8192)
 MIN_PHYSICAL: Final = 512
 MAX_PHYSICAL: Final = 1 << 20
@@ -80,6 +82,12 @@ def parseYes(text: str) -> bool:
     if text.lower() not in ("yes", "no"):
         raise ConfigurationError(f"yes or no is wanted, not {quoted(text)}")
     return text.lower() == "yes"
+
+
+def _type(text: str) -> str:
+    if text.lower() not in TYPES:
+        raise ConfigurationError(f"{' or '.join(TYPES)} is wanted, not {quoted(text)}")
+    return text.lower()
 
 
 def _block(text: str) -> int:
@@ -215,6 +223,11 @@ class UnitOptions:
         parseYes,
         "Whether a write may be answered before it is durable.  With no, every write is made durable first.",
         True,
+    )
+    type: str = row(
+        _type,
+        "What kind of unit it is: disk, or cdrom for a read-only drive with an ISO image in it.",
+        "disk",
     )
     block: int | None = row(
         _block,
@@ -373,6 +386,23 @@ def _article(kind: Kind) -> str:
 
 def _known(kind: Kind) -> str:
     return ", ".join(option.name + "=" for option in OPTIONS if kind in option.places)
+
+
+OF_DISKS: Final = (
+    "thin", "threshold", "writecache", "block", "physical", "removable", "rotation", "samezero"
+)  # fmt: skip
+"""Options that a C{cdrom} has no use for."""
+
+
+def useless(values: Mapping[str, Any]) -> str | None:
+    """What is wrong with options of a unit beside one another, if anything is."""
+    names = [name for name in OF_DISKS if name in values] if values.get("type") == CDROM else []
+    if not names:
+        return None
+    return (
+        f"{', '.join(f'{name}=' for name in names)} without effect: a cdrom is read-only and removable, and"
+        " has blocks of 2048 bytes"
+    )
 
 
 def given(options: UnitOptions) -> list[str]:

@@ -36,6 +36,7 @@ from iscsi_twisted.config.options import (
     UnitOptions,
     given,
     readOptions,
+    useless,
 )
 from iscsi_twisted.config.sizes import MAX_BYTES, parseSize
 from iscsi_twisted.errors import ConfigurationError
@@ -295,6 +296,9 @@ class _Reading:
 
     def _claimed(self, line: Line, values: dict[str, Any]) -> UnitOptions:
         """Options of a unit, some of which no other unit can have."""
+        wrong = useless(values)
+        if wrong is not None:
+            self._fault(line, wrong)
         for key in ("serial", "naa"):
             if key in values:
                 self._claim(line, key, values[key], f"this {key}=")

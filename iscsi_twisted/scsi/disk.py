@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter, time
-from typing import Final
+from typing import ClassVar, Final
 
 import attrs
 
@@ -77,6 +77,7 @@ DESCRIPTOR_LIMIT: Final = 256
 
 VERIFYING: Final = (cdb.VERIFY_10, cdb.VERIFY_12, cdb.VERIFY_16)
 _DEFINITION: Final = (
+    "_threshold",
     "_wantsThin",
     "blockSize",
     "device",
@@ -98,6 +99,7 @@ class DiskUnit(LogicalUnit):
     """
     A disk.
 
+    @cvar describesBlocks: whether mode parameters have block descriptors and a write protect bit.
     @ivar blockCount: logical blocks; what a device has beyond the last whole one is not exported.
     @ivar readOnly: nobody may write.
     @ivar wantsReadOnly: nobody may, whatever the device can do.
@@ -169,8 +171,9 @@ class DiskUnit(LogicalUnit):
     )
     pages = vpd.DISK_PAGES | {0x8F: copyresults.thirdPartyCopy}
     copyable = True
-    modePages = modes.PAGES
-    logPages = logs.PAGES
+    describesBlocks = True
+    modePages: ClassVar[tuple[modes.ModePage, ...]] = modes.PAGES
+    logPages: ClassVar[tuple[logs.LogPage, ...]] = logs.PAGES
 
     def __init__(
         self,
@@ -360,6 +363,11 @@ class DiskUnit(LogicalUnit):
     def erases(self) -> bool:
         """Whether all blocks can be made zeros by giving their storage back."""
         return self.forgets and self.thin and self.cheapZeroes and self.unmappedZeroes
+
+    @property
+    def upSeconds(self) -> float:
+        """For how long it has been running."""
+        return self.clock() - self.since
 
     # What initiators do to it
 

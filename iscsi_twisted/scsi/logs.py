@@ -117,7 +117,7 @@ def selfTests(unit: DiskUnit) -> list[Parameter]:
 
 def scans(unit: DiskUnit) -> list[Parameter]:
     """Background scan results: no scan is ever made; SBC-3 6.4.2."""
-    minutes = int(unit.clock() - unit.since) // 60
+    minutes = int(unit.upSeconds) // 60
     return [Parameter(0x0000, struct.pack(">I8x", minutes & 0xFFFFFFFF))]
 
 
@@ -137,15 +137,18 @@ def statistics(unit: DiskUnit) -> list[Parameter]:
     General statistics and performance; SPC-4 7.3.
 
     Commands have no priorities here, so the weighted numbers are plain sums: of commands, and of the time
-    that each of them took.
+    that each of them took.  What was not spent on reads and writes was idle time; where they overlapped
+    there was more of it.
     """
     numbers = []
     for name, factor in _ACCESS:
         value = int.from_bytes(counted(unit, name, factor or 1), "big")
         numbers.append(value if factor else value // unit.blockSize)
     weighted = numbers[0] + numbers[1], numbers[4] + numbers[5]
+    up = int.from_bytes(counted(unit, "upSeconds", 1000000), "big")
     return [
         Parameter(0x0001, struct.pack(">8Q", *numbers, *weighted)),
+        Parameter(0x0002, max(0, up - weighted[1]).to_bytes(8, "big")),
         Parameter(0x0003, struct.pack(">II", *_MICROSECONDS)),
     ]
 
@@ -178,7 +181,7 @@ PAGES: Final = (
     LogPage(0x0E, cycles),
     LogPage(0x10, selfTests),
     LogPage(0x15, scans),
-    LogPage(0x19, statistics, tuple(name for name, _ in _ACCESS)),
+    LogPage(0x19, statistics, ("upSeconds", *(name for name, _ in _ACCESS))),
     LogPage(0x19, cache, ("reads", "waitedReads"), subpage=0x20),
     LogPage(0x2F, exceptions),
 )

@@ -271,7 +271,9 @@ def _longDescriptor(unit: DiskUnit) -> bytes:
 
 
 def _specific(unit: DiskUnit, task: ITask) -> int:
-    """The device-specific parameter: WP and DPOFUA; SBC-3 6.5.1."""
+    """The device-specific parameter: WP and DPOFUA; SBC-3 6.5.1.  Optical units have none (MMC-6 7.2)."""
+    if not unit.describesBlocks:
+        return 0
     protected = unit.readOnly or task.nexus.readOnly or unit.settings.softwareProtected
     return _DPOFUA | (_WP if protected else 0)
 
@@ -281,7 +283,7 @@ def modeSense6(unit: DiskUnit, task: ITask) -> None:
     """MODE SENSE (6); SPC-4 6.13."""
     _, flags, page, subpage, allocation, _ = cdb.MODE_SENSE_6.layout.unpack(task.cdb)
     pages = _pages(unit, task, page, subpage)
-    descriptor = b"" if flags & _DBD else _blockDescriptor(unit)
+    descriptor = b"" if flags & _DBD or not unit.describesBlocks else _blockDescriptor(unit)
     length = 3 + len(descriptor) + len(pages)
     head = bytes((length, 0, _specific(unit, task), len(descriptor)))
     reply(task, head + descriptor + pages, allocation)
@@ -292,8 +294,9 @@ def modeSense10(unit: DiskUnit, task: ITask) -> None:
     """MODE SENSE (10); SPC-4 6.14."""
     _, flags, page, subpage, allocation, _ = cdb.MODE_SENSE_10.layout.unpack(task.cdb)
     pages = _pages(unit, task, page, subpage)
-    long = bool(flags & _LLBAA) and not flags & _DBD
-    descriptor = b"" if flags & _DBD else _longDescriptor(unit) if long else _blockDescriptor(unit)
+    without = bool(flags & _DBD) or not unit.describesBlocks
+    long = bool(flags & _LLBAA) and not without
+    descriptor = b"" if without else _longDescriptor(unit) if long else _blockDescriptor(unit)
     length = 6 + len(descriptor) + len(pages)
     head = struct.pack(">HBBBxH", length, 0, _specific(unit, task), long, len(descriptor))
     reply(task, head + descriptor + pages, allocation)

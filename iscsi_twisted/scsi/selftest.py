@@ -183,7 +183,7 @@ def _ended(unit: DiskUnit, test: SelfTest, work: Work) -> None:
     """Keep the result; whoever waits is told no more than that it failed (SPC-4 5.14.4)."""
     unit.testing = None
     test.work = None
-    test.hours = min(0xFFFF, int(unit.clock() - unit.since) // _HOUR)
+    test.hours = min(0xFFFF, int(unit.upSeconds) // _HOUR)
     if work.condition is not None:
         test.condition = work.condition
         test.result = FAILED

@@ -26,6 +26,12 @@ class CommandSet:
     def __init__(self) -> None:
         self.handlers: dict[Command, Handler] = {}
 
+    def only(self, *commands: Command) -> CommandSet:
+        """Some of the commands, for a unit that has not all of them."""
+        some = CommandSet()
+        some.handlers = {command: self.handlers[command] for command in commands}
+        return some
+
     def handles(self, command: Command) -> Callable[[Handler], Handler]:
         """Decorate the handler of a command."""
 

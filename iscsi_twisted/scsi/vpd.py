@@ -127,8 +127,10 @@ def provisioning(unit: DiskUnit, task: ITask) -> bytes:
     if not unit.thin:
         return bytes(4)
     # LBPU, LBPWS, LBPWS10; anchors are not supported; provisioning type 2 is thin.
+    flags = 0xE0 | (0x04 if unit.unmappedZeroes else 0)
     sets = thresholds.exponent(unit.blockSize) if unit.tellsSpace else 0
-    return bytes((sets, 0xE0 | (0x04 if unit.unmappedZeroes else 0), 0x02, 0))
+    # Thresholds of percentages go by one percent.
+    return bytes((sets, flags, 0x02, 0x01 if unit.tellsSpace else 0))
 
 
 SOLID: Final = 1

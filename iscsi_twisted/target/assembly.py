@@ -19,11 +19,12 @@ from iscsi_twisted.config.model import (
     Where,
     numbers,
 )
-from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
+from iscsi_twisted.config.options import CDROM, DISK, NO_UNIT_OPTIONS, UnitOptions
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError, LocalError
 from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice, Pending, TargetPort
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
+from iscsi_twisted.scsi.optical import BLOCK, OpticalUnit
 from iscsi_twisted.scsi.paths import BOTH, NONE, Paths
 from iscsi_twisted.scsi.room import QUEUE
 from iscsi_twisted.scsi.unit import Report
@@ -38,6 +39,7 @@ from iscsi_twisted.target.placed import Placed, makeFilter
 
 VENDOR: Final = "TWISTED"
 PRODUCT: Final = "iSCSI disk"
+PRODUCTS: Final = {DISK: PRODUCT, CDROM: "iSCSI DVD-ROM"}
 REVISION: Final = "0.1"
 
 
@@ -195,10 +197,10 @@ def plans(
     @raise ConfigurationErrors: for what cannot be served yet.
     """
     faults = [
-        _tooSmall(storage.options, storage.options.block or blockSize, storage.where)
+        _tooSmall(storage.options, blockSizeOf(storage.options, blockSize), storage.where)
         for target in configuration.targets
         for storage in target.storages
-        if not _fits(storage.options, storage.options.block or blockSize)
+        if not _fits(storage.options, blockSizeOf(storage.options, blockSize))
     ]
     if faults:
         raise ConfigurationErrors(sorted(faults, key=lambda fault: fault.line or 0))
@@ -231,9 +233,9 @@ class _Maker:
     def disk(self, storage: Storage, readOnly: bool, blockSize: int) -> Disk:
         """What a target serves."""
         options = storage.options
-        readOnly = readOnly or options.readonly
+        readOnly = readOnly or options.readonly or options.type == CDROM
         device = self._device(storage, readOnly, options.writecache)
-        block = options.block or blockSize
+        block = blockSizeOf(options, blockSize)
         return Disk(device, options, block, readOnly, storage.where, kindOf(storage, readOnly))
 
     def _device(self, storage: Storage, readOnly: bool, writeCache: bool) -> Any:
@@ -303,7 +305,7 @@ def makeUnit(
     names = unitIdentity(installation, plan.name, lun, options)
     identity = Identity(
         vendor=options.vendor or VENDOR,
-        product=options.product or PRODUCT,
+        product=options.product or PRODUCTS[options.type],
         revision=options.revision or REVISION,
         serial=names.serial,
         naa=names.naa,
@@ -311,6 +313,10 @@ def makeUnit(
     )
     if not _fits(options, disk.blockSize):
         raise _tooSmall(options, disk.blockSize, disk.where)
+    if options.type == CDROM:
+        return OpticalUnit(
+            disk.device, identity=identity, report=report, later=later, queue=options.queue or QUEUE
+        )
     return DiskUnit(
         disk.device,
         identity=identity,
@@ -326,6 +332,11 @@ def makeUnit(
         later=later,
         queue=options.queue or QUEUE,
     )
+
+
+def blockSizeOf(options: UnitOptions, otherwise: int) -> int:
+    """Bytes of a logical block of a unit with these options."""
+    return BLOCK if options.type == CDROM else options.block or otherwise
 
 
 def _fits(options: UnitOptions, blockSize: int) -> bool:

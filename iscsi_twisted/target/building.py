@@ -20,7 +20,7 @@ from iscsi_twisted.scsi.unit import Report
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.node import Target
 from iscsi_twisted.storage import asDevice
-from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, makeUnit
+from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, blockSizeOf, makeUnit
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.keeping import keep
 from iscsi_twisted.target.mount import Mount
@@ -55,7 +55,7 @@ def disks(
     """
     if blockSize not in BLOCK_SIZES:
         raise LocalError(f"blocks of {blockSize} bytes; {', '.join(map(str, BLOCK_SIZES))} are possible")
-    size = options.block or blockSize
+    size = blockSizeOf(options, blockSize)
     if not isinstance(devices, Mapping):
         return tuple(Disk(asDevice(device), options, size, readOnly) for device in devices)
     for lun in devices:

@@ -124,6 +124,11 @@ class Change:
                     self.drafts[step], mount = place.unit, place.mount
                 else:
                     unit = self.drafts[step] = builder.draft(step.plan, lun)
+                    if type(unit) is not type(step.old.unit):
+                        raise step.disk.where.error(
+                            f"LUN {lun} of {step.plan.name} cannot become a {step.disk.options.type} while"
+                            " it is served; give the new unit another LUN, or start the target again"
+                        )
                     mount = Mount(step.disk.device, unit)
             except ConfigurationError as error:
                 faults.append(error)

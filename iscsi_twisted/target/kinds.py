@@ -15,7 +15,7 @@ from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
 
 _SHOWN: Final = (
     *("block", "naa", "physical", "product", "removable"),
-    *("queue", "revision", "rotation", "samezero", "serial", "thin", "vendor"),
+    *("queue", "revision", "rotation", "samezero", "serial", "thin", "threshold", "vendor"),
 )
 """Options that say how a unit looks, and nothing of its device."""
 

@@ -15,7 +15,10 @@ from iscsi_twisted.config.options import (
     UnitOptions,
     given,
     readOptions,
+    useless,
 )
+from iscsi_twisted.config.targets import parse
+from iscsi_twisted.errors import ConfigurationErrors
 
 GOOD: list[tuple[Kind, str, object]] = [
     ("extent", "direct=yes", True),
@@ -37,6 +40,8 @@ GOOD: list[tuple[Kind, str, object]] = [
     ("extent", "threshold=99%", 99),
     ("extent", "readonly=YES", True),
     ("device", "writecache=no", False),
+    ("extent", "type=disk", "disk"),
+    ("device", "type=CDROM", "cdrom"),
     ("extent", "block=4K", 4096),
     ("device", "block=512", 512),
     ("extent", "physical=512", 512),
@@ -100,6 +105,7 @@ BAD: list[tuple[Kind, str, str]] = [
         "block=3K",
         "block=: 512, 1024, 2048, 4096, 8192 bytes are possible, not '3K'",
     ),
+    ("extent", "type=tape", "type=: disk or cdrom is wanted, not 'tape'"),
     ("extent", "block=", "block=: '' is not a size"),
     ("extent", "physical=256", "physical=: a power of two from 512 to 1M is wanted, not '256'"),
     ("extent", "physical=3K", "physical=: a power of two"),
@@ -129,8 +135,8 @@ BAD: list[tuple[Kind, str, str]] = [
         "extent",
         "colour=red",
         "unknown option 'colour='; an extent line knows direct=, serial=, naa=, vendor=, product=, revision=,"
-        " thin=, threshold=, readonly=, writecache=, block=, physical=, removable=, rotation=, samezero=,"
-        " queue=, lun=",
+        " thin=, threshold=, readonly=, writecache=, type=, block=, physical=, removable=, rotation=,"
+        " samezero=, queue=, lun=",
     ),
     ("target", "colour=red", "unknown option 'colour='; a target line knows alias="),
     ("extent", "Serial=1", "unknown option 'Serial='"),
@@ -199,3 +205,20 @@ class OptionsTests(SynchronousTestCase):
         """The options that differ from the defaults can be named."""
         self.assertEqual(given(NO_UNIT_OPTIONS), [])
         self.assertEqual(given(UnitOptions(thin=False, readonly=False, naa=b"3")), ["naa", "thin"])
+
+
+class UselessTests(SynchronousTestCase):
+    """Options that make no sense beside others."""
+
+    def test_cdrom(self) -> None:
+        """What says how a disk looks has no effect on an optical unit, and is told."""
+        self.assertIsNone(useless({"type": "disk", "thin": True}))
+        self.assertIsNone(useless({"type": "cdrom", "serial": "x", "readonly": True}))
+        self.assertEqual(
+            useless({"type": "cdrom", "block": 512, "thin": True}),
+            "thin=, block= without effect: a cdrom is read-only and removable, and has blocks of 2048 bytes",
+        )
+        faults = self.assertRaises(
+            ConfigurationErrors, parse, "extent0 a 0 size type=cdrom thin=no\ntarget0 extent0 any", "F", str
+        )
+        self.assertIn("F:1: thin= without effect", str(faults))

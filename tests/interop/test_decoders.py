@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from iscsi_twisted.interfaces import Space
 from iscsi_twisted.scsi import cdb
+from iscsi_twisted.scsi.cdbprimary import SEND_DIAGNOSTIC
 from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.logs import PAGES as LOG_PAGES
 from iscsi_twisted.scsi.modes import Settings
 from iscsi_twisted.scsi.vpd import DISK_PAGES
 from tests.scsi.cases import IDENTITY
@@ -58,22 +61,6 @@ def test_vpd(unit: DiskUnit, tmp_path: Path, page: int) -> None:
     assert "invalid" not in text.lower()
 
 
-@pytest.mark.parametrize(
-    ("page", "subpage", "wanted"),
-    [
-        (0x00, 0x00, "0x2f"),
-        (0x00, 0xFF, "0x00,0xff"),
-        (0x02, 0x00, "Total bytes processed = 0"),
-        (0x03, 0x00, "Total bytes processed = 0"),
-        (0x2F, 0x00, "temperature = <not available>"),
-    ],
-)
-def test_logs(unit: DiskUnit, tmp_path: Path, page: int, subpage: int, wanted: str) -> None:
-    """Every log page is understood."""
-    data = ask(unit, cdb.LOG_SENSE, page=page, subpage=subpage, allocation=0xFFFF).data
-    assert wanted in decoded(tmp_path / "hex", data, "sg_logs", "--in")
-
-
 @pytest.mark.parametrize("descriptors", [False, True])
 def test_sense(unit: DiskUnit, tmp_path: Path, descriptors: bool) -> None:
     """Sense data of either format tell the key, the code, INFORMATION and the field."""
@@ -90,3 +77,35 @@ def test_blockStatus(unit: DiskUnit, tmp_path: Path) -> None:
     """LBA status data."""
     data = ask(unit, cdb.GET_LBA_STATUS, allocation=255).data
     assert "blocks:       2048" in decoded(tmp_path / "hex", data, "sg_get_lba_status", "--inhex")
+
+
+@pytest.mark.parametrize(
+    "page", [(0x00, 0x00), (0x00, 0xFF), *((each.code, each.subpage) for each in LOG_PAGES)]
+)
+def test_logs(unit: DiskUnit, tmp_path: Path, page: tuple[int, int]) -> None:
+    """Every log page is known by name, and its parameters are."""
+    unit.tellsSpace = True
+    unit.space = Space(3 << 20, 5 << 20)
+    for flags in (0x20, 0x40):
+        ask(unit, SEND_DIAGNOSTIC, flags=flags)
+    ask(unit, cdb.READ_10, length=1)
+    data = ask(unit, cdb.LOG_SENSE, page=0x40 | page[0], subpage=page[1], allocation=0xFFFF).data
+    text = decoded(tmp_path / "hex", data, "sg_logs", "--inhex")
+    name, *lines = text.rstrip().splitlines()
+    assert f"[{page[0]:#x}" in name, text
+    assert lines, text
+    for wrong in ("unknown", "reserved", "too short", "parameter code"):
+        assert page[0] == 0x10 or wrong not in text.lower(), text
+    for wanted in LOG_TEXTS.get(page, ()):
+        assert wanted in text, text
+
+
+LOG_TEXTS = {
+    (0x0C, 0): ("Available LBA mapping threshold resource count: 5", "Used LBA mapping", "percentage: 62 %"),
+    (0x10, 0): ("self-test code: background extended [2]", "completed without error [0]"),
+    (0x15, 0): ("no background scans active",),
+    (0x19, 0): ("number of read commands = 1", "idle time intervals"),
+    (0x19, 0x20): ("read cache memory hits = 1",),
+    (0x0D, 0): ("<not available>",),
+}
+"""What is wanted of some pages."""

@@ -23,7 +23,7 @@ from tests.scsi.cases import DiskTests
 LEAST = {cdb.REPORT_LUNS: 16, cdb.REPORT_TASK_MANAGEMENT: 4}
 """Allocation lengths that are refused are below these (SPC-4 6.33, 6.36)."""
 
-STEADY = (0x15,)
+STEADY = (0x15, 0x19)
 """Log pages that tell the time."""
 LISTS = ((0x00, 0x00), (0x00, 0xFF), (0x19, 0xFF))
 """Log pages and subpages that list others."""

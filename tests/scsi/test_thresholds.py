@@ -249,7 +249,7 @@ class PageTests(ThresholdCase):
             self.assertInvalidField(task, 3, 7)
             self.assertInvalidField(self.command(cdb.LOG_SENSE, unit=unit, page=0x4C, allocation=255), 2, 5)
             data = self.good(cdb.INQUIRY, unit=unit, flags=1, page=0xB2, allocation=255)
-            self.assertEqual(data[4], 0)
+            self.assertEqual((data[4], data[7]), (0, 0))
             mask = self.good(cdb.MODE_SENSE_10, unit=unit, page=0x41, flags=8, allocation=255)
             self.assertEqual(mask[10:], bytes(10))
 
@@ -258,7 +258,7 @@ class PageTests(ThresholdCase):
         for block, exponent in ((512, 11), (2048, 9), (4096, 8)):
             unit = self.makeUnit(self.device, blockSize=block)
             data = self.good(cdb.INQUIRY, unit=unit, flags=1, page=0xB2, allocation=255)
-            self.assertEqual((data[4], block << data[4]), (exponent, MIB))
+            self.assertEqual((data[4], block << data[4], data[7]), (exponent, MIB, 1))
 
     def test_log(self) -> None:
         """The log page has what is available and used, in threshold sets, and the percentage left."""

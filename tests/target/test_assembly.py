@@ -12,6 +12,7 @@ from iscsi_twisted.config.options import UnitOptions
 from iscsi_twisted.config.targets import parse
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError
 from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.optical import OpticalUnit
 from iscsi_twisted.scsi.room import QUEUE
 from iscsi_twisted.session.names import complaint
 from iscsi_twisted.session.node import Node
@@ -124,6 +125,8 @@ class PlanTests(SynchronousTestCase):
         text = "extent0 a 0 1M block=4K\nextent1 b 0 1M\ntarget0 extent0 extent1 any"
         (plan,) = self.plans(text, 1024)
         self.assertEqual([disk.blockSize for disk in plan.disks], [4096, 1024])
+        (plan,) = self.plans("extent0 a 0 1M type=cdrom\ntarget0 rw extent0 any", 512)
+        self.assertEqual([(disk.blockSize, disk.readOnly) for disk in plan.disks], [(2048, True)])
         faults = self.assertRaises(
             ConfigurationErrors,
             self.plans,
@@ -168,6 +171,14 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual(
             (identity.serial, identity.naa, identity.vendor, identity.product, identity.revision),
             ("S1", bytes(range(0x30, 0x38)), "ACME", "Disk", "9"),
+        )
+
+    def test_cdrom(self) -> None:
+        """An optical unit is read-only, has blocks of its own, and a name that says what it is."""
+        unit = self.unit(type="cdrom", blockSize=512)
+        self.assertIsInstance(unit, OpticalUnit)
+        self.assertEqual(
+            (unit.blockSize, unit.readOnly, unit.identity.product), (2048, True, "iSCSI DVD-ROM")
         )
 
     def test_medium(self) -> None:

@@ -395,6 +395,15 @@ class FailureTests(ReloadTestCase):
         self.assertEqual((client.do(read10(0, 1), read=512)["status"], client.events()), (0, []))
         self.assertEqual(events, [])
 
+    def test_otherType(self) -> None:
+        """A disk that is to become an optical drive while it is served is a fault."""
+        client = Client(self.memory)
+        drive = Disk(ready(), UnitOptions(type="cdrom"), 2048, True, kind=Kind("b", "b"))
+        changing = self.memory.service.change([plan(drive)])
+        fault = self.failureResultOf(changing, ConfigurationErrors).value
+        self.assertIn("cannot become a cdrom while it is served", str(fault))
+        self.assertEqual((client.do(read10(0, 1), read=512)["status"], client.events()), (0, []))
+
     def test_logged(self) -> None:
         """All that is wrong is logged, a line for each fault."""
 
