@@ -377,7 +377,7 @@ class Session:
         return self._ask(lambda connection, done: connection.ask(pairs, done))
 
     def _ask(self, request: Callable[[ClientConnection, Callable[[Any], Any]], None]) -> Deferred[Any]:
-        if self.connection is None:
+        if self.connection is None or not self.connection.full:
             return fail(LocalError("the session is not connected"))
         answer: Deferred[Any] = Deferred()
         request(self.connection, _fire(answer))
@@ -390,7 +390,7 @@ class Session:
         @return: fires when it is closed, by the target or for want of an answer; fails, then too, with
             L{LogoutRefused} if the target says that something went wrong.
         """
-        if self.connection is None:
+        if self.connection is None or not self.connection.full:
             self.abandon()
             closed: Deferred[None] = Deferred()
             closed.callback(None)

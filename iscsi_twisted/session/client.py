@@ -127,6 +127,7 @@ class ClientConnection:
         self._handlers = responses.LOGIN
         self.expStatSN = 0
         self._skips = 0
+        self._missing: dict[int, None] = {}
         self._tag = 0
         self.headerDigest = self.dataDigest = False
         self.loginText = bytearray()
@@ -434,9 +435,7 @@ class ClientConnection:
 
         @param counts: whether it has a StatSN of its own.
         """
-        if statSN != self.expStatSN:
-            self._skip(statSN)
-        if counts:
+        if (statSN == self.expStatSN or self._skip(statSN)) and counts:
             self.expStatSN = (statSN + 1) & MASK
         self.window(expCmdSN, maxCmdSN)
 
@@ -447,12 +446,26 @@ class ClientConnection:
         else:
             self.window(expCmdSN, maxCmdSN)
 
-    def _skip(self, statSN: int) -> None:
+    def _skip(self, statSN: int) -> bool:
+        """
+        Another StatSN than the one that is due, which no target should send (RFC 7143 4.2.2.2).
+
+        Around aborts some do: one counts statuses that it does not send, another sends them out of order.
+
+        @return: whether it is ahead, rather than one that was missing.
+        """
+        if statSN in self._missing:
+            del self._missing[statSN]
+            self._skips += 1
+            return False
         skipped = distance(self.expStatSN, statSN)
         if not 0 < skipped <= self._skips:
             raise RemoteError(f"StatSN {statSN} where {self.expStatSN} is due")
         self._skips -= skipped
-        self.expStatSN = statSN
+        self._missing.update((self.expStatSN + each & MASK, None) for each in range(skipped))
+        while len(self._missing) > DROPPED:
+            del self._missing[next(iter(self._missing))]
+        return True
 
     def window(self, expCmdSN: int, maxCmdSN: int) -> None:
         """Take the ends of the command window; mostly they are where they were."""

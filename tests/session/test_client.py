@@ -378,6 +378,23 @@ class FullFeatureTests(ClientTests):
         self.core.receive(self.response(self.command().itt))
         self.assertBroken("StatSN")
 
+    def test_overtaken(self) -> None:
+        """Statuses of a target that mixes up their order around aborts are taken, each number once."""
+        first, second = self.command(), self.command(expected=512)
+        answers: list[int] = []
+        self.core.manage(numbers.ABORT_TASK, NO_LUN, second, answers.append)
+        itt = int.from_bytes(self.taken()[-32:-28], "big")
+        answer = self.numbered(layout.TASK_MANAGEMENT_RESPONSE, numbers.TASK_MANAGEMENT_RESPONSE, itt=itt)
+        self.core.receive(self.response(first.itt))
+        self.core.receive(answer)
+        self.assertEqual((len(self.results), answers, self.core.error), (1, [0], None))
+        self.assertEqual(self.core.expStatSN, self.statSN)
+        self.core.receive(self.response(self.command().itt))
+        self.assertIsNone(self.core.error)
+        self.statSN -= 2
+        self.core.receive(self.response(self.command().itt))
+        self.assertBroken("StatSN")
+
     def test_pings(self) -> None:
         """A ping of the target's is answered, with its tag."""
         self.core.receive(
