@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from iscsi_twisted.scsi.cdblong import SANITIZE_OVERWRITE, WRITE_ATOMIC_16
-from iscsi_twisted.scsi.untorn import record
+from iscsi_twisted.scsi.untorn import ATOMIC_LIMIT, record
 from tests.bench.servers import OursOf
 from tests.long.kill import good
-from tests.support.rawclient import RawClient
+from tests.support.rawclient import Closed, RawClient
 from tests.support.wire import read10, write10
 
 SIZE = 24 << 20
@@ -114,3 +116,44 @@ def test_writeAtomic(fast: Disk) -> None:
     with fast.client() as client:
         assert good(client, read10(16, 16), read=8192) == b"c" * 8192
     assert list((fast.state / "writes").iterdir()) == []
+
+
+class AtomicWriter(Thread):
+    """
+    Writes one range again and again, each time with another byte, until the target is gone.
+
+    @ivar begun: the last byte that was sent; C{ended}, the last one that was answered.
+    """
+
+    def __init__(self, client: RawClient, version: int) -> None:
+        super().__init__()
+        self.client = client
+        self.begun = self.ended = version
+
+    def run(self) -> None:
+        blocks = ATOMIC_LIMIT // 512
+        with contextlib.suppress(Closed, OSError):
+            while True:
+                self.begun += 1
+                data = bytes((self.begun % 256,)) * ATOMIC_LIMIT
+                good(self.client, WRITE_ATOMIC_16.encode(lba=5, length=blocks), write=data)
+                self.ended = self.begun
+
+
+def test_killed(fast: Disk) -> None:
+    """However often the process is killed while it writes, a WRITE ATOMIC is there as a whole or not at all."""
+    version = 0
+    for number in range(4):
+        writer = AtomicWriter(fast.client(), version)
+        writer.start()
+        time.sleep(0.2 + 0.13 * number)
+        fast.server.kill()
+        writer.join()
+        fast.server.start()
+        with fast.client() as client:
+            places = range(5, 2053, 256)
+            found = b"".join(good(client, read10(place, 256), read=256 * 512) for place in places)
+        assert found == found[:1] * ATOMIC_LIMIT
+        possible = [each for each in (writer.ended, writer.begun) if each % 256 == found[0]]
+        assert possible and writer.ended > version
+        version = possible[0]
