@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.tap import Options
 from tests.support.manual import WORDS
 
@@ -36,3 +37,10 @@ class ManualTests(SynchronousTestCase):
             found = set(re.findall(r"``(-[A-Za-z0-9]|--[a-z][a-z0-9-]*|[a-z]+)(?=[`| ])", text))
             self.assertEqual(sorted(words - found), [], page)
             self.assertEqual(sorted(word for word in found - words if word.startswith("--")), [], page)
+
+    def test_conditions(self) -> None:
+        """The table of SCSI commands has words for every condition under which there is one."""
+        text = (MANUAL.parent / "commands.py").read_text()
+        for command in DiskUnit.table:
+            if command.condition is not None:
+                self.assertIn(f'"{command.condition}": "', text, command.name)

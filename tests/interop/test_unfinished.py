@@ -141,7 +141,7 @@ class AtomicWriter(Thread):
 
 
 def test_killed(fast: Disk) -> None:
-    """However often the process is killed while it writes, a WRITE ATOMIC is there as a whole or not at all."""
+    """However often the process is killed while it writes, a WRITE ATOMIC is there as a whole or not."""
     version = 0
     for number in range(4):
         writer = AtomicWriter(fast.client(), version)
