@@ -28,32 +28,29 @@ class Attentions:
     """
     The pending conditions of one logical unit.
 
+    @ivar known: all nexuses that there are.
     @ivar pending: for each nexus that has any, the codes in the order in which they will be told.
     """
 
-    __slots__ = ("_known", "pending")
+    __slots__ = ("known", "pending")
 
     def __init__(self) -> None:
-        self._known: set[INexus] = set()
+        self.known: set[INexus] = set()
         self.pending: dict[INexus, list[int]] = {}
-
-    def known(self) -> frozenset[INexus]:
-        """All nexuses that there are."""
-        return frozenset(self._known)
 
     def found(self, nexus: INexus) -> None:
         """A nexus came: it does not know yet that the unit was started."""
-        self._known.add(nexus)
+        self.known.add(nexus)
         self._add(nexus, codes.POWER_ON)
 
     def lost(self, nexus: INexus) -> None:
         """A nexus went: forget what it was to be told."""
-        self._known.discard(nexus)
+        self.known.discard(nexus)
         self.pending.pop(nexus, None)
 
     def establish(self, code: int, nexus: INexus | None, but: INexus | None) -> None:
         """Let one nexus, or all but one, be told; those that are not known are never told."""
-        for each in self._known if nexus is None else self._known & {nexus}:
+        for each in self.known if nexus is None else self.known & {nexus}:
             if each is not but:
                 self._add(each, code)
 

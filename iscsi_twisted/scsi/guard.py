@@ -73,6 +73,8 @@ class Guard:
         self.stored = False
         self._attentions = Attentions()
         self._unusual = False
+        self._strange = False
+        self._troubled: set[INexus] = set()
 
     def outstanding(self) -> set[ITask]:
         """The tasks that have not ended."""
@@ -95,7 +97,7 @@ class Guard:
 
     def anyNexus(self) -> INexus | None:
         """One of the nexuses that there are, the same as long as it is there; None if there is none."""
-        return min(self._attentions.known(), key=lambda each: (each.initiatorName, each.isid), default=None)
+        return min(self._attentions.known, key=lambda each: (each.initiatorName, each.isid), default=None)
 
     def attention(self, code: int, nexus: INexus | None = None, but: INexus | None = None) -> None:
         """Establish a unit attention condition for one known nexus, or for all but one."""
@@ -121,25 +123,39 @@ class Guard:
         self.reconsider()
 
     def reconsider(self) -> None:
-        """Find out whether commands must go the long way."""
-        self._unusual = bool(
-            self._attentions.pending
-            or self.notReady
+        """Find out which commands must go the long way."""
+        self._strange = bool(
+            self.notReady
             or self.closure is not None
-            or self.belated
-            or self.holder is not None
             or self.order.active
             or self.room.full
             or self.allegiance.nexus is not None
             or self.registrations.lost
-            or (
-                self.paths.uneven
-                and any(
-                    self.paths.state(nexus.portalGroupTag) in REFUSALS for nexus in self._attentions.known()
-                )
-            )
-            # A reservation costs nothing while all that are here may do everything.
-            or any(map(self._restricted, self._attentions.known() if self.registrations.type else ()))
+        )
+        known = self._attentions.known
+        troubled: set[INexus] = set()
+        if self.holder is not None:
+            troubled |= known - {self.holder}
+        if self.registrations.type:
+            troubled.update(filter(self._restricted, known))
+        if self.paths.uneven:
+            troubled.update(filter(self._closed, known))
+        self._troubled = troubled
+        # A reservation costs nothing while all that are here may do everything, and then little.
+        self._unusual = bool(self._strange or troubled or self._attentions.pending or self.belated)
+
+    def _closed(self, nexus: INexus) -> bool:
+        """Whether a nexus comes through a port where not everything is answered."""
+        return self.paths.state(nexus.portalGroupTag) in REFUSALS
+
+    def passes(self, nexus: INexus) -> bool:
+        """Whether a unit that is not as usual is so for this nexus, which has to be known."""
+        return not (
+            self._strange
+            or nexus in self._troubled
+            or nexus in self._attentions.pending
+            or nexus in self.belated
+            or nexus not in self._attentions.known
         )
 
     def keep(self, store: IReservationStore) -> None:
@@ -188,7 +204,7 @@ class Guard:
 
     def tellPorts(self, told: Told) -> None:
         """Establish unit attention conditions for those of these ports that are here."""
-        for nexus in self._attentions.known():
+        for nexus in self._attentions.known:
             code = self.registrations.codeFor(told, portOf(nexus))
             if code is not None:
                 self._attentions.establish(code, nexus, None)
@@ -268,7 +284,7 @@ class Guard:
         Of several the first is told.
         """
         condition.deferred = True
-        if nexus in self._attentions.known():
+        if nexus in self._attentions.known:
             self.belated.setdefault(nexus, condition)
             self.reconsider()
 

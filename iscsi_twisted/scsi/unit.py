@@ -138,7 +138,9 @@ class LogicalUnit(Guard):
         """Begin a command, or let it wait for its turn."""
         self.commands += 1
         if self._unusual or task.flags & _NOT_SIMPLE:
-            if not (self.room.full and self.room.refuses(task)):
+            if not task.flags & _NOT_SIMPLE and self.passes(task.nexus):
+                self._handlers[task.cdb[0]](self, task)
+            elif not (self.room.full and self.room.refuses(task)):
                 self.order.enter(task)
         else:
             self._handlers[task.cdb[0]](self, task)

@@ -64,6 +64,22 @@ class OrderTests(DiskTests):
         self.begin(SIMPLE, 1)
         self.assertEqual(self.begun(), [0, 1])
 
+    def test_nexuses(self) -> None:
+        """All nexuses share one task set (TST is 000b): an ORDERED task of one waits for those of another."""
+        other = Nexus(isid=b"\x80\0\0\0\0\2")
+        self.unit.nexusFound(other)
+        self.unit.takeAttention(other)
+        self.begin(SIMPLE, 0)
+        mine, self.nexus = self.nexus, other
+        self.begin(ORDERED, 1)
+        self.nexus = mine
+        self.begin(SIMPLE, 2)
+        self.assertEqual(self.begun(), [0])
+        self.slow.fire()
+        self.assertEqual(self.begun(), [0, 1])
+        self.slow.fire()
+        self.assertEqual(self.begun(), [0, 1, 2])
+
     def test_orderedAfterOrdered(self) -> None:
         """ORDERED tasks go one at a time, in order."""
         for lba in range(4):

@@ -191,6 +191,8 @@ class PersistentTests(DiskTests):
         self.unit.nexusFound(self.third)
         self.unit.takeAttention(self.third)
         self.assertTrue(self.unit._unusual)
+        passing = [self.unit.passes(nexus) for nexus in (self.nexus, self.other, self.third, Nexus())]
+        self.assertEqual(passing, [True, True, False, False])
         self.assertTrue(self.refused(cdb.WRITE_10, self.third))
         self.unit.nexusLost(self.third)
         self.assertFalse(self.unit._unusual)
