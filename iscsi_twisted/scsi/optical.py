@@ -133,7 +133,7 @@ class OpticalUnit(DiskUnit):
         super().load(nexus)
 
     def _happened(self, event: int) -> None:
-        for nexus in self._attentions.known():
+        for nexus in self._attentions.known:
             self.events[nexus] = event
 
     def nexusLost(self, nexus: INexus) -> None:
