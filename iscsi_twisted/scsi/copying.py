@@ -5,20 +5,21 @@ EXTENDED COPY (LID1): units copy among themselves, and no data go over the netwo
 Source and destination may be any units of this target that the nexus sees.  It may copy what it could
 read and write itself: masking, write protection, reservations, access states and the state of the medium
 hold for both ends.  Within one file system the kernel copies; else data are read and written, a piece in
-each turn.  An abort stops it after the piece that is being done.
+each turn.  What has no storage behind it in a thin source is given none in a thin destination.  An abort
+stops it after the piece that is being done.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
 from iscsi_twisted.errors import CheckCondition, ReadError
-from iscsi_twisted.interfaces import Buffer, INexus, ITask
+from iscsi_twisted.interfaces import Buffer, INexus, ITask, isPending
 from iscsi_twisted.scsi import cdb, codes, sense
 from iscsi_twisted.scsi.cdblong import EXTENDED_COPY
 from iscsi_twisted.scsi.copylist import (
@@ -36,7 +37,6 @@ from iscsi_twisted.scsi.provisioning import SLICE, durable
 from iscsi_twisted.scsi.sense import DESTINATION, SOURCE
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.transfer import guard, storing
-from iscsi_twisted.scsi.verify import reading
 from iscsi_twisted.scsi.vpd import NAA, NAME_STRING, T10_VENDOR, nameString
 from iscsi_twisted.scsi.work import Work
 
@@ -229,26 +229,41 @@ class Copy:
         # Things may have changed since the piece before.
         self._permit(source, SOURCE)
         self._permit(destination, DESTINATION)
+        found: list[list[tuple[int, bool]]] = []
+        if staysThin(source, destination, start, offset, length):
+            self._work.at, self._end = source, SOURCE
+            asked = partial(source.device.allocated, start, length)
+            yield start, length, False, partial(keeping, asked, found)
+        for run, stored in found.pop() if found else [(length, True)]:
+            if stored:
+                yield from self._carry(source, destination, start, offset, run)
+            else:
+                self._work.at, self._end = destination, DESTINATION
+                yield offset, run, True, partial(destination.device.zero, offset, run, True)
+            start, offset = start + run, offset + run
+        self._record.copied += length
+        destination.writtenBytes += length
+        source.readBytes += length
+
+    def _carry(
+        self, source: DiskUnit, destination: DiskUnit, start: int, offset: int, length: int
+    ) -> Iterator[Step]:
         device = destination.device
         self._work.at, self._end = source, SOURCE
         if offloads(source, destination, start, offset, length):
             # Where another task has the range to itself that is waited for.
             yield start, length, False, _nothing
-            reader = _Reader(source, self._work, start, start + length)
-            with reader:
+            with _Reader(source, self._work, start, start + length):
                 self._work.at, self._end = destination, DESTINATION
                 copy = partial(device.copy, source.device, start, offset, length)  # type: ignore[attr-defined]
                 yield offset, length, True, copy
         else:
             found: list[Buffer] = []
-            yield start, length, False, partial(reading, source, start, length, found)
+            yield start, length, False, partial(keeping, partial(source.device.read, start, length), found)
             if len(found[0]) != length:
                 raise ReadError("the device gave too few bytes", start + len(found[0]))
             self._work.at, self._end = destination, DESTINATION
             yield storing(destination, offset, found.pop())
-        self._record.copied += length
-        destination.writtenBytes += length
-        source.readBytes += length
 
     # Its end
 
@@ -315,11 +330,38 @@ def neighbours(unit: DiskUnit, nexus: INexus) -> dict[tuple[int, bytes], DiskUni
     return found
 
 
+def keeping(call: Callable[[], Any], found: list[Any]) -> Any:
+    """Call something, and keep what comes of it, now or later, in C{found}."""
+
+    def keep(result: Any) -> None:
+        found.append(result)
+
+    result = call()
+    return result.addCallbacks(keep) if isPending(result) else keep(result)
+
+
+def staysThin(source: DiskUnit, destination: DiskUnit, start: int, offset: int, length: int) -> bool:
+    """Whether what has no storage in the source needs none in the destination: both read as zeros there."""
+    return (
+        source.tellsAllocation
+        and source.unmappedZeroes
+        and destination.thin
+        and destination.unmappedZeroes
+        and not overlap(source, destination, start, offset, length)
+    )
+
+
+def overlap(source: DiskUnit, destination: DiskUnit, start: int, offset: int, length: int) -> bool:
+    """Whether a copy within one unit reads what it writes."""
+    return source is destination and start < offset + length and offset < start + length
+
+
 def offloads(source: DiskUnit, destination: DiskUnit, start: int, offset: int, length: int) -> bool:
     """Whether the destination's device copies a piece by itself."""
-    overlaps = source is destination and start < offset + length and offset < start + length
     ask = getattr(destination.device, "copiesFrom", None)
-    return not overlaps and ask is not None and bool(ask(source.device))
+    if ask is None or overlap(source, destination, start, offset, length):
+        return False
+    return bool(ask(source.device))
 
 
 def pieces(

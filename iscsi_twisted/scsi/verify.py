@@ -112,7 +112,7 @@ def comparing(unit: DiskUnit, offset: int, length: int, wanted: Buffer | None) -
     size = SLICE if wanted is None else min(SLICE, len(wanted))
     for start, count in slices(offset, length, size):
         found: list[Buffer] = []
-        yield start, count, False, partial(reading, unit, start, count, found)
+        yield start, count, False, partial(_read, unit, start, count, found)
         if len(found[0]) != count:
             raise ReadError("the device gave too few bytes", start + len(found[0]))
         if wanted is not None:
@@ -122,7 +122,7 @@ def comparing(unit: DiskUnit, offset: int, length: int, wanted: Buffer | None) -
                 raise miscompare((start + difference) // unit.blockSize)
 
 
-def reading(unit: DiskUnit, offset: int, length: int, found: list[Buffer]) -> Any:
+def _read(unit: DiskUnit, offset: int, length: int, found: list[Buffer]) -> Any:
     """Read, and keep what was read in C{found}."""
 
     def keep(data: Buffer) -> Buffer:

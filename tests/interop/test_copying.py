@@ -69,6 +69,22 @@ def test_copied(server: OursOf, tmp_path: Path) -> None:
     assert not any((tmp_path / "c").read_bytes())
 
 
+def test_thin(server: OursOf, tmp_path: Path) -> None:
+    """A clone of a thin disk is as thin."""
+    with open(tmp_path / "c", "r+b") as file:
+        file.seek(SIZE // 2)
+        file.write(b"x" * (1 << 20))
+    (tmp_path / "b").write_bytes(b"y" * SIZE)
+    with client(server) as made:
+        targets = [target(naa(made, lun)) for lun in range(3)]
+        parts = [segment(2, 1, 32768, place, place) for place in range(0, BLOCKS, 32768)]
+        data = copyList(targets, parts)
+        good(made, EXTENDED_COPY.encode(length=len(data)), write=data)
+        made.logout()
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+    assert os.stat(tmp_path / "b").st_blocks * 512 < 2 << 20
+
+
 def test_masked(server: OursOf, tmp_path: Path) -> None:
     """Who does not see a disk can copy nothing from it, nor to it, though it knows its NAA identifier."""
     with client(server) as owner:

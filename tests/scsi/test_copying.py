@@ -341,6 +341,78 @@ class FailureTests(CopyCases):
         self.assertEqual(self.finished(segment(0, 1, 1, 0, 0)).status, codes.GOOD)
 
 
+class ThinDisk(MemoryDisk):
+    """A disk whose every other block of eight has no storage."""
+
+    def allocated(self, offset: int, length: int) -> Any:
+        """Where that is so."""
+        runs: list[tuple[int, bool]] = []
+        while length:
+            run = min(length, 8 * BLOCK - offset % (8 * BLOCK))
+            runs.append((run, not offset // (8 * BLOCK) % 2))
+            offset, length = offset + run, length - run
+        return self.answer(("allocated",), lambda: runs)
+
+
+ABLE = Capabilities(discard=True, zero=True, allocated=True, discardZeroes=True)
+
+
+class ThinTests(CopyCases):
+    """Between thin units."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for lun in (2, 3):
+            self.add(lun, ThinDisk(BLOCKS * BLOCK, ABLE))
+        self.targets = [target(self.naa(lun)) for lun in range(4)]
+        self.thin = self.units[2].device
+        self.thin.content[:] = b"".join(  # type: ignore[attr-defined]
+            bytes((number % 2 ^ 1,)) * 8 * BLOCK for number in range(8)
+        )
+
+    def copied(
+        self, source: int, destination: int, blocks: int = 20, start: int = 4, offset: int = 4
+    ) -> list[Any]:
+        """Copy; what the destination was asked, reading apart."""
+        device: Any = self.units[destination].device
+        origin: Any = self.units[source].device
+        expected = bytearray(device.content)
+        data = bytes(origin.content[start * BLOCK : (start + blocks) * BLOCK])
+        expected[offset * BLOCK : (offset + blocks) * BLOCK] = data
+        device.calls.clear()
+        task = self.finished(segment(source, destination, blocks, start, offset), targets=self.targets)
+        self.assertEqual(task.status, codes.GOOD)
+        self.assertEqual(bytes(device.content), bytes(expected))
+        self.assertIdle()
+        return [call for call in device.calls if call[0] not in ("read", "allocated")]
+
+    def test_stays(self) -> None:
+        """What has no storage in one is given none in the other."""
+        self.units[3].device.content[:] = b"s" * BLOCKS * BLOCK  # type: ignore[attr-defined]
+        self.assertEqual(
+            self.copied(2, 3),
+            [
+                ("write", 4 * BLOCK, 4 * BLOCK),
+                ("zero", 8 * BLOCK, 8 * BLOCK, True),
+                ("write", 16 * BLOCK, 8 * BLOCK),
+            ],
+        )
+
+    def test_thick(self) -> None:
+        """Where either is not thin everything is copied, and so it is where a copy reads what it writes."""
+        self.assertEqual([call[0] for call in self.copied(2, 1)], ["write"])
+        self.assertEqual([call[0] for call in self.copied(0, 3)], ["write"])
+        self.assertIn("zero", [call[0] for call in self.copied(2, 2, 10, 4, 40)])
+        self.assertEqual([call[0] for call in self.copied(2, 2, 20, 4, 8)], ["write"])
+
+    def test_failed(self) -> None:
+        """A source that cannot tell has failed."""
+        self.thin.error = ReadError(offset=BLOCK)  # type: ignore[attr-defined]
+        task = self.finished(segment(2, 3, 8, 0, 0), targets=self.targets)
+        said = 1, codes.CHECK_CONDITION, codes.MEDIUM_ERROR, codes.UNRECOVERED_READ_ERROR
+        self.assertAborted(task, codes.THIRD_PARTY_FAILURE, 0, None, said)
+
+
 class OffloadTests(CopyCases):
     """Devices that copy by themselves."""
 
