@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import urllib.request
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from twisted.trial.unittest import TestCase
 
 from iscsi_twisted.auth.chap import SHA256, STRONGEST_FIRST, Credentials
 from iscsi_twisted.initiator import Initiator
+from iscsi_twisted.scsi.codes import IN_STANDBY
 from iscsi_twisted.session.answers import LoginRefused
 from iscsi_twisted.wire import numbers
 from tests.support.processes import ROOT, TWISTD, Python
@@ -112,6 +114,22 @@ class ExampleTests(TestCase):
         self.assertEqual(left[middle * 512 :][: len(DATA)], DATA)
         self.assertTrue(left == right0 + right1)
 
+    async def test_twoPaths(self) -> None:
+        """C{two_paths.py} serves one disk through two groups, the second of which is on standby at first."""
+        process = self.example(str(EXAMPLES / "two_paths.py"), "0")
+        await process.line("group 1 is active, group 2 on standby")
+        ports = [int(port) for port in re.findall(r"TargetFactory starting on (\d+)", process.output)]
+
+        def session(place: tuple[str, int]) -> tuple[str, list[int]]:
+            with RawClient(place) as client:
+                answer = client.login(f"{BASE}:two-paths")
+                return answer.text["TargetPortalGroupTag"], [client.command(bytes(6)).asc for _ in range(3)]
+
+        for tag, port, last in (("1", ports[0], 0), ("2", ports[1], IN_STANDBY)):
+            found = await deferToThread(session, (f"127.0.0.{tag}", port))
+            self.assertEqual((found[0], found[1][-1]), (tag, last))
+        await self.interrupt(process)
+
     async def test_web(self) -> None:
         """C{embed_with_web.py} tells the target's status as JSON, sessions and all."""
         process = self.example(str(EXAMPLES / "embed_with_web.py"), "0", "0")
@@ -187,6 +205,7 @@ class ExampleTests(TestCase):
                 "faulty_disk.py",
                 "mirror.py",
                 "ramdisk.tac",
+                "two_paths.py",
             ],
         )
         for path in examples:

@@ -118,6 +118,10 @@ class LUNStatus:
 
     @ivar size: bytes that are exported.
     @ivar blockSize: bytes.
+    @ivar access: the access state of each target port group (L{iscsi_twisted.scsi.paths}); empty if
+        initiators are told of none.
+    @ivar registrations: of persistent reservations.
+    @ivar reservation: the type of the persistent reservation that is held, 0 for none.
     """
 
     lun: int
@@ -128,6 +132,9 @@ class LUNStatus:
     serial: str
     naa: str
     counters: UnitStatus
+    access: tuple[tuple[int, int], ...]
+    registrations: int
+    reservation: int
 
 
 @attrs.frozen
@@ -240,6 +247,9 @@ def lunStatus(lun: int, unit: Any) -> LUNStatus:
         unit.identity.serial,
         unit.identity.naa.hex(),
         unit.snapshot(),
+        tuple((group, unit.paths.state(group)) for group in unit.paths.groups) if unit.asymmetric else (),
+        len(unit.registrations.keys),
+        unit.registrations.type,
     )
 
 

@@ -295,14 +295,25 @@ class PersistentTests(DiskTests):
         self.assertFalse(self.refused(cdb.WRITE_10, self.other))
 
     def test_fencing(self) -> None:
-        """A node that is fenced off cannot write any more, as fence agents expect."""
-        self.register((self.nexus, 1), (self.other, 2))
+        """fence_scsi: unfence two nodes, fence one off, look at it, and let it in again."""
+        for nexus, key in ((self.nexus, 1), (self.other, 2)):
+            self.ok(cdb.PR_REGISTER_IGNORING, 0, key, nexus=nexus)
+            keys = self.good(cdb.READ_KEYS, allocation=255, nexus=nexus)
+            self.assertIn(key.to_bytes(8, "big"), keys[8:])
         self.ok(cdb.PR_RESERVE, 1, 0, 5)
+        self.conflict(cdb.PR_RESERVE, 2, 0, 5, nexus=self.other)
         self.assertFalse(self.refused(cdb.WRITE_10, self.other))
         self.ok(cdb.PR_PREEMPT_AND_ABORT, 1, 2, 5)
         self.assertEqual(self.told(self.other), codes.REGISTRATIONS_PREEMPTED)
         self.assertTrue(self.refused(cdb.WRITE_10, self.other))
         self.assertFalse(self.refused(cdb.READ_10, self.other))
+        self.assertEqual(self.good(cdb.READ_KEYS, allocation=255)[8:], (1).to_bytes(8, "big"))
+        self.ok(cdb.PR_REGISTER_IGNORING, 0, 2, nexus=self.other)
+        self.assertFalse(self.refused(cdb.WRITE_10, self.other))
+        # The node that holds it is fenced off in its turn; the reservation goes to who did it.
+        self.ok(cdb.PR_PREEMPT_AND_ABORT, 2, 1, 5, nexus=self.other)
+        self.assertEqual(self.unit.registrations.holder, portOf(self.other))
+        self.assertTrue(self.refused(cdb.WRITE_10, self.nexus))
 
     def test_kept(self) -> None:
         """With APTPL the state is kept before the command ends, and comes back; without, nothing is."""

@@ -13,6 +13,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.interfaces import Capabilities
+from iscsi_twisted.scsi import registrations
+from iscsi_twisted.scsi.paths import OPTIMIZED, STANDBY, Paths
 from iscsi_twisted.session.connection import LOGIN_TIME
 from iscsi_twisted.storage import FileExtent, MemoryDevice, Mirror, ReadOnly
 from iscsi_twisted.target import TargetFactory
@@ -44,6 +46,9 @@ class WhereTests(SynchronousTestCase):
             (UNIXAddress(None), str(UNIXAddress(None))),
         ):
             self.assertEqual(where(Port(address)), text)  # type: ignore[arg-type]
+
+
+PORT = registrations.Port("iqn.2001-04.com.example:host", bytes(6), 1)
 
 
 class SnapshotTests(SynchronousTestCase):
@@ -113,6 +118,17 @@ class SnapshotTests(SynchronousTestCase):
         self.assertEqual((status.name, status.alias, status.sessions), (TARGET, "two disks", 1))
         self.assertEqual([(unit.lun, unit.size) for unit in status.units], [(0, 1 << 20), (1, 512)])
         self.assertEqual([unit.serial for unit in status.units], ["serial0", "serial1"])
+
+    def test_paths(self) -> None:
+        """A unit shows how it is reached, where initiators are told, and who keeps others out."""
+        unit: Any = self.target.units[0]
+        unit.paths = Paths((1, 2), {2: STANDBY})
+        unit.registrations.register(PORT, 0, 7)
+        unit.registrations.reserve(PORT, 7, 3)
+        first, second = targetStatus(self.target).units
+        self.assertEqual(first.access, ((1, OPTIMIZED), (2, STANDBY)))
+        self.assertEqual((first.registrations, first.reservation), (1, 3))
+        self.assertEqual((second.access, second.registrations, second.reservation), ((), 0, 0))
 
     def test_devices(self) -> None:
         """A device that counts shows its counters, and so does what it is made of, however deep."""
