@@ -53,7 +53,7 @@ _ABILITIES: Final = bytes(
 
 def abilities(settings: Settings) -> bytes:
     """C/DVD capabilities and mechanical status; MMC-3 5.5.10, which initiators go on asking for."""
-    return _ABILITIES.ljust(20, b"\0")
+    return _ABILITIES.ljust(30, b"\0")
 
 
 MODE_PAGES: Final[tuple[ModePage, ...]] = (
@@ -63,7 +63,7 @@ MODE_PAGES: Final[tuple[ModePage, ...]] = (
         for page in modes.PAGES
         if (page.code, page.subpage) in ((0x0A, 0), (0x0A, 1), (0x1A, 0), (0x1C, 0))
     ),
-    ModePage(0x2A, 0, abilities, lambda unit: bytes(20)),
+    ModePage(0x2A, 0, abilities, lambda unit: bytes(30)),
 )
 """In ascending order."""
 

@@ -101,7 +101,7 @@ class DriveTests(OpticalCase):
     def test_modes(self) -> None:
         """Mode parameters have no block descriptors; page 2Ah tells what the drive can (MMC-3 5.5.10)."""
         data = self.good(cdb.MODE_SENSE_10, page=0x2A, allocation=255)
-        self.assertEqual(data.hex(), "001c000000000000" + "2a14" + "0b000000" + "2900" + "00" * 14)
+        self.assertEqual(data.hex(), "0026000000000000" + "2a1e" + "0b000000" + "2900" + "00" * 24)
         data = self.good(cdb.MODE_SENSE_6, page=0x3F, allocation=255)
         self.assertEqual((data[0], data[1:4]), (len(data) - 1, bytes(3)))
         self.assertInvalidField(self.command(cdb.MODE_SENSE_10, page=0x08, allocation=255), 2, 5)
