@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import Space
-from iscsi_twisted.scsi import cdb
+from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdbprimary import SEND_DIAGNOSTIC
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.logs import PAGES as LOG_PAGES
 from iscsi_twisted.scsi.modes import Settings
-from iscsi_twisted.scsi.vpd import DISK_PAGES
+from iscsi_twisted.scsi.sense import DESTINATION, encode, progress
 from tests.scsi.cases import IDENTITY
 from tests.scsi.devices import THIN, MemoryDisk
 from tests.support.tasks import Nexus, Task, run
@@ -52,7 +53,7 @@ def test_inquiry(unit: DiskUnit, tmp_path: Path) -> None:
         assert wanted in text
 
 
-@pytest.mark.parametrize("page", sorted(DISK_PAGES))
+@pytest.mark.parametrize("page", sorted(DiskUnit.pages))
 def test_vpd(unit: DiskUnit, tmp_path: Path, page: int) -> None:
     """Every VPD page is known by name."""
     data = ask(unit, cdb.INQUIRY, flags=1, page=page, allocation=0xFFFF).data
@@ -71,6 +72,52 @@ def test_sense(unit: DiskUnit, tmp_path: Path, descriptors: bool) -> None:
     for wanted in ("Illegal Request", "Logical block address out of range", "byte 2"):
         assert wanted in text
     assert f"{unit.blockCount:x}" in text
+
+
+def test_thirdPartyCopy(unit: DiskUnit, tmp_path: Path) -> None:
+    """What can be copied, and with which commands."""
+    data = ask(unit, cdb.INQUIRY, flags=1, page=0x8F, allocation=0xFFFF).data
+    text = decoded(tmp_path / "hex", data, "sg_vpd", "--inhex")
+    for wanted in (
+        "Extended copy(LID1)",
+        "Receive copy failure details(LID1)",
+        "block -> block",
+        "CSCD: Identification Descriptor",
+        "Total concurrent copies: 16",
+    ):
+        assert wanted in text
+
+
+@pytest.mark.parametrize("descriptors", [False, True])
+@pytest.mark.parametrize(
+    ("condition", "wanted"),
+    [
+        (
+            CheckCondition(codes.NOT_READY, codes.SANITIZE_IN_PROGRESS, specific=progress(0x8000)),
+            ("sanitize in progress", "rogress indication: 50.00%"),
+        ),
+        (CheckCondition(codes.MEDIUM_ERROR, codes.WRITE_FAULT, deferred=True), ("deferred", "Write error")),
+        (
+            CheckCondition(
+                codes.COPY_ABORTED,
+                codes.THIRD_PARTY_FAILURE,
+                specific=bytes((0xA0, 0, 6)),
+                commandSpecific=3,
+                forwarded=(DESTINATION, codes.RESERVATION_CONFLICT, b""),
+            ),
+            ("Copy Aborted", "Third party device failure", "segment descriptor, byte 6"),
+        ),
+    ],
+)
+def test_conditions(
+    tmp_path: Path, descriptors: bool, condition: CheckCondition, wanted: tuple[str, ...]
+) -> None:
+    """Progress, errors of commands that have ended, and what the ends of a copy have said."""
+    text = decoded(tmp_path / "hex", encode(condition, descriptors), "sg_decode_sense", "--file")
+    for words in wanted:
+        assert words in text
+    if descriptors and condition.forwarded is not None:
+        assert "Extended copy command destination" in text and "Reservation Conflict" in text
 
 
 def test_blockStatus(unit: DiskUnit, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from iscsi_twisted.errors import WriteError
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdblong import FORMAT_UNIT, SANITIZE_EXIT_FAILURE_MODE
@@ -86,6 +89,15 @@ class FormatTests(SanitizeCases):
             task = self.format(bytes.fromhex(data))
             self.assertSense(task, codes.ILLEGAL_REQUEST, codes.PARAMETER_LIST_LENGTH_ERROR)
         self.assertEqual((self.device.calls, self.store.states), ([], []))
+
+    @given(st.binary(max_size=600), st.booleans())
+    def test_any(self, data: bytes, long: bool) -> None:
+        """Whatever comes, it is done or refused."""
+        task = self.format(data, DATA | LONG * long)
+        self.turns.all()
+        self.assertEqual((task.endings, self.surprises, self.unit.closure), (1, [], None))
+        if task.status != codes.GOOD:
+            self.assertEqual(task.key, codes.ILLEGAL_REQUEST)
 
     def test_bounded(self) -> None:
         """No more is fetched than the largest list that makes sense."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from iscsi_twisted.errors import WriteError
@@ -122,6 +124,15 @@ class OverwriteTests(SanitizeCases):
         task = self.command(SANITIZE_OVERWRITE, wrong, action=1, length=len(wrong) + 1)
         self.assertSense(task, codes.ILLEGAL_REQUEST, codes.PARAMETER_LIST_LENGTH_ERROR)
         self.assertEqual((self.device.calls, self.store.states), ([], []))
+
+    @given(st.binary(max_size=BLOCK + 5))
+    def test_any(self, data: bytes) -> None:
+        """Whatever comes, it is done or refused."""
+        task = self.command(SANITIZE_OVERWRITE, data, length=len(data))
+        self.turns.all()
+        self.assertEqual((task.endings, self.surprises, self.unit.closure), (1, [], None))
+        if task.status != codes.GOOD:
+            self.assertEqual(task.key, codes.ILLEGAL_REQUEST)
 
     def test_crypto(self) -> None:
         """There is no key to change: CRYPTOGRAPHIC ERASE is refused, and not told of."""
