@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -25,6 +26,9 @@ _HASHES: Final = {MD5: "md5", SHA1: "sha1", SHA256: "sha256", SHA3_256: "sha3_25
 
 NAMES: Final = {"md5": MD5, "sha1": SHA1, "sha256": SHA256, "sha3-256": SHA3_256}
 """What people call the algorithms."""
+
+_IDENTIFIER: Final = re.compile(r"0[xX]0{0,9}([0-9a-fA-F]{1,2})|0{0,9}([0-9]{1,3})")
+"""A number as text (RFC 7143 6.1), and no more zeros before it than anybody writes."""
 
 LONGEST: Final = 1024
 """Bytes of a large-binary-value (RFC 7143 6.1)."""
@@ -74,16 +78,21 @@ def decode(name: str, text: str) -> bytes:
     @raise RemoteError: if it is neither, or too long.
     """
     form, digits = text[:2].lower(), text[2:]
-    if len(digits) > 2 * LONGEST:
-        raise RemoteError(f"{name} is longer than {LONGEST} bytes")
+    value = b""
     try:
-        if form == "0x":
-            return bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits)
-        if form == "0b":
-            return base64.b64decode(digits, validate=True)
+        if len(digits) > 2 * LONGEST:
+            value = bytes(LONGEST + 1)
+        elif form == "0x" and not any(map(str.isspace, digits)):
+            value = bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits)
+        elif form == "0b":
+            value = base64.b64decode(digits, validate=True)
+        else:
+            raise ValueError(form)
     except (ValueError, binascii.Error):
-        pass
-    raise RemoteError(f"{name} is neither hexadecimal (0x…) nor base64 (0b…)")
+        raise RemoteError(f"{name} is neither hexadecimal (0x…) nor base64 (0b…)") from None
+    if len(value) > LONGEST:
+        raise RemoteError(f"{name} is longer than {LONGEST} bytes")
+    return value
 
 
 @attrs.frozen
@@ -212,8 +221,8 @@ def identifierIn(pairs: Mapping[str, str]) -> int:
 
     @raise RemoteError: if there is none.
     """
-    text = pairs.get("CHAP_I", "")
-    value = int(text, 0) if (text[:2].lower() == "0x" and len(text) <= 4) or text.isdecimal() else -1
+    found = _IDENTIFIER.fullmatch(pairs.get("CHAP_I", ""))
+    value = -1 if found is None else int(found[1], 16) if found[1] else int(found[2])
     if not 0 <= value <= 255:
         raise RemoteError("CHAP_I is no number from 0 to 255")
     return value

@@ -20,6 +20,9 @@ from iscsi_twisted.auth.chap import (
 from iscsi_twisted.errors import NotAuthenticated, RemoteError, UnknownUser
 from iscsi_twisted.interfaces import Account, ISecretStore, Pending, isPending
 
+USUAL_SECRET = 16
+"""Bytes of what stands for the secret of a user that is not there: a hash of it costs as much as others."""
+
 LONGEST_NAME = 255
 """Bytes of a text value (RFC 7143 6.1)."""
 
@@ -116,7 +119,7 @@ class Verifier:
     def _judge(
         self, user: str, account: Account | None, proof: bytes, counter: tuple[int, bytes] | None
     ) -> Pairs:
-        secret = self._challenge if account is None else account.secret
+        secret = self._challenge[:USUAL_SECRET] if account is None else account.secret
         expected = response(self._algorithm, self._identifier, secret, self._challenge)
         right = hmac.compare_digest(expected, proof)
         if account is None:

@@ -142,7 +142,9 @@ class Harness:
 
     async def _discover(self, credentials: Credentials | None) -> str:
         # Many targets ask nobody who only looks round, and refuse who insists on it.
-        offered = None if credentials is None else attrs.evolve(credentials, required=False)
+        offered = None
+        if credentials is not None:
+            offered = attrs.evolve(credentials, required=False, targetUser="", targetSecret=b"")
         discovery = self.initiator.discover(self._endpoint, credentials=offered)
         found = await unbroken(self.reactor, discovery, lambda found: None)
         names = [one.name for one in found]
@@ -171,7 +173,13 @@ class Harness:
             if options.method == "chap":
                 raise self._noEntry()
             return None
-        return Credentials(self.user, entry.secret, required=options.method == "chap")
+        return Credentials(
+            self.user,
+            entry.secret,
+            entry.targetUser,
+            entry.targetSecret or b"",
+            required=options.method == "chap",
+        )
 
     def _noEntry(self) -> Failed:
         return Failed(

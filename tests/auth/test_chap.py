@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.auth import chap
-from iscsi_twisted.auth.chap import CHAP, MD5, SHA1, SHA3_256, SHA256, Credentials, decode, encode, response
+from iscsi_twisted.auth.chap import (
+    CHAP,
+    MD5,
+    SHA1,
+    SHA3_256,
+    SHA256,
+    Credentials,
+    decode,
+    encode,
+    identifierIn,
+    response,
+)
 from iscsi_twisted.errors import LocalError, RemoteError
 
 SECRET = b"0123456789abcdef"
@@ -53,9 +64,30 @@ class ValueTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """What is neither, or too long."""
-        for text in ("", "12", "0xg0", "0b!", "0b=", "0x" + "00" * 1025):
+        for text in ("", "12", "0xg0", "0b!", "0b=", "0x" + "00" * 1025, "0x 00", "0b" + "AAAA" * 342):
             self.assertRaises(RemoteError, decode, "CHAP_C", text)
         self.assertEqual(decode("CHAP_C", "0xabc"), b"\x0a\xbc")
+
+    def test_identifiers(self) -> None:
+        """An identifier is a number of one byte; other texts are refused, however long they are."""
+        for text, value in (("0", 0), ("255", 255), ("007", 7), ("0x0", 0), ("0XfF", 255), ("0x00a", 10)):
+            self.assertEqual(identifierIn({"CHAP_I": text}), value)
+        for text in (
+            "",
+            "256",
+            "-1",
+            "0x",
+            "0x100",
+            "0xg",
+            "1_0",
+            "0x_1",
+            " 1",
+            "\u0661",
+            "9" * 5000,
+            "0" * 5000,
+        ):
+            self.assertRaises(RemoteError, identifierIn, {"CHAP_I": text})
+        self.assertRaises(RemoteError, identifierIn, {})
 
 
 class CHAPTests(SynchronousTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Any
 
@@ -157,6 +158,28 @@ class VerifierTests(SynchronousTestCase):
             except RemoteError:
                 break
         self.assertFalse(ours.complete())
+
+    def test_sameWork(self) -> None:
+        """An unknown user costs the same hashes and the same bytes as a wrong secret, mutual or not."""
+        made: list[tuple[str, int]] = []
+
+        def counting(name: str, data: bytes = b"", **how: Any) -> Any:
+            made.append((name, len(data)))
+            return new(name, data, **how)
+
+        new = hashlib.new
+        for more in ({}, {"CHAP_I": "7", "CHAP_C": "0x" + "11" * 16}):
+            costs = []
+            for user in ("me", "nobody"):
+                ours, _, _ = self.begun()
+                made.clear()
+                self.patch(hashlib, "new", counting)
+                said = {"CHAP_N": user, "CHAP_R": "0x" + "00" * 16} | more
+                error = self.assertRaises(NotAuthenticated, ours.answer, said)
+                self.patch(hashlib, "new", new)
+                costs.append((len(made), [(name, size // 64) for name, size in made], error.status))
+            self.assertEqual(costs[0], costs[1])
+            self.assertEqual(costs[0][0], 1)
 
     def test_base64(self) -> None:
         """A response may come in base64."""

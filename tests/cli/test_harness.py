@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import os
 import sys
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
 from iscsi_twisted import __version__
+from iscsi_twisted.auth.chap import STRONGEST_FIRST
 from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.cli.exercises import Failed
 from iscsi_twisted.cli.harness import Harness, main, parser
-from iscsi_twisted.errors import ISCSIError
+from iscsi_twisted.errors import ISCSIError, RemoteError
 from iscsi_twisted.interfaces import Account
 from iscsi_twisted.session.answers import LoginRefused
 from iscsi_twisted.storage import MemoryDevice
@@ -163,10 +165,11 @@ class CHAPTests(HarnessTestCase):
             file.write(f"me:chap:{secret.decode()}\n")
         return path
 
-    def guard(self) -> None:
+    def guard(self, **options: Any) -> None:
         """The target asks who comes."""
         store = Store(me=Account(SECRET, "it", OTHER))
-        self.target.authenticate = self.node.authenticate = lambda: Verifier(store, os.urandom)
+        made = partial(Verifier, store, os.urandom, **options)
+        self.target.authenticate = self.node.authenticate = made
 
     def as_(self, secret: bytes, *arguments: str) -> Any:
         """How it ends, for a user with this secret."""
@@ -181,6 +184,16 @@ class CHAPTests(HarnessTestCase):
         self.guard()
         for arguments in ((), ("-a", "chap")):
             self.successResultOf(self.as_(SECRET, *arguments))
+
+    def test_hashes(self) -> None:
+        """Every hash that a target may insist on; an entry with the target's secret has it prove itself."""
+        for algorithm in STRONGEST_FIRST:
+            self.guard(algorithms=(algorithm,))
+            for more in ("", ":it:" + OTHER.decode()):
+                self.successResultOf(self.as_(SECRET + more.encode(), "-a", "chap"))
+            for wrong in (":it:another-secret-12", ":other:" + OTHER.decode()):
+                failure = self.failureResultOf(self.as_(SECRET + wrong.encode()), RemoteError)
+                self.assertIn("the target did not prove who it is", failure.getErrorMessage())
 
     def test_wrong(self) -> None:
         """A wrong secret is refused; who offers none reads what to do."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 
+from iscsi_twisted.auth.chap import STRONGEST_FIRST
 from iscsi_twisted.config.auths import parseAuths
 from iscsi_twisted.config.targets import parse
 from iscsi_twisted.session.names import complaint
@@ -38,6 +39,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         service = TargetService(
             reactor, listeners, stateDirectory=str(tmp_path / "state"), stopTime=10.0,
             secrets=FileUsers(parseAuths(users, None)) if users else None,
+            algorithms=options.get("algorithms", STRONGEST_FIRST),
         )  # fmt: skip
         for plan in plans(configuration, base=BASE, blockSize=options.get("blockSize", 512), reactor=reactor):
             service.addPlan(plan)

@@ -85,7 +85,7 @@ async def test_harness(serve: Serve, tmp_path: Path) -> None:
     name = getpass.getuser()
     served = await serve(TARGETS, users=f"{name}:chap:correct-horse-battery\n")
     auths = tmp_path / "auths"
-    harness = ("-c", MAIN, "-n", "1", "-h", "localhost", "-p", str(served.port))
+    harness = ("-c", MAIN, "-n", "3", "-h", "localhost", "-p", str(served.port))
     auths.write_text("somebody:chap:correct-horse-battery\n")
     failed = await run(sys.executable, *harness, "-a", "chap", "--auths", str(auths))
     assert failed.status != 0
@@ -93,7 +93,35 @@ async def test_harness(serve: Serve, tmp_path: Path) -> None:
     assert f"Please add an entry for `{name}' to `{auths}'" in failed.text
     auths.write_text(f"{name}:chap:correct-horse-battery\n")
     passed = await good(sys.executable, *harness, "--auths", str(auths))
+    assert passed.count("##END DEVICE-SPECIFIC TESTS") == 3
     assert "all tests were completed successfully" in passed
+
+
+@ensureDeferred
+async def test_qemuSecret(serve: Serve) -> None:
+    """qemu's own options for a user and a secret, right and wrong."""
+    served = await serve(TARGETS, users=USERS)
+    for secret, fine in (("correct-horse-battery", True), ("wrong-horse-battery", False)):
+        image = f"{served.qemu()},file.user=agc,file.password-secret=sec0"
+        asked = await run(
+            "qemu-img", "info", "--object", f"secret,id=sec0,data={secret}", "--image-opts", image
+        )  # fmt: skip
+        assert (asked.status == 0) is fine, asked
+        assert ("20 MiB" if fine else "Authentication failure(513)") in asked.text
+    io = ("qemu-io", "--object", "secret,id=sec0,data=correct-horse-battery", "--image-opts")
+    written = await good(*io, "-c", "write -P 7 4k 64k", "-c", "read -P 7 4k 64k", image)
+    assert "read 65536/65536" in written
+
+
+@ensureDeferred
+async def test_suites(serve: Serve) -> None:
+    """Suites of libiscsi's with sessions of one and of two initiators pass behind CHAP."""
+    served = await serve("extent0 %/a 0 20MB thin=yes\ntarget0 extent0 any users=agc\n", users=USERS)
+    for suite in (
+        "Inquiry", "Mandatory", "ModeSense6", "Read16", "ReadCapacity16", "TestUnitReady", "Write10",
+        "WriteSame16", "Unmap", "CompareAndWrite", "PrinReadKeys", "ProutRegister", "ProutClear",
+    ):  # fmt: skip
+        await good("iscsi-test-cu", "-d", "-n", "-t", f"ALL.{suite}", url(served, AGC))
 
 
 @ensureDeferred
