@@ -28,11 +28,13 @@ from iscsi_twisted.initiator.node import Initiator
 from iscsi_twisted.initiator.remote import RemoteExtent, nameRemote
 from iscsi_twisted.initiator.url import SECRET
 from iscsi_twisted.interfaces import IBlockDevice
+from iscsi_twisted.session.limits import NO_CHANGES
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.target.assembly import Plan, Remote, plans, unitIdentity
 from iscsi_twisted.target.change import Wanted
 from iscsi_twisted.target.command import CommandService
 from iscsi_twisted.target.identity import Installation, defaultStateDirectory
+from iscsi_twisted.target.limiting import parseLimits, rows
 from iscsi_twisted.target.listeners import Listener, groupFaults, idleGroups, listener
 from iscsi_twisted.target.listeners import describe as describePortals
 from iscsi_twisted.target.trace import KINDS
@@ -41,6 +43,7 @@ from iscsi_twisted.target.users import FileUsers, accessFaults, shortSecrets, to
 TARGETS: Final = "/etc/iscsi/targets"
 AUTHS: Final = "/etc/iscsi/auths"
 PORT: Final = 3260
+SHORT: Final = {"max-sessions": "s"}
 
 
 NOT_DRAWN: Final = Installation(bytes(16))
@@ -59,6 +62,7 @@ class Options(usage.Options):
     @ivar plans: what the configuration comes to.
     @ivar users: of the auths file; None if it has none.
     @ivar warnings: what is to be said at the start.
+    @ivar limits: what initiators may cost.
     @ivar listeners: where to listen.
     @ivar stateDirectory: where state is kept, as an absolute path: twistd changes the working directory.
     """
@@ -70,10 +74,10 @@ class Options(usage.Options):
         ["auths", "a", None, f"Users and their secrets.  [default: {AUTHS}, if there is one]"],
         ["port", "p", None, f"TCP port to listen on.  [default: {PORT}]"],
         ["block-size", "b", "512", "Bytes of a logical block: 512, 1024, 2048, 4096 or 8192."],
-        ["max-sessions", "s", "0", "Sessions that there may be; 0 for no limit."],
         ["target-name", "t", DEFAULT_BASE, "What the names of targets begin with that have no IQN."],
         ["chap", None, ",".join(NAMES), "Hashes that CHAP may use."],
         ["state", None, None, "Directory that keeps the identities of disks over restarts."],
+        *([name, SHORT.get(name), shown, doc] for name, shown, doc in rows()),
     ]
     optFlags = [
         ["open-discovery", None, "Tell whoever asks which targets there are, even if there are users."],
@@ -89,6 +93,7 @@ class Options(usage.Options):
 
     algorithms: tuple[int, ...]
     configuration: Configuration
+    limits = NO_CHANGES
     newcomer = False
     plans: list[Plan]
     stateDirectory: str
@@ -197,9 +202,9 @@ class Options(usage.Options):
 
     def _numbers(self) -> Iterator[ConfigurationError]:
         sizes = ", ".join(map(str, BLOCK_SIZES))
-        number = "a number of sessions, or 0 for no limit"
         yield from self._number("block-size", 512, sizes, BLOCK_SIZES.__contains__)
-        yield from self._number("max-sessions", 0, number, lambda n: n >= 0)
+        self.limits, faults = parseLimits(self)
+        yield from faults
         if self["port"] is not None:
             yield from self._number("port", None, "1 to 65535", lambda n: 0 < n < 65536)
 
@@ -403,7 +408,7 @@ def makeService(options: Options) -> IService:
         reactor,
         options.listeners,
         stateDirectory=options.stateDirectory,
-        maxSessions=options["max-sessions"],
+        limits=options.limits,
         trace=frozenset(options["trace"]),
         secrets=options.users,
         algorithms=options.algorithms,

@@ -390,7 +390,7 @@ class WhereTests(OptionsTestCase):
 
     def test_sessions(self) -> None:
         """C{-s} bounds sessions; 0 is no bound, and anything but a number is a fault."""
-        self.assertEqual([self.options("-s", each)["max-sessions"] for each in ("0", "16")], [0, 16])
+        self.assertEqual([self.options("-s", each).limits.sessions for each in ("0", "16")], [0, 16])
         for wrong in ("-1", "many", ""):
             (found,) = self.refusal("-s", wrong)
             self.assertTrue(found.startswith(f"--max-sessions {wrong}: wanted is"), found)
@@ -582,7 +582,7 @@ class MakeServiceTests(OptionsTestCase):
     def test_passedOn(self) -> None:
         """What the options say reaches the service."""
         service = tap.makeService(self.options("-s", "3", "--disk", "a:1MB"))
-        self.assertEqual(service.node.maxSessions, 3)  # type: ignore[attr-defined]
+        self.assertEqual(service.node.limits.sessions, 3)  # type: ignore[attr-defined]
         self.assertFalse(service.newcomer)  # type: ignore[attr-defined]
         self.assertTrue(tap.makeService(self.options()).newcomer)  # type: ignore[attr-defined]
 

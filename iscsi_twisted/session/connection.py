@@ -35,12 +35,6 @@ BATCH: Final = 1 << 20
 TURN: Final = 8
 """Batches sent in one turn; about four milliseconds, then other connections have theirs."""
 
-BACKLOG: Final = 8 << 20
-"""
-Bytes that may be queued while the peer does not read.  Commands wait long before; this is for
-answers that need no device (a flood of pings), and ends when we read no more.
-"""
-
 READING: Final = 32 << 20
 """
 Bytes that one unit whose device takes its time may be reading for one session: two of the longest reads.
@@ -49,10 +43,6 @@ All that they bring is queued whether the peer reads or not; further commands fo
 
 READING_ALL: Final = 4 * READING
 """The same for all units of a session together: three may hang, and the others are served as ever."""
-
-
-LOGIN_TIME: Final = 30.0
-"""Seconds that a login may take."""
 
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 
@@ -155,6 +145,8 @@ class Connection:
         self._paused = False
         self._backlog = 0
         self.proceed()
+        if self.node.load.waiting:
+            self.node.load.relieve()
 
     def proceed(self) -> None:
         """Begin the commands that had to wait, and go on with what was read and left."""
@@ -171,8 +163,8 @@ class Connection:
         """Time passes; called every few seconds."""
         if self._vigil is not None:
             self._vigil.tick(now)
-        elif now - self.began > LOGIN_TIME and not self.closing:
-            self.abandon(f"no login within {LOGIN_TIME:g} seconds")
+        elif now - self.began > self.node.limits.loginTime and not self.closing:
+            self.abandon(f"no login within {self.node.limits.loginTime:g} seconds")
 
     @property
     def paused(self) -> bool:
@@ -183,6 +175,7 @@ class Connection:
         """The transport is gone."""
         self._send = _nowhere
         self.out.clear()
+        self.node.connections -= 1
         if not self.ended:
             self._end()
             self.node.events.lost(self, reason)
@@ -291,14 +284,20 @@ class Connection:
                 # What has room again is found when the turn ends.
                 self._full |= full
                 self.held = True
+        if self.node.load.add(count):
+            self._full |= {None}
+            self.held = True
 
     def answered(self) -> None:
         """A device that took its time has ended an operation: send, and begin what waited for that."""
         self.flush()
         if self._full:
-            self._refill()
+            self.refill()
+        if self.node.load.waiting:
+            self.node.load.relieve()
 
-    def _refill(self) -> None:
+    def refill(self) -> None:
+        """Begin commands that there is room for now."""
         before, self._full = self._full, self._weigh()
         if self._full != before:
             self.proceed()
@@ -314,7 +313,18 @@ class Connection:
         most = max((count for count in coming.values() if count < READING), default=0)
         self._begun = max(most, READING - left)
         full: set[ILogicalUnit | None] = {unit for unit, count in coming.items() if count >= READING}
+        load = self.node.load
+        if load.used >= load.limit and (coming or self._backlog):
+            # All together have enough; a session that has nothing may begin one command.
+            load.waiting[self] = None
+            full.add(None)
         return frozenset(full if left > 0 else full | {None})
+
+    def outstanding(self) -> int:
+        """How many bytes devices read for this connection, or wait for the peer to take them."""
+        tasks = self.session.tasks.values() if self.session is not None else ()
+        reads = (task for task in tasks if task.operation is not None and task.flags & numbers.READ)
+        return self._backlog + sum(task.expected for task in reads)
 
     def flush(self) -> None:
         """Send all that is queued."""
@@ -327,7 +337,8 @@ class Connection:
         self._send(out)
         if self._paused:
             self._backlog += queued
-            if self._backlog > BACKLOG:
+            self.node.load.used += queued
+            if self._backlog > self.node.limits.queued:
                 self.rest()
 
     def rest(self) -> None:
@@ -428,7 +439,7 @@ class Connection:
         if self.out:
             self.flush()
         if self._full:
-            self._refill()
+            self.refill()
 
     def _deliver(self, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
         """One PDU."""
@@ -484,6 +495,10 @@ class Connection:
         session = self.session
         if session is not None and session.connection is self:
             session.end()
+        load = self.node.load
+        load.waiting.pop(self, None)
+        if load.waiting:
+            load.relieve()
 
 
 def _nowhere(buffers: list[Buffer]) -> None:

@@ -26,12 +26,6 @@ from iscsi_twisted.wire.framer import LOGIN_SEGMENT
 if TYPE_CHECKING:
     from iscsi_twisted.session.connection import Connection
 
-LONGEST_LOGIN: Final = 65536
-"""Bytes of text in one exchange of a login, over all its PDUs."""
-
-MOST_REQUESTS: Final = 64
-"""Login Requests in one login: several times what any method of authentication takes."""
-
 _PROOF: Final = "CHAP_"
 """What the keys of an authentication begin with."""
 
@@ -55,7 +49,7 @@ class Login:
         self._offered: dict[str, str] = {}
         self._identified = False
         self._declared = False
-        self._requests = 0
+        self._requests = self._received = 0
         self._latest: tuple[int, ...] | None = None
         self._fixed: tuple[bytes, int, int, int] | None = None
         self._target: Target | None = None
@@ -118,8 +112,10 @@ class Login:
         """Take the text of one request; whether it can be answered now."""
         _, flags, _, _, _, isid, tsih, _, cid, _, _ = fields
         self._text += data
-        if len(self._text) > LONGEST_LOGIN:
-            raise LoginError(numbers.INITIATOR_ERROR, f"the login text is longer than {LONGEST_LOGIN} bytes")
+        self._received += len(data)
+        most = self._connection.node.limits.loginBytes
+        if self._received > most:
+            raise LoginError(numbers.INITIATOR_ERROR, f"the login text is longer than {most} bytes")
         if flags & numbers.CONTINUE:
             self._respond(fields, b"", 0)
             return False
@@ -200,8 +196,9 @@ class Login:
         """The stage bits (RFC 7143 11.12.1 to 11.12.3)."""
         stage, following = flags >> 2 & 3, flags & 3
         self._requests += 1
-        if self._requests > MOST_REQUESTS:
-            raise LoginError(numbers.INITIATOR_ERROR, f"the login takes more than {MOST_REQUESTS} requests")
+        most = self._connection.node.limits.loginRequests
+        if self._requests > most:
+            raise LoginError(numbers.INITIATOR_ERROR, f"the login takes more than {most} requests")
         if self.stage is None and stage in (numbers.SECURITY, numbers.OPERATIONAL):
             self.stage = stage
         if stage != self.stage:
@@ -390,8 +387,9 @@ class Login:
         if old is not None and old.connection is not None:
             old.connection.abandon("the initiator logged in anew")
         node = self._connection.node
-        if node.maxSessions and len(node.sessions) >= node.maxSessions:
-            raise LoginError(numbers.OUT_OF_RESOURCES, f"there are {node.maxSessions} sessions already")
+        most = node.limits.sessions
+        if most and len(node.sessions) >= most:
+            raise LoginError(numbers.OUT_OF_RESOURCES, f"there are {most} sessions already")
 
     def _respond(self, fields: tuple[int, ...], part: bytes, flags: int, tsih: int | None = None) -> None:
         self._send(fields, (self.stage or 0) << 2 | flags, numbers.SUCCESS, part, tsih)

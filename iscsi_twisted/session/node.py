@@ -12,6 +12,8 @@ from zope.interface import implementer
 from iscsi_twisted.errors import CheckCondition, LocalError, LoginError
 from iscsi_twisted.interfaces import Asker, Grant, IAccessPolicy, ILogicalUnit, INexus, Pending
 from iscsi_twisted.session.failures import Failures
+from iscsi_twisted.session.limits import NO_CHANGES, Limits
+from iscsi_twisted.session.load import Load
 from iscsi_twisted.session.names import normalise
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.wire import numbers
@@ -32,12 +34,6 @@ LUNS_CHANGED: Final = 0x3F0E
 GONE: Final = 4096
 """Names of removed targets that are remembered, to tell those who come back that it is for good."""
 
-UNFINISHED: Final = 1000
-"""Connections whose login is not complete: a flood of them costs as many descriptors and some megabytes."""
-
-SOLICITED: Final = 512 << 20
-"""Bytes solicited by all sessions: enough for 16 that each write with all they are allowed."""
-
 
 class Events(Protocol):
     """What the sans-IO core tells of: the life of connections, never a single I/O."""
@@ -53,6 +49,8 @@ class Events(Protocol):
     def unknownUser(self, connection: Connection, user: str) -> None: ...
 
     def turnedAway(self, peer: Peer) -> None: ...
+
+    def crowded(self, peer: Peer) -> None: ...
 
     def reset(self, session: Session, function: str, lun: int | None) -> None: ...
 
@@ -411,7 +409,8 @@ class Node:
     @ivar authenticate: begins an authentication for discovery; None if that needs none.
     @ivar certified: the user whom the names in a certificate prove; None for nobody.
     @ivar failures: slows down whoever failed to authenticate; None for nobody.
-    @ivar maxSessions: how many sessions there may be; 0 for no limit.
+    @ivar limits: what all initiators may cost together.
+    @ivar load: bounds what all sessions together read and have not been sent.
     @ivar depth: commands that one session may have outstanding (its CmdSN window): more than a unit takes,
         so that one unit that hangs leaves room for the others.
     @ivar solicited: bounds what all sessions together have solicited.
@@ -419,7 +418,7 @@ class Node:
     @ivar discoveries: discovery sessions by initiator name, ISID, portal group tag and, if one was named,
         target.
     @ivar unfinished: connections whose login is not complete, oldest first.
-    @ivar maxUnfinished: how many of them there may be; one more takes the place of the oldest.
+    @ivar connections: how many there are.
     @ivar pingInterval: seconds of silence after which an initiator is asked whether it is there; 0 for never.
     @ivar pingTimeout: seconds that it then has to send anything at all.
     @ivar dataTimeout: seconds in which some of the data that a session was asked for must come.
@@ -429,9 +428,8 @@ class Node:
         self,
         events: Events,
         *,
-        maxSessions: int = 0,
+        limits: Limits = NO_CHANGES,
         depth: int = 192,
-        maxUnfinished: int = UNFINISHED,
         pingInterval: float = 30.0,
         pingTimeout: float = 30.0,
         dataTimeout: float = 60.0,
@@ -443,13 +441,14 @@ class Node:
         self.authenticate: Authenticate | None = None
         self.certified: Callable[[tuple[str, ...]], str | None] | None = None
         self.failures: Failures | None = None
-        self.maxSessions = maxSessions
+        self.limits = limits
         self.depth = depth
-        self.solicited = Budget(SOLICITED)
+        self.solicited = Budget(limits.solicited)
         self.sessions: set[Session] = set()
+        self.load = Load(limits.reading, self.sessions)
+        self.connections = 0
         self.discoveries: dict[tuple[str, bytes, int, str], Session] = {}
         self.unfinished: dict[Connection, None] = {}
-        self.maxUnfinished = maxUnfinished
         self.pingInterval = pingInterval
         self.pingTimeout = pingTimeout
         self.dataTimeout = dataTimeout
@@ -457,9 +456,23 @@ class Node:
 
     def came(self, connection: Connection) -> None:
         """A connection began."""
-        if len(self.unfinished) >= self.maxUnfinished:
+        if len(self.unfinished) >= self.limits.halfOpen:
             next(iter(self.unfinished)).abandon("too many logins are not complete, and this is the oldest")
         self.unfinished[connection] = None
+        self.connections += 1
+
+    def makesRoom(self) -> bool:
+        """
+        Make room for one connection more, by giving up the oldest that is logging in if need be.
+
+        @return: whether there is room; not if all that there may be have sessions.
+        """
+        if self.connections < self.limits.connections:
+            return True
+        for oldest in self.unfinished:
+            oldest.abandon("there are too many connections, and this is the oldest without a session")
+            return True
+        return False
 
     def nextTSIH(self) -> int:
         """

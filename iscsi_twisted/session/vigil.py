@@ -21,6 +21,9 @@ Seconds in which a peer that does not read must take something at last.  TCP its
 after about as long; this is for one that lives and holds megabytes.
 """
 
+PRESSED: Final = 20.0
+"""The same where others wait for the memory that it holds."""
+
 PATIENCE: Final = 10
 """While other tasks of a session go on, one whose data do not come has this many times as long."""
 
@@ -74,8 +77,10 @@ class Vigil:
     def _wait(self, seconds: float) -> None:
         """The peer has not read for so long."""
         self._deaf = seconds
-        if seconds >= DEAF:
-            self._connection.abandon(f"the initiator has read nothing for {DEAF:g} seconds")
+        connection = self._connection
+        most = PRESSED if connection.node.load.wanted(connection) else DEAF
+        if seconds >= most:
+            connection.abandon(f"the initiator has read nothing for {most:g} seconds")
 
     def _listen(self, heard: bool, passed: float) -> None:
         """Any byte is a sign of life; after a long silence the peer is asked for one (RFC 7143 11.19)."""

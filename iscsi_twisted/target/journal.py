@@ -3,7 +3,7 @@
 The life of sessions as structured log events.
 
 Every event carries C{event} (one of C{login}, C{logout}, C{lost}, C{refused}, C{unknownUser}, C{turnedAway},
-C{handshakeFailed}, C{reset}, C{surprise}) and its facts by name.  I/O is never logged.
+C{crowded}, C{handshakeFailed}, C{reset}, C{surprise}) and its facts by name.  I/O is never logged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Journal:
     def __init__(self, auths: str = "/etc/iscsi/auths") -> None:
         """@param auths: the file in which users are looked for."""
         self.auths = auths
-        self.logins = self.refusals = self.losses = self.surprises = 0
+        self.logins = self.refusals = self.losses = self.surprises = self.crowds = 0
 
     def loggedIn(self, connection: Connection) -> None:
         """A session began."""
@@ -90,6 +90,18 @@ class Journal:
             address=peer.text,
             reason=printable(reason),
         )
+
+    def crowded(self, peer: Peer) -> None:
+        """All the connections that there may be have sessions, so one more was cut."""
+        self.refusals += 1
+        self.crowds += 1
+        # A flood must not fill the log.
+        if not self.crowds & self.crowds - 1:
+            self.log.warn(
+                "! connection from {address} cut: there are all that there may be, and all have sessions"
+                " ({times} times so far)",
+                event="crowded", address=peer.text, times=self.crowds,
+            )  # fmt: skip
 
     def reset(self, session: Session, function: str, lun: int | None) -> None:
         """An initiator reset something."""

@@ -91,6 +91,10 @@ class TargetProtocol(Protocol):
         # A wrapper may know only later who the peer is.
         if (not wrapped or getattr(type(transport), "knowsPeer", False)) and not self._admits(ends):
             return
+        if not self.factory.node.makesRoom():
+            self.factory.node.events.crowded(ends)
+            transport.abortConnection()
+            return
         core = self.core = Connection(
             self.factory.node,
             self.factory.portal,

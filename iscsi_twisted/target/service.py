@@ -29,6 +29,7 @@ from iscsi_twisted.scsi.lun import encodeLUN
 from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.scsi.unit import LogicalUnit
 from iscsi_twisted.session.connection import Connection
+from iscsi_twisted.session.limits import NO_CHANGES, Limits
 from iscsi_twisted.session.names import normalise
 from iscsi_twisted.session.node import Node
 from iscsi_twisted.target import upkeep
@@ -74,7 +75,7 @@ class TargetService(Service):
         secrets: ISecretStore | None = None,
         algorithms: tuple[int, ...] = STRONGEST_FIRST,
         openDiscovery: bool = False,
-        maxSessions: int = 0,
+        limits: Limits = NO_CHANGES,
         stopTime: float = 5.0,
         trace: frozenset[str] = frozenset(),
         read: Callable[[], Wanted] | None = None,
@@ -86,7 +87,7 @@ class TargetService(Service):
         @param secrets: the users that may log in; without it initiators need not say who they are.
         @param algorithms: of CHAP, those that are allowed.
         @param openDiscovery: whether discovery asks nobody who they are even so.
-        @param maxSessions: 0 for no limit.
+        @param limits: what initiators may cost.
         @param stopTime: seconds that stopping may take at most.
         @param trace: what to trace into the log: some of C{net}, C{iscsi}, C{scsi}.
         @param read: says what is to be served, when the service is asked to L{reload}; it may raise
@@ -95,7 +96,7 @@ class TargetService(Service):
         """
         self.reactor = reactor
         self.journal = Journal()
-        self.node = Node(self.journal, maxSessions=maxSessions)
+        self.node = Node(self.journal, limits=limits)
         self._listeners = [listener(reactor, item) for item in listeners]
         self._serving = Serving(
             reactor, self.journal, self.node, stateDirectory=stateDirectory,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.interfaces import Buffer
-from iscsi_twisted.session.connection import LOGIN_TIME
+from iscsi_twisted.session.limits import NO_CHANGES
 from iscsi_twisted.session.session import IMMEDIATE_TASKS
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers
@@ -170,7 +170,7 @@ class EndTests(ConnectionTests):
         self.core.tick(1e9)
         self.assertFalse(self.line.closed)
         line = Line(self.node)
-        line.core.tick(LOGIN_TIME)
+        line.core.tick(NO_CHANGES.loginTime)
         self.assertFalse(line.closed)
         line.say(pdus.loginRequest({}))
         self.diary.entries.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from iscsi_twisted.session.login import LONGEST_LOGIN, MOST_REQUESTS
+from iscsi_twisted.session.limits import NO_CHANGES, Limits
 from iscsi_twisted.session.parameters import Parameters
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers, text
@@ -129,14 +129,14 @@ class ContinueTests(LoginTests):
 
     def test_tooLong(self) -> None:
         """Text that never ends is refused at its bound."""
-        for _ in range(LONGEST_LOGIN // LOGIN_SEGMENT):
+        for _ in range(NO_CHANGES.loginBytes // LOGIN_SEGMENT):
             self.ask(b"x" * LOGIN_SEGMENT, following=None, more=True)
         self.assertRefused(0x0200, b"x", following=None, more=True)
 
     def test_tooManyRequests(self) -> None:
         """A login that never ends is refused after so many requests."""
         self.ask(NAMES, following=None)
-        for _ in range(MOST_REQUESTS - 1):
+        for _ in range(NO_CHANGES.loginRequests - 1):
             self.assertEqual(self.ask({}, following=None)["status"], 0)
         self.assertRefused(0x0200, {}, following=None)
 
@@ -268,7 +268,7 @@ class SessionTests(LoginTests):
         """The same port again ends the old session first, its tasks aborted, then begins a new one."""
         device = FakeDevice()
         self.target = makeTarget(device)
-        self.node, self.diary = makeNode(self.target, maxSessions=1)
+        self.node, self.diary = makeNode(self.target, limits=Limits(sessions=1))
         old, new = Line(self.node), Line(self.node)
         old.login()
         old.command(read10(0, 1), read=512)
@@ -310,7 +310,7 @@ class SessionTests(LoginTests):
 
     def test_room(self) -> None:
         """One session more than there may be is refused: out of resources.  Discovery counts too."""
-        self.serve(maxSessions=2)
+        self.serve(limits=Limits(sessions=2))
         self.login()
         self.assertEqual(self.ask(DISCOVERY, Line(self.node))["status"], 0)
         self.assertRefused(0x0302, NAMES, Line(self.node), isid=b"\x80\0\0\0\0\2")

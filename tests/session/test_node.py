@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import LoginError
+from iscsi_twisted.session.limits import Limits
 from iscsi_twisted.session.node import Budget, Nexus, Peer
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.storage import MemoryDevice
@@ -116,7 +117,7 @@ class UnfinishedTests(SynchronousTestCase):
 
     def test_bound(self) -> None:
         """One more than there may be takes the place of the oldest, and is served."""
-        node, diary = makeNode(makeTarget(MemoryDevice(512)), maxUnfinished=3)
+        node, diary = makeNode(makeTarget(MemoryDevice(512)), limits=Limits(halfOpen=3))
         lines = [Line(node) for _ in range(5)]
         self.assertEqual([line.closed for line in lines], [True, True, False, False, False])
         reason = "too many logins are not complete, and this is the oldest"
@@ -127,7 +128,7 @@ class UnfinishedTests(SynchronousTestCase):
 
     def test_others(self) -> None:
         """Sessions are not counted, nor what has been refused, lost or logged out."""
-        node, _ = makeNode(makeTarget(MemoryDevice(512)), maxUnfinished=1)
+        node, _ = makeNode(makeTarget(MemoryDevice(512)), limits=Limits(halfOpen=1))
         session = Line(node)
         session.login()
         refused = Line(node)
@@ -147,7 +148,7 @@ class UnfinishedTests(SynchronousTestCase):
         session.login()
         for _ in range(3000):
             Line(node).core.receive(pdus.loginRequest({"InitiatorName": "x"})[:60])
-        self.assertEqual(len(node.unfinished), node.maxUnfinished)
+        self.assertEqual(len(node.unfinished), node.limits.halfOpen)
         late = Line(node)
         late.login(InitiatorName="iqn.2001-04.com.example:late")
         self.assertEqual([line.command(bytes(6))[0]["status"] for line in (session, late)], [0, 0])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from iscsi_twisted.interfaces import Buffer
-from iscsi_twisted.session.connection import BACKLOG, BATCH, READING, TURN
+from iscsi_twisted.session.connection import BATCH, READING, TURN
+from iscsi_twisted.session.limits import NO_CHANGES
 from iscsi_twisted.session.session import IMMEDIATE_TASKS
 from iscsi_twisted.wire import numbers
 from tests.session.cases import BLOCKS, QUARTER, SIZE, ConnectionTests
@@ -284,8 +285,8 @@ class BackpressureTests(ConnectionTests):
         while not self.line.stalled:
             self.core.receive(chunk)
             sent += 4
-            self.assertLess(sent * 65536, 2 * BACKLOG)
-        self.assertLessEqual(sum(self.sizes()), BACKLOG + BATCH + len(chunk))
+            self.assertLess(sent * 65536, 2 * NO_CHANGES.queued)
+        self.assertLessEqual(sum(self.sizes()), NO_CHANGES.queued + BATCH + len(chunk))
         answered = len(self.line.take())
         self.core.resume()
         self.assertFalse(self.line.stalled)
@@ -295,12 +296,12 @@ class BackpressureTests(ConnectionTests):
     def test_stallInTheMiddle(self) -> None:
         """One chunk that causes more than we may queue is left in the middle, and gone on with later."""
         self.core.pause()
-        count = 4 * BACKLOG // 65584
+        count = 4 * NO_CHANGES.queued // 65584
         chunk = pdus.nopOut(bytes(65536)) * count
         self.core.receive(chunk)
         self.assertTrue(self.line.stalled)
         self.assertIsNone(self.core.wanted())
-        self.assertLessEqual(sum(self.sizes()), BACKLOG + 2 * BATCH)
+        self.assertLessEqual(sum(self.sizes()), NO_CHANGES.queued + 2 * BATCH)
         answered = len(self.line.take())
         while self.line.stalled:
             self.core.resume()
@@ -318,7 +319,7 @@ class BackpressureTests(ConnectionTests):
             self.core.pause()
 
         self.core._send = full
-        count = 4 * BACKLOG // 65584
+        count = 4 * NO_CHANGES.queued // 65584
         self.core.receive(pdus.nopOut(bytes(65536)) * count)
         answered = len(self.line.take())
         for _ in range(100):

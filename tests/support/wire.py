@@ -57,6 +57,9 @@ class Diary:
     def turnedAway(self, peer: Peer) -> None:
         self.entries.append(("turnedAway", peer.text))
 
+    def crowded(self, peer: Peer) -> None:
+        self.entries.append(("crowded", peer.text))
+
     def reset(self, session: Session, function: str, lun: int | None) -> None:
         self.entries.append(("reset", function, lun))
 

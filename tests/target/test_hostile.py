@@ -6,6 +6,7 @@ import os
 import socket
 from contextlib import ExitStack
 
+from iscsi_twisted.session.limits import Limits
 from iscsi_twisted.storage import MemoryDevice
 from tests.support import pdus
 from tests.support.rawclient import RawClient
@@ -21,7 +22,7 @@ class HostileTests(LoopbackTestCase):
     async def test_halfOpen(self) -> None:
         """Of too many connections that never log in the oldest is dropped; who comes then is served."""
         service = self.serve(MemoryDevice(1 << 20))
-        service.node.maxUnfinished = HALF_OPEN
+        service.node.limits = Limits(halfOpen=HALF_OPEN)
         service.startService()
         address = ("127.0.0.1", self.port(service))
         data = os.urandom(4096)

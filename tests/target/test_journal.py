@@ -12,6 +12,8 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.session.limits import Limits
+from iscsi_twisted.session.node import Peer
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target import TargetFactory
 from iscsi_twisted.target.journal import Journal
@@ -29,7 +31,7 @@ class JournalTests(SynchronousTestCase):
 
     def makeFactory(self) -> None:
         """A target whose events go to a journal."""
-        self.node, _ = makeNode(makeTarget(MemoryDevice(1 << 20)), maxSessions=2)
+        self.node, _ = makeNode(makeTarget(MemoryDevice(1 << 20)), limits=Limits(sessions=2))
         self.journal = self.node.events = Journal()
         self.factory = TargetFactory(self.node, Clock())
 
@@ -148,6 +150,15 @@ class JournalTests(SynchronousTestCase):
         with capturedLogs() as events:
             MemoryLine(self.factory, UNIXAddress(b"/run/a\r\nb"), UNIXAddress(b"/run/s")).login()
         self.assertTrue(all(formatEvent(event).isprintable() for event in events))
+
+    def test_crowded(self) -> None:
+        """Of a flood of connections ever fewer are logged."""
+        journal = Journal()
+        with capturedLogs() as events:
+            for _ in range(100):
+                journal.crowded(Peer("192.0.2.7", "192.0.2.7", None))
+        self.assertEqual([each["times"] for each in events], [1, 2, 4, 8, 16, 32, 64])
+        self.assertEqual(journal.refusals, 100)
 
     def test_turnedAway(self) -> None:
         """A connection from where no target admits anybody is one line, and counted as a refusal."""

@@ -23,6 +23,7 @@ from iscsi_twisted.initiator import Initiator, RemoteExtent
 from iscsi_twisted.initiator.remote import nameRemote
 from iscsi_twisted.scsi.room import QUEUE
 from iscsi_twisted.session.connection import READING
+from iscsi_twisted.session.limits import Limits
 from iscsi_twisted.session.names import complaint
 from iscsi_twisted.storage import Fault, Faults, MemoryDevice
 from iscsi_twisted.target import TargetService
@@ -255,7 +256,7 @@ class SessionTests(LoopbackTestCase):
 
     async def test_sessions(self) -> None:
         """No more sessions than are allowed."""
-        service = self.serve(MemoryDevice(512), maxSessions=1)
+        service = self.serve(MemoryDevice(512), limits=Limits(sessions=1))
         service.startService()
 
         def two(client: RawClient) -> bytes:

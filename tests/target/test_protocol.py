@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from iscsi_twisted.session.connection import LOGIN_TIME
+from iscsi_twisted.session.limits import NO_CHANGES, Limits
 from iscsi_twisted.session.node import Peer
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.storage import MemoryDevice
@@ -77,6 +77,20 @@ class ConnectionTests(SynchronousTestCase):
         self.assertEqual(self.factory.connections(), [])
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.assertEqual(len(self.node.sessions), 0)
+
+    def test_crowded(self) -> None:
+        """Where all connections that there may be have sessions, one more is cut."""
+        node, diary = makeNode(makeTarget(MemoryDevice(512)), limits=Limits(connections=1))
+        factory = TargetFactory(node, self.clock)
+        first = MemoryLine(factory)
+        first.login()
+        diary.entries.clear()
+        second = MemoryLine(factory)
+        self.assertTrue(second.transport.disconnected or second.transport.aborting)  # type: ignore[attr-defined]
+        self.assertEqual((diary.entries, node.connections), ([("crowded", "192.0.2.7")], 1))
+        first.lose()
+        self.assertEqual(node.connections, 0)
+        self.assertEqual(MemoryLine(factory).login()["status"], 0)
 
     def test_turnedAway(self) -> None:
         """A peer that no target admits is cut off without a word, and takes nobody's place."""
@@ -149,9 +163,9 @@ class ConnectionTests(SynchronousTestCase):
         """A connection that does not log in in time is closed by the service's clock."""
         line = MemoryLine(self.factory)
         (core,) = self.factory.connections()
-        core.tick(self.clock.seconds() + LOGIN_TIME)
+        core.tick(self.clock.seconds() + NO_CHANGES.loginTime)
         self.assertFalse(line.transport.disconnecting)
-        core.tick(self.clock.seconds() + LOGIN_TIME + 1)
+        core.tick(self.clock.seconds() + NO_CHANGES.loginTime + 1)
         self.assertTrue(line.transport.disconnecting)
 
     def test_producer(self) -> None:

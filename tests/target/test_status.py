@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import registrations
 from iscsi_twisted.scsi.paths import OPTIMIZED, STANDBY, Paths
-from iscsi_twisted.session.connection import LOGIN_TIME
+from iscsi_twisted.session.limits import NO_CHANGES
 from iscsi_twisted.storage import FileExtent, MemoryDevice, Mirror, ReadOnly
 from iscsi_twisted.target import TargetFactory
 from iscsi_twisted.target.service import TICK
@@ -218,7 +218,7 @@ class ServiceStatusTests(SynchronousTestCase):
         memory = MemoryService(MemoryDevice(512))
         memory.service.startService()
         line = memory.line()
-        memory.reactor.pump([TICK] * int(LOGIN_TIME / TICK))
+        memory.reactor.pump([TICK] * int(NO_CHANGES.loginTime / TICK))
         self.assertFalse(line.transport.disconnecting)
         memory.reactor.advance(TICK)
         self.assertTrue(line.transport.disconnecting)
