@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, chain
 from math import lcm
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.python.failure import Failure
 
@@ -15,7 +15,7 @@ from iscsi_twisted.errors import DeviceError
 from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending
 from iscsi_twisted.storage.device import checkRange
 from iscsi_twisted.storage.members import Composition
-from iscsi_twisted.storage.pending import attempt, gather, ifLater, nothing, whenDone
+from iscsi_twisted.storage.pending import attempt, gather, ifLater, nothing, settle, whenDone
 
 T = TypeVar("T")
 
@@ -62,6 +62,7 @@ class Concatenation(Composition):
         if 0 <= offset <= offset + len(data) <= self._ends[index]:
             return self._at(index, self._writes[index], offset, data)
         whole = memoryview(data)
+        spans = self._parts(offset, len(data))
         parts = [
             attempt(
                 self._at,
@@ -70,9 +71,10 @@ class Concatenation(Composition):
                 first,
                 whole[first - offset : first - offset + count],
             )
-            for index, first, count in self._parts(offset, len(data))
+            for index, first, count in spans
         ]
-        return whenDone(gather(parts), nothing)
+        firsts = [first for _, first, _ in spans]
+        return whenDone(settle(parts), lambda outcomes: nothing(noneFailed(outcomes, firsts)))
 
     def flush(self) -> Pending | None:
         """All members: they do not tell what they have to flush."""
@@ -107,12 +109,12 @@ class Concatenation(Composition):
 
     def _spread(self, operation: str, offset: int, length: int, *arguments: Any) -> list[Any] | Pending:
         """Do the same to every part of a range."""
-        return gather(
-            [
-                attempt(self._at, index, getattr(self.members[index], operation), first, count, *arguments)
-                for index, first, count in self._parts(offset, length)
-            ]
-        )
+        spans = self._parts(offset, length)
+        parts = [
+            attempt(self._at, index, getattr(self.members[index], operation), first, count, *arguments)
+            for index, first, count in spans
+        ]
+        return whenDone(settle(parts), lambda each: noneFailed(each, [first for _, first, _ in spans]))
 
     def _at(self, index: int, method: Callable[..., T], offset: int, *arguments: Any) -> T:
         """
@@ -127,6 +129,29 @@ class Concatenation(Composition):
             shift(error, start)
             raise
         return ifLater(result, shifted, start)
+
+
+NOWHERE: Final[Sequence[int]] = ()
+
+
+def noneFailed(outcomes: list[Any], firsts: Sequence[int] = NOWHERE) -> list[Any]:
+    """
+    What the parts of an operation gave.
+
+    @param firsts: where they began: a member that does not say where it failed did so there.
+    @raise Exception: the failure at the lowest address.
+    """
+    failed = []
+    for number, outcome in enumerate(outcomes):
+        if isinstance(outcome, Failure):
+            error = outcome.value
+            if len(firsts) > 1 and isinstance(error, DeviceError) and error.offset is None:
+                error.offset = firsts[number]
+            place = getattr(error, "offset", None)
+            failed.append((-1 if place is None else place, number))
+    if failed:
+        outcomes[min(failed)[1]].raiseException()
+    return outcomes
 
 
 def chained(runs: list[list[tuple[int, bool]]]) -> list[tuple[int, bool]]:

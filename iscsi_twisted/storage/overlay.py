@@ -253,6 +253,11 @@ class Overlay(BlockDevice):
             whole = data if len(parts) == 1 else b"".join(parts)
             await ready(self._stored(self.store.write, begin, whole))
             self._mark(first, last)
+        except DeviceError as error:
+            if error.offset is not None:
+                # What is beside the data is not what was asked for.
+                error.offset = min(max(error.offset, offset), end - 1)
+            raise
         finally:
             self._release(held)
         await self._keep()
@@ -273,8 +278,10 @@ class Overlay(BlockDevice):
         if last <= first:
             await ready(self.write(offset, bytes(length)))
             return
-        await ready(self.write(offset, bytes(first * GRANULE - offset)))
-        await ready(self.write(min(end, last * GRANULE), bytes(max(0, end - last * GRANULE))))
+        if offset < first * GRANULE:
+            await ready(self.write(offset, bytes(first * GRANULE - offset)))
+        if last * GRANULE < end:
+            await ready(self.write(last * GRANULE, bytes(end - last * GRANULE)))
         held = await self._hold(first, last)
         try:
             count = min(last * GRANULE, self.size) - first * GRANULE
@@ -333,8 +340,11 @@ class Overlay(BlockDevice):
                 await ready(self.store.write(HEADER + position, page))
             if pages:
                 await ready(self.store.flush())
-        except BaseException:
+        except BaseException as error:
             self._dirty |= dirty
+            if isinstance(error, DeviceError):
+                # The map is at no place of this device.
+                error.offset = None
             raise
         finally:
             self._saving = None

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from iscsi_twisted.errors import LocalError
@@ -54,15 +54,18 @@ class _Turn(Deferred[Any]):
         self._rate = rate
         self._method = method
         self._arguments = arguments
+        self._begun: Deferred[Any] | None = None
 
     def begin(self) -> None:
-        """Its turn has come."""
-        self.addCallback(lambda _: begin(self._method, *self._arguments))
-        self.callback(None)
+        """Its turn has come.  Whoever waits for the result may have said so long ago."""
+        self._begun = maybeDeferred(begin, self._method, *self._arguments)
+        self._begun.addCallbacks(self.callback, self.errback)
 
     def cancel(self) -> None:
         if self.called:
             super().cancel()
+        elif self._begun is not None:
+            self._begun.cancel()
         else:
             self._rate.forget(self)
             self.errback(CancelledError())

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import DeviceError, LocalError
 from iscsi_twisted.interfaces import Buffer, Capabilities, Pending
-from iscsi_twisted.storage.concatenation import joined
+from iscsi_twisted.storage.concatenation import joined, noneFailed
 from iscsi_twisted.storage.device import checkRange
 from iscsi_twisted.storage.members import Composition
 from iscsi_twisted.storage.pending import attempt, ifLater, nothing, settle, whenDone
@@ -107,7 +107,7 @@ class Stripe(Composition):
     def flush(self) -> Pending | None:
         """All members: they do not tell what they have to flush."""
         outcomes = settle([attempt(member.flush) for member in self.members])
-        return whenDone(outcomes, lambda each: nothing(_noneFailed(each)))
+        return whenDone(outcomes, lambda each: nothing(noneFailed(each)))
 
     def discard(self, offset: int, length: int) -> Pending | None:
         parts = self._parts(offset, length)
@@ -225,7 +225,9 @@ class Stripe(Composition):
             attempt(self._at, part.index, getattr(self.members[part.index], operation), part.offset, *rest)
             for part, rest in zip(parts, arguments, strict=True)
         ]
-        return whenDone(settle(results), lambda outcomes: _noneFailed(outcomes, parts))
+        return whenDone(
+            settle(results), lambda outcomes: noneFailed(outcomes, [part.first for part in parts])
+        )
 
     def _at(self, index: int, method: Callable[..., Any], offset: int, *arguments: Any) -> Any:
         """Call a member's method; an error's offset becomes one of the stripe."""
@@ -245,29 +247,6 @@ class Stripe(Composition):
         if isinstance(failure.value, DeviceError):
             self._place(failure.value, index)
         return failure
-
-
-def _noneFailed(outcomes: list[Any], parts: list[Part] | None = None) -> list[Any]:
-    """
-    @param parts: where the operations began: a member that does not say where it failed did so there.
-    @raise Exception: the failure at the lowest address.
-    """
-    failed = []
-    for number, outcome in enumerate(outcomes):
-        if isinstance(outcome, Failure):
-            error = outcome.value
-            if (
-                parts is not None
-                and len(parts) > 1
-                and isinstance(error, DeviceError)
-                and error.offset is None
-            ):
-                error.offset = parts[number].first
-            place = getattr(error, "offset", None)
-            failed.append((-1 if place is None else place, number))
-    if failed:
-        outcomes[min(failed)[1]].raiseException()
-    return outcomes
 
 
 def _merged(runs: list[tuple[int, bool]]) -> list[tuple[int, bool]]:

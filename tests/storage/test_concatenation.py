@@ -118,6 +118,19 @@ class ConcatenationTests(SynchronousTestCase):
         self.members[1].operations[0].fail(OSError("bad"))
         self.failureResultOf(second, OSError)
 
+    def test_offsetOfPart(self) -> None:
+        """In what spans members an error without offset is where its part begins; the lowest is told."""
+        result: Any = self.device.read(90, 100)
+        self.members[2].operations[0].fail(ReadError("bad", 3))
+        self.members[1].operations[0].fail(ReadError("bad"))
+        self.members[0].fire()
+        self.assertEqual(self.failureResultOf(result, ReadError).value.offset, 100)
+        result = self.device.write(90, bytes(100))
+        self.members[2].operations[0].fail(WriteError("bad"))
+        self.members[1].operations[0].fire()
+        self.members[0].operations[0].fire()
+        self.assertEqual(self.failureResultOf(result, WriteError).value.offset, 150)
+
     def test_offsetNested(self) -> None:
         """Through several layers the offset grows by each."""
         inner = Concatenation([FakeDevice(10), self.members[0]])

@@ -62,6 +62,29 @@ class RateTests(SynchronousTestCase):
         self.assertEqual([arguments[0] for _, arguments in self.member.history], list(range(20)))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_toldBefore(self) -> None:
+        """Who asked for the result while it waited gets that of the member, or its error."""
+        device, outcomes = self.rate(iops=1, burst=0), []
+        device.write(0, b"abc")
+        reading: Any = device.read(0, 3)
+        reading.addBoth(outcomes.append)
+        failing: Any = device.read(1 << 20, 1)
+        failing.addErrback(lambda failure: outcomes.append(failure.type))
+        self.clock.pump([1, 1])
+        self.assertEqual(outcomes, [b"abc", LocalError])
+
+    def test_cancelObeyed(self) -> None:
+        """What has begun is cancelled in the member."""
+        self.member.obeysCancel = True
+        device = self.rate(iops=1, burst=0)
+        device.write(0, b"abc")
+        self.member.synchronous = False
+        reading: Any = device.read(0, 3)
+        self.clock.advance(1)
+        reading.cancel()
+        self.failureResultOf(reading, CancelledError)
+        self.assertEqual(self.member.operations, [])
+
     def test_bytes(self) -> None:
         """So many bytes a second are read and written; a large operation makes those behind it wait."""
         device = self.rate(bandwidth=1000, burst=0)
