@@ -3,7 +3,8 @@
 SEND DIAGNOSTIC and RECEIVE DIAGNOSTIC RESULTS: a unit tests itself (SPC-4 5.14, 6.29, 6.42).
 
 A short test flushes and reads the first blocks, some in the middle and the last; an extended one flushes
-and reads all blocks.  It is done piece by piece beside I/O; in the background nobody waits for it.
+and reads all blocks.  In the background it is done piece by piece beside other commands, and nobody waits
+for it; in the foreground most other commands are refused until it has ended.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import Buffer, ITask
 from iscsi_twisted.scsi import cdb, codes, sense
 from iscsi_twisted.scsi.cdbprimary import RECEIVE_DIAGNOSTIC, SEND_DIAGNOSTIC
+from iscsi_twisted.scsi.closure import Closure
 from iscsi_twisted.scsi.operation import Step
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.transfer import flushes
@@ -137,7 +139,7 @@ def _pageReceived(task: ITask, data: Buffer) -> None:
 
 
 def begin(unit: DiskUnit, task: ITask, code: int) -> None:
-    """Begin a test; in the background, the command that asked for it has ended then."""
+    """Begin a test.  In the background, the command that asked for it has ended then (SPC-4 5.14.4)."""
     if unit.notReady:
         raise CheckCondition(codes.NOT_READY, unit.notReady)
     test = unit.testing = SelfTest(code)
@@ -149,6 +151,8 @@ def begin(unit: DiskUnit, task: ITask, code: int) -> None:
     test.work = Work(unit, _READING, total, partial(_ended, unit, test), asker=asker)
     if test.background:
         task.complete()
+    else:
+        unit.shut(Closure(codes.NOT_READY, codes.SELF_TEST_IN_PROGRESS, test.work))
     test.work.begin(_steps(unit, places))
 
 
@@ -183,6 +187,8 @@ def _ended(unit: DiskUnit, test: SelfTest, work: Work) -> None:
     """Keep the result; whoever waits is told no more than that it failed (SPC-4 5.14.4)."""
     unit.testing = None
     test.work = None
+    if not test.background:
+        unit.reopen()
     test.hours = min(0xFFFF, int(unit.upSeconds) // _HOUR)
     if work.condition is not None:
         test.condition = work.condition

@@ -104,6 +104,22 @@ def readPage(client: RawClient) -> Any:
     return values.pop() if len(values) == 1 else f"{current.hex()} {saved.hex()}"
 
 
+# Identifying information: a name of any length
+
+LENGTHS = (0, 1, 16, 512)
+
+
+def changeName(state: Any, random: Random) -> Change:
+    """SET IDENTIFYING INFORMATION."""
+    name = random.randbytes(random.choice(LENGTHS))
+    return Change(b"\xa4\x06" + bytes(4) + len(name).to_bytes(4, "big") + bytes(2), name, name)
+
+
+def readName(client: RawClient) -> Any:
+    """REPORT IDENTIFYING INFORMATION."""
+    return bytes(good(client, b"\xa3\x05" + bytes(6) + b"\x0f\xff\0\0", read=0xFFF)[4:])
+
+
 def readIdentity(client: RawClient) -> Any:
     """INQUIRY: standard data, serial number, and designators."""
     return tuple(
@@ -115,6 +131,7 @@ def readIdentity(client: RawClient) -> Any:
 ROWS = (
     Row("reservation", changeReservation, readReservation),
     Row("mode page", changePage, readPage),
+    Row("name", changeName, readName),
     Row("identity", None, readIdentity),
 )
 

@@ -186,12 +186,20 @@ class BackgroundTests(SelfTestCase):
         self.assertInvalidField(self.send(ABORT), 1, 7)
 
     def test_foreground(self) -> None:
-        """The status of a foreground test waits for its end; ABORT is for those in the background."""
+        """The status of a foreground test waits for its end; most others are refused (SPC-4 5.14.4.2)."""
         task = self.send(WAITED_EXTENDED)
         self.assertIsNone(task.status)
-        self.assertInvalidField(self.send(ABORT), 1, 7)
+        self.slow.fire()
+        for command in (SEND_DIAGNOSTIC, cdb.TEST_UNIT_READY, cdb.READ_10, cdb.MODE_SENSE_6):
+            refused = self.command(command, flags=ABORT if command is SEND_DIAGNOSTIC else 0)
+            self.assertSense(refused, codes.NOT_READY, codes.SELF_TEST_IN_PROGRESS)
+            self.assertEqual(refused.sense[15:18].hex(), "804000")
+        self.good(cdb.INQUIRY, allocation=96)
+        self.assertEqual(self.progress(), 0x4000)
         self.finish()
         self.assertEqual((task.status, task.endings, self.results()), (codes.GOOD, 1, [(6, OK)]))
+        self.good(cdb.TEST_UNIT_READY)
+        self.assertIsNone(self.unit.closure)
 
     def test_taskAborted(self) -> None:
         """Whoever aborts the command aborts the test in the foreground."""
