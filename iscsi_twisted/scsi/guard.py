@@ -189,14 +189,17 @@ class Guard:
         """Whether initiators may change access states."""
         return bool(self.paths.tpgs & EXPLICIT)
 
-    def setAccess(self, states: Mapping[int, int], by: INexus | None = None, cause: int = BY_ITSELF) -> None:
+    def setAccess(self, states: Mapping[int, int], by: INexus | None = None, cause: int = BY_ITSELF) -> bool:
         """
         Let target port groups have these access states; all nexuses but the one that asked are told.
 
+        @return: whether that changed anything.
         @raise LocalError: for groups or states that there are not.
         """
-        if self.paths.change(states, cause):
+        changed = self.paths.change(states, cause)
+        if changed:
             self.attention(codes.ACCESS_CHANGED, but=by)
+        return changed
 
     def accessFailed(self) -> None:
         """Access states could not be changed as they should be: all nexuses are told (SPC-4 5.15.2.7)."""

@@ -24,10 +24,10 @@ from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
 from iscsi_twisted.errors import CheckCondition, ConfigurationError, ConfigurationErrors, LocalError
 from iscsi_twisted.interfaces import IAccessPolicy, ISecretStore
+from iscsi_twisted.scsi.codes import ACCESS_CHANGED
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.lun import encodeLUN
 from iscsi_twisted.scsi.sense import encode
-from iscsi_twisted.scsi.unit import LogicalUnit
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.limits import NO_CHANGES, Limits
 from iscsi_twisted.session.names import normalise
@@ -44,6 +44,7 @@ from iscsi_twisted.target.protocol import TargetFactory, TargetProtocol
 from iscsi_twisted.target.reload import Reloading
 from iscsi_twisted.target.serving import Serving
 from iscsi_twisted.target.status import ServiceStatus, portalStatus, sessionStatus, targetStatus, where
+from iscsi_twisted.target.tell import Told
 from iscsi_twisted.transport import tuneMalloc
 
 NO_STATES: Final[Mapping[int, int]] = {}
@@ -444,15 +445,15 @@ class TargetService(Service):
         @raise LocalError: for a target, unit, group or state that there is not.
         """
         target = self.node.targets.get(normalise(name))
-        units = {} if target is None else target.units
-        chosen = list(units.values()) if lun is None else [units[lun]] if lun in units else []
-        if not chosen:
-            raise LocalError(
-                f"target {name!r} has no such unit" if target else f"there is no target {name!r}"
-            )
-        for unit in chosen:
-            assert isinstance(unit, LogicalUnit)
-            unit.setAccess(states)
+        if target is None:
+            raise LocalError(f"there is no target {name!r}")
+        told = Told()
+        for number, unit in target.units.items():
+            if lun in (None, number) and unit.setAccess(states):  # type: ignore[attr-defined]
+                told.unit(target, number, [ACCESS_CHANGED])
+        if lun is not None and lun not in target.units:
+            raise LocalError(f"{target.name} has no LUN {lun}")
+        told.send()
 
     def reportEvent(self, name: str, lun: int, condition: CheckCondition) -> int:
         """

@@ -358,6 +358,20 @@ class EventTests(SynchronousTestCase):
         self.assertEqual(other.take(), [])
         self.assertRaises(KeyError, memory.service.reportEvent, "iqn.2001-04.com.example:none", 0, condition)
 
+    def test_access(self) -> None:
+        """Other access states are such an event, where they are others, for each unit that has them."""
+        memory = MemoryService()
+        memory.service.addTarget(TARGET, [MemoryDevice(512)] * 2, tpgs=1)
+        memory.service.startService()
+        line = memory.line()
+        line.login()
+        for states, lun, luns in (({1: 1}, 1, [1]), ({1: 1}, None, [0]), ({1: 1}, None, [])):
+            memory.service.setAccess(TARGET, states, lun)
+            events = line.take()
+            self.assertEqual([event["lun"][1] for event in events], luns)
+            for event in events:
+                self.assertEqual(event["data"][14:16].hex(), "2a06")
+
 
 class StopTests(SynchronousTestCase):
     """Tests of stopping."""
