@@ -19,7 +19,7 @@ from iscsi_twisted.config.auths import loadAuths
 from iscsi_twisted.config.disks import fromDisks, newcomer
 from iscsi_twisted.config.extents import absolute
 from iscsi_twisted.config.lines import quoted, visible
-from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Target
+from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Device, Target
 from iscsi_twisted.config.options import BLOCK_SIZES
 from iscsi_twisted.config.targets import load
 from iscsi_twisted.config.tree import describe
@@ -105,7 +105,7 @@ class Options(usage.Options):
         self.listeners: list[Listener] = []
         self._files: dict[str, str] = {}
         self._directory: str | None = None
-        self["listen"], self["disk"], self["trace"] = [], [], set()
+        self["listen"], self["disk"], self["trace"], self["force-member"] = [], [], set(), []
 
     def opt_listen(self, description: str) -> None:
         """Endpoint to listen on, such as tcp:3260:interface=127.0.0.1; may be repeated."""
@@ -118,6 +118,10 @@ class Options(usage.Options):
     def opt_trace(self, what: str) -> None:
         """Log net, iscsi, scsi or all; may be repeated."""
         self["trace"].update(KINDS if what == "all" else (what,))
+
+    def opt_force_member(self, name: str) -> None:
+        """Member of a mirror, such as extent0, that holds the truth at this start; may be repeated."""
+        self["force-member"].append(name)
 
     def opt_version(self) -> None:
         """Print the version and exit."""
@@ -174,6 +178,8 @@ class Options(usage.Options):
         fresh = copy(self)
         fresh.users, fresh.warnings = None, []
         fresh.update(self._files)
+        # Who is to be believed was said for the start: by now others may have what that one lacks.
+        fresh["force-member"] = []
         faults: list[ConfigurationError] = []
         fresh._read(faults, fresh._configure, fresh._users, fresh._access)
         if faults:
@@ -275,9 +281,38 @@ class Options(usage.Options):
             blockSize=self["block-size"],
             reactor=reactor,
             remote=self._remote(reactor),
+            trusted=self._trusted(),
         )
         if not self["listen"] and not self.listeners:
             self.listeners = list(_defaults(reactor, self))
+
+    def _trusted(self) -> frozenset[str]:
+        """
+        The members of mirrors that are to be believed.
+
+        @raise ConfigurationErrors: if one is no member, or two are of one mirror.
+        """
+        names = frozenset(self["force-member"])
+        mirrors = [
+            {member.name for member in device.members}
+            for device in self.configuration.devices
+            if isinstance(device, Device) and device.level == 1
+        ]
+        faults = [
+            ConfigurationError(f"--force-member {visible(name)}: no mirror has such a member")
+            for name in sorted(names.difference(*mirrors) if mirrors else names)
+        ]
+        faults += [
+            ConfigurationError(
+                f"--force-member {' and '.join(sorted(names & mirror))}: these are members of one mirror,"
+                " and only one of them can hold the truth"
+            )
+            for mirror in mirrors
+            if len(names & mirror) > 1
+        ]
+        if faults:
+            raise ConfigurationErrors(faults)
+        return names
 
     def _remote(self, reactor: Any) -> Remote:
         """Makes the extents that are units of other targets; all log in as one initiator."""

@@ -156,6 +156,30 @@ class WhatTests(OptionsTestCase):
             ],
         )
 
+    def test_forceMember(self) -> None:
+        """C{--force-member} names a member of a mirror; at most one of each."""
+        self.write(
+            "M",
+            "".join(f"extent{n} f{n} 0 1M\n" for n in range(3))
+            + ("device0 RAID1 extent0 extent1\ntarget0 device0 any\ntarget1 extent2 any\n"),
+        )
+        options = self.options("-f", "M", "--force-member", "extent1")
+        mirror: Any = options.plans[0].disks[0].device
+        self.assertIs(mirror.life.trusted, mirror.leg("extent1"))
+        mirror = options.again().plans[0].disks[0].device
+        self.assertIsNone(mirror.life.trusted)
+        self.assertEqual(
+            self.refusal("-f", "M", "--force-member", "extent2"),
+            ["--force-member extent2: no mirror has such a member"],
+        )
+        self.assertEqual(
+            self.refusal("-f", "M", "--force-member=extent1", "--force-member=extent0"),
+            [
+                "--force-member extent0 and extent1: these are members of one mirror, and only one of"
+                " them can hold the truth"
+            ],
+        )
+
     def test_disk(self) -> None:
         """C{--disk} serves files without a targets file, as target0, target1 and so on, for everybody."""
         options = self.options("--disk", "a:1MB", "--disk", "/b:2MB")

@@ -12,7 +12,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from iscsi_twisted.auth.chap import Credentials
-from iscsi_twisted.errors import ConfigurationError, DeviceError, LocalError, NotReady, ReadError, WriteError
+from iscsi_twisted.errors import (
+    CheckCondition,
+    ConfigurationError,
+    DeviceError,
+    LocalError,
+    NotReady,
+    ReadError,
+    WriteError,
+)
 from iscsi_twisted.initiator.lun import LUN
 from iscsi_twisted.initiator.node import Endpoint, Initiator
 from iscsi_twisted.initiator.session import Session
@@ -27,6 +35,9 @@ PATIENCE: Final = 20.0
 
 COMMAND_TIME: Final = 60.0
 """Seconds in which a target that lives has to answer a command; a flush may take as long."""
+
+_SERIAL_PAGE: Final = 0x80
+"""Vital product data: the unit serial number."""
 
 SecretOf = Callable[[str], bytes | None]
 """Given the name of a user: that user's secret, or None."""
@@ -99,6 +110,7 @@ class RemoteExtent(BlockDevice):
         self._start, self._length = start, length
         self._readOnly, self._fua = readOnly, not writeCache
         self._session: Session | None = None
+        self._serial = ""
         self._lun: LUN
         self._changed: Callable[[], None]
 
@@ -127,12 +139,35 @@ class RemoteExtent(BlockDevice):
             )
             self._lun = LUN(self._session, self.url.lun or 0, timeout=COMMAND_TIME)
             await self._lun.open(self._remoteChanged)
+            self._serial = await self._serialNumber()
             self._measure()
         except Exception as error:  # what endpoints fail with has no common class
             await self._leave()
             if isinstance(error, DeviceError):
                 raise
             raise NotReady(f"{self.url}: {str(error) or type(error).__name__}") from error
+
+    async def _serialNumber(self) -> str:
+        """What the unit calls itself (SPC-4 7.8.15); empty if it does not say."""
+        try:
+            page = await self._lun.page(_SERIAL_PAGE)
+        except CheckCondition:
+            return ""
+        return page[4 : 4 + int.from_bytes(page[2:4])].decode("ascii", "replace").strip(" \0")
+
+    def fingerprint(self) -> str | None:
+        """
+        Which unit it is, wherever its target is, and which part of it.  (Some targets give all their units
+        one serial number, so it does not tell enough alone.)
+        """
+        if not self._serial:
+            return None
+        about = self._lun.inquiry
+        return (
+            f"unit {self.url.lun} of {self.url.target}:"
+            f" {about.vendor} {about.product} {self._serial}"
+            f" bytes {self._start} to {self._start + self.size}"
+        )
 
     def _credentials(self) -> Credentials | None:
         if not self.url.user:

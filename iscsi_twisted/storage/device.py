@@ -151,6 +151,14 @@ class BlockDevice:
         """Nobody knows."""
         return None
 
+    def fingerprint(self) -> str | None:
+        """It cannot be told from others; see L{iscsi_twisted.storage.fingerprint}."""
+        return None
+
+    def stamp(self) -> tuple[int, ...] | Pending:
+        """It does not know how new it is."""
+        return ()
+
 
 def refuseLateCapabilities(method: str, owner: str) -> None:
     """@raise LocalError: if it is C{capabilities} that is a coroutine, which nobody awaits."""
@@ -187,6 +195,14 @@ class Wired(BlockDevice):
 
     def _has(self, name: str) -> bool:
         return hasattr(self.wrapped, name)
+
+    def fingerprint(self) -> str | None:
+        """What the user's object says, if it can."""
+        return self.wrapped.fingerprint() if self._has("fingerprint") else None
+
+    def stamp(self) -> tuple[int, ...] | Pending:
+        """The same."""
+        return self.wrapped.stamp() if self._has("stamp") else ()
 
     def __str__(self) -> str:
         return str(self.wrapped)

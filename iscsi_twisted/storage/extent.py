@@ -17,8 +17,10 @@ from zope.interface import implementer
 
 from iscsi_twisted.errors import DeviceError, LocalError, NotReady, ReadError, WriteError, WriteProtected
 from iscsi_twisted.interfaces import Buffer, Capabilities, IRangeCopier, Pending, Space
+from iscsi_twisted.storage.birth import fileIdentity
 from iscsi_twisted.storage.copying import copyRange, together
 from iscsi_twisted.storage.device import BlockDevice, checkRange, outOfRange
+from iscsi_twisted.storage.fingerprint import Stamp
 from iscsi_twisted.storage.opening import Opening
 from iscsi_twisted.storage.openrange import OpenRange
 from iscsi_twisted.storage.pace import QUICK, Never, Pace, Trust, waitedForProcessor
@@ -94,6 +96,7 @@ class FileExtent(BlockDevice):
         self.writes = self.bytesWritten = 0
         self.flushes = self.discards = self.zeroes = 0
         self.errors = 0
+        self._create = create
         self._opening = Opening(
             path, start, length, readOnly=readOnly, create=create, durable=not writeCache, direct=direct
         )
@@ -147,6 +150,10 @@ class FileExtent(BlockDevice):
         @raise DeviceError: as L{open} does.
         """
         self._opening.rehearse()
+
+    def permitCreation(self, permitted: bool) -> None:
+        """Whether opening may make a missing file, if it may at all."""
+        self._opening.create = permitted and self._create
 
     def measure(self) -> bool:
         """
@@ -263,6 +270,17 @@ class FileExtent(BlockDevice):
             rotational=opened.rotational,
             space=not opened.isBlock,
         )
+
+    def fingerprint(self) -> str | None:
+        """Which file or disk it is, whatever its name, and which bytes of it."""
+        opened = self._ready()
+        identity = fileIdentity(opened.fd)
+        return None if identity is None else f"{identity} bytes {self.start} to {self.start + self.size}"
+
+    def stamp(self) -> Stamp | Pending:
+        """When its file was changed last; nobody knows that of a disk."""
+        opened = self._ready()
+        return () if opened.isBlock else self._threads.run(opened.modified)
 
     def _ready(self) -> OpenRange:
         if self._range is None:

@@ -10,6 +10,7 @@ from iscsi_twisted.errors import DeviceError, LocalError, WriteProtected
 from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending, Space, isPending
 from iscsi_twisted.storage.concatenation import shift, shifted
 from iscsi_twisted.storage.device import BlockDevice, asDevice, checkRange, outOfRange
+from iscsi_twisted.storage.fingerprint import Stamp, fingerprintOf, stampOf
 from iscsi_twisted.storage.pending import call, deferred, ifLater
 
 _T = TypeVar("_T")
@@ -70,6 +71,14 @@ class Filter(BlockDevice):
 
     def space(self) -> Space | Pending | None:
         return self.member.space()
+
+    def fingerprint(self) -> str | None:
+        """It holds the other device's bytes, so it is that one."""
+        return fingerprintOf(self.member)
+
+    def stamp(self) -> Stamp | Pending:
+        """The other device's."""
+        return stampOf(self.member)
 
 
 class ReadOnly(Filter):
@@ -147,6 +156,11 @@ class Slice(Filter):
 
     def space(self) -> None:
         """Nobody knows."""
+
+    def fingerprint(self) -> str | None:
+        """It is this part of the other device alone."""
+        whole = fingerprintOf(self.member)
+        return None if whole is None else f"{whole}, of these {self.start} to {self.start + self.size}"
 
     def read(self, offset: int, length: int) -> Buffer | Pending:
         return self._at(self.member.read, offset, length, length)

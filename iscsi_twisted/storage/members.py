@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from iscsi_twisted.errors import LocalError
 from iscsi_twisted.interfaces import IBlockDevice, Pending
 from iscsi_twisted.storage.device import BlockDevice, asDevice
+from iscsi_twisted.storage.fingerprint import Stamp, jointFingerprint, jointStamp
 from iscsi_twisted.storage.pending import attempt, gather, nothing, settle, whenDone
 
 
@@ -58,6 +59,18 @@ class Composition(BlockDevice):
         @raise DeviceError: if they do not.
         """
         raise NotImplementedError
+
+    def fingerprint(self) -> str | None:
+        """It is the device that is made of just these, in this order."""
+        return jointFingerprint(self.kind(), self.members)
+
+    def stamp(self) -> Stamp | Pending:
+        """As its members are."""
+        return jointStamp(self.members)
+
+    def kind(self) -> str:
+        """What is made of the members."""
+        return type(self).__name__.removeprefix("Placed")
 
     def close(self) -> Pending | None:
         """Close all members; the first failure is told when all are closed."""

@@ -181,6 +181,14 @@ class OpenRange:
             # Each command has an error of its own, whose offset may be rewritten.
             raise type(self.lost)(str(self.lost)) from self.lost
 
+    def modified(self) -> tuple[int]:
+        """
+        When the file was changed last, in nanoseconds.  That is made durable first, or a power cut would make
+        it look older than it is.
+        """
+        os.fsync(self.fd)
+        return (os.fstat(self.fd).st_mtime_ns,)
+
     def discard(self, offset: int, length: int) -> None:
         """Give storage back: a file then reads as zeros there, a block device as anything."""
         if not self.isBlock:

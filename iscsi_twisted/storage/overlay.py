@@ -17,6 +17,7 @@ from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending
 from iscsi_twisted.storage.concatenation import chained, shift, shifted
 from iscsi_twisted.storage.device import ZEROS, BlockDevice, asDevice, checkRange, outOfRange
 from iscsi_twisted.storage.extent import FileExtent
+from iscsi_twisted.storage.fingerprint import Stamp, jointFingerprint, jointStamp
 from iscsi_twisted.storage.memory import UNRESERVED, MemoryDevice
 from iscsi_twisted.storage.pending import answered, attempt, gather, ifLater, ready, whenDone
 
@@ -104,6 +105,14 @@ class Overlay(BlockDevice):
         except BaseException:
             await ready(self.base.close())
             raise
+
+    def fingerprint(self) -> str | None:
+        """The base and what lies over it; what is forgotten on closing is a new device each time."""
+        return jointFingerprint("Overlay", self.members) if self._kept else None
+
+    def stamp(self) -> Stamp | Pending:
+        """As the base and what lies over it."""
+        return jointStamp(self.members)
 
     async def _fit(self, size: int) -> None:
         block = lcm(self.base.blockSize, self.store.blockSize)

@@ -71,6 +71,10 @@ class Stripe(Composition):
             raise DeviceError(f"{first}: {first.size} bytes are less than a chunk of {self.chunk}")
         self.size = first.size // self.chunk * self._row
 
+    def kind(self) -> str:
+        """The same members with another chunk are another device."""
+        return f"Stripe:{self.chunk}"
+
     def capabilities(self) -> Capabilities:
         """As those of a concatenation."""
         return joined(self.members)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, NoReturn, Protocol
 
 import attrs
@@ -31,11 +31,11 @@ from iscsi_twisted.scsi.unit import Report
 from iscsi_twisted.scsi.work import Later, atOnce
 from iscsi_twisted.storage import Concatenation, FileExtent, Filter, Mirror, Stripe
 from iscsi_twisted.storage.members import Composition
-from iscsi_twisted.storage.pending import call
+from iscsi_twisted.storage.pending import answered, call, ready
 from iscsi_twisted.target.access import linePolicy
 from iscsi_twisted.target.identity import Installation, UnitIdentity, identify
 from iscsi_twisted.target.kinds import Kind, kindOf
-from iscsi_twisted.target.placed import Placed, makeFilter
+from iscsi_twisted.target.placed import Placed, faulty, makeFilter, takeFaults
 
 VENDOR: Final = "TWISTED"
 PRODUCT: Final = "iSCSI disk"
@@ -178,8 +178,26 @@ class PlacedConcatenation(PlacedComposition, Concatenation):
     """A RAID0 device of a targets file."""
 
 
-class PlacedMirror(PlacedComposition, Mirror):
+class PlacedMirror(Placed, Mirror):
     """A RAID1 device of a targets file."""
+
+    def __str__(self) -> str:
+        return self.title
+
+    def open(self, changed: Callable[[], None]) -> Pending | None:
+        """See L{IBlockDevice}."""
+        return answered(self._openPlaced(changed))  # type: ignore[no-any-return]
+
+    async def _openPlaced(self, changed: Callable[[], None]) -> None:
+        try:
+            await ready(super().open(changed))
+        except DeviceError as error:
+            # What is wrong with a member has its own line.
+            if str(error) in (str(each.fault) for each in faulty(self)):
+                raise
+            raise self.misplaced(error) from error
+        # It serves without the members that have faults.
+        takeFaults(self)
 
 
 class PlacedStripe(PlacedComposition, Stripe):
@@ -187,13 +205,20 @@ class PlacedStripe(PlacedComposition, Stripe):
 
 
 def plans(
-    configuration: Configuration, *, base: str, blockSize: int, reactor: Any, remote: Remote | None = None
+    configuration: Configuration,
+    *,
+    base: str,
+    blockSize: int,
+    reactor: Any,
+    remote: Remote | None = None,
+    trusted: Collection[str] = (),
 ) -> list[Plan]:
     """
     What a configuration wants to be served.  Nothing is opened.
 
     @param base: what the names of targets begin with that have no IQN of their own.
     @param remote: makes the extents that are units of other targets.
+    @param trusted: names of members of mirrors that hold the truth at the next start.
     @raise ConfigurationErrors: for what cannot be served yet.
     """
     faults = [
@@ -204,7 +229,7 @@ def plans(
     ]
     if faults:
         raise ConfigurationErrors(sorted(faults, key=lambda fault: fault.line or 0))
-    maker = _Maker(reactor, remote)
+    maker = _Maker(reactor, remote, trusted)
     return [
         Plan(
             target.targetName(base),
@@ -226,8 +251,9 @@ def plans(
 class _Maker:
     """Makes devices of what a configuration says; opens none."""
 
-    def __init__(self, reactor: Any, remote: Remote | None) -> None:
+    def __init__(self, reactor: Any, remote: Remote | None, trusted: Collection[str]) -> None:
         self._reactor = reactor
+        self._trusted = trusted
         self._remote = remote
 
     def disk(self, storage: Storage, readOnly: bool, blockSize: int) -> Disk:
@@ -241,9 +267,7 @@ class _Maker:
     def _device(self, storage: Storage, readOnly: bool, writeCache: bool) -> Any:
         made: Placed
         if isinstance(storage, Device):
-            made = _composition(
-                storage, [self._member(each, readOnly, writeCache) for each in storage.members]
-            )
+            made = self._composition(storage, readOnly, writeCache)
         elif isinstance(storage, Filtered):
             made = self._filter(storage, readOnly, writeCache)
         elif storage.url is None:
@@ -262,6 +286,15 @@ class _Maker:
         made.title = storage.name
         return made
 
+    def _composition(self, device: Device, readOnly: bool, writeCache: bool) -> Placed:
+        members = [self._member(each, readOnly, writeCache) for each in device.members]
+        if device.level == 1:
+            trusted = [
+                made for made, each in zip(members, device.members, strict=True) if each.name in self._trusted
+            ]
+            return PlacedMirror(members, reactor=self._reactor, trusted=trusted[0] if trusted else None)
+        return PlacedConcatenation(members) if device.chunk is None else PlacedStripe(members, device.chunk)
+
     def _filter(self, storage: Filtered, readOnly: bool, writeCache: bool) -> Placed:
         below = readOnly or storage.word in ("READONLY", "OVERLAY")
         members = [self._member(each, below, writeCache) for each in storage.members]
@@ -277,12 +310,6 @@ class _Maker:
         return PlacedRemote(
             self._remote(url, extent.start, extent.length, readOnly=readOnly, writeCache=writeCache)
         )
-
-
-def _composition(device: Device, members: list[Any]) -> PlacedComposition:
-    if device.level == 1:
-        return PlacedMirror(members)
-    return PlacedConcatenation(members) if device.chunk is None else PlacedStripe(members, device.chunk)
 
 
 def unitIdentity(installation: Installation, target: str, lun: int, options: UnitOptions) -> UnitIdentity:

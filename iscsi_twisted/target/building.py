@@ -23,6 +23,7 @@ from iscsi_twisted.storage import asDevice
 from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, blockSizeOf, makeUnit
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.keeping import keep
+from iscsi_twisted.target.mirrors import MirrorFiles, adopt
 from iscsi_twisted.target.mount import Mount
 
 
@@ -104,13 +105,14 @@ class Builder:
         self, stateDirectory: str | None, reactor: Any, report: Report, groups: Collection[int]
     ) -> None:
         """
-        @param stateDirectory: keeps identities and reservations; None for neither.
+        @param stateDirectory: keeps identities, reservations and records of mirrors; None for none of these.
         @param report: told of what nobody expected.
         @param groups: the tags of the portal groups that there are, in order.
         @raise ConfigurationError: if what the directory keeps cannot be read.
         """
         self._stateDirectory, self._reactor, self._report = stateDirectory, reactor, report
         self._groups = groups
+        self._mirrors = None if stateDirectory is None else MirrorFiles(stateDirectory, reactor)
         if stateDirectory is not None:
             self._installation = Installation.load(stateDirectory)
         else:
@@ -135,7 +137,13 @@ class Builder:
         """
         disk, unit = plan.luns[lun], self.draft(plan, lun)
         self._keep(unit)
+        adopt(disk.device, self._mirrors, self._reactor)
         return Place(disk, unit, Mount(disk.device, unit))
+
+    def close(self) -> None:
+        """All devices are closed."""
+        if self._mirrors is not None:
+            self._mirrors.stop()
 
     def target(self, plan: Plan, units: dict[int, DiskUnit]) -> Target:
         """A target with these units; who may log in is still to be said."""

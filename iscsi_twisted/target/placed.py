@@ -67,7 +67,7 @@ class PlacedFilter(Placed, BlockDevice):
             await ready(super().open(changed))
         except DeviceError as error:
             # What is wrong with a member has its own line.
-            if next(_faulty(self), None) is not None:
+            if next(faulty(self), None) is not None:
                 raise
             raise self.misplaced(error) from error
 
@@ -122,12 +122,12 @@ def rehearse(device: Any) -> None:
             device.rehearse()
 
 
-def _faulty(device: Any) -> Iterator[Placed]:
+def faulty(device: Any) -> Iterator[Placed]:
     """This device and all that it is made of, as far as something was wrong with them."""
     if isinstance(device, Placed) and device.fault is not None:
         yield device
     for member in getattr(device, "members", ()):
-        yield from _faulty(member)
+        yield from faulty(member)
 
 
 def makeFilter(

@@ -161,3 +161,5 @@ class Serving:
             place.unit.closed()
         self.places = {}
         await self.close(self.mounts)
+        if self._builder is not None:
+            self._builder.close()

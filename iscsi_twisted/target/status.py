@@ -15,6 +15,8 @@ from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.node import Target
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.session.session import Session
+from iscsi_twisted.storage import Mirror
+from iscsi_twisted.storage.mirrorlife import MirrorStatus
 
 
 @attrs.frozen
@@ -102,6 +104,7 @@ class DeviceStatus:
     @ivar counters: None if it has no such attributes.
     @ivar unlocked: nothing keeps others from using it: its file system has no locks.
     @ivar members: the devices that it is made of.
+    @ivar mirror: the states of its members and what is copied or compared, if it is a mirror.
     """
 
     name: str
@@ -109,6 +112,7 @@ class DeviceStatus:
     counters: DeviceCounters | None
     unlocked: bool
     members: tuple[DeviceStatus, ...]
+    mirror: MirrorStatus | None = None
 
 
 @attrs.frozen
@@ -263,6 +267,7 @@ def deviceStatus(device: Any) -> DeviceStatus:
         DeviceCounters(**counted) if counted else None,
         bool(getattr(device, "unlocked", False)),
         tuple(deviceStatus(member) for member in members(device)),
+        device.status() if isinstance(device, Mirror) else None,
     )
 
 

@@ -177,7 +177,7 @@ class DeviceTests(InitiatorTests):
         """It is a member of a mirror, which is served by another target, and read through that."""
         lun = LUN(self.session())
         copy = MemoryDevice(SIZE)
-        mirror = Mirror([lun, copy])
+        mirror = Mirror([lun, copy], reactor=self.clock)
         self.now(mirror.open(lambda: None))  # type: ignore[arg-type]
         target = makeTarget(copy, name="iqn.2001-04.com.example:again")
         unit: Any = target.units[0]

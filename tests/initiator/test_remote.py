@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -114,6 +115,15 @@ class RemoteTests(InitiatorTests):
         error = self.fails(NotReady, self.extent().open(lambda: None))
         self.assertIn("iscsi://10.4.0.9:3260/", str(error))
 
+    def test_fingerprint(self) -> None:
+        """It is known by target, unit, serial number and range; without a serial number it is not."""
+        prints = [self.opened(length=length).fingerprint() for length in (512, 512, 1024)]
+        self.assertEqual([prints[0] == other for other in prints], [True, True, False])
+        self.assertIn("serial0", str(prints[0]))
+        unit: Any = self.target.units[0]
+        unit.identity = attrs.evolve(unit.identity, serial="")
+        self.assertIsNone(self.opened(length=512).fingerprint())
+
     def test_close(self) -> None:
         """Closing logs out."""
         extent = self.opened()
@@ -146,7 +156,7 @@ class RemoteTests(InitiatorTests):
 
     def test_mirror(self) -> None:
         """A mirror of memory and a remote unit holds the same in both."""
-        mirror = Mirror([MemoryDevice(SIZE), self.extent(0, None)])
+        mirror = Mirror([MemoryDevice(SIZE), self.extent(0, None)], reactor=self.clock)
         self.now(mirror.open(lambda: None))
         self.now(mirror.write(0, b"m" * 4096))
         self.assertEqual(bytes(self.device.read(0, 4096)), b"m" * 4096)

@@ -7,6 +7,8 @@ import errno
 import os
 from typing import Any
 
+from twisted.internet.task import Clock
+
 from iscsi_twisted.storage import Concatenation, FileExtent, Mirror, extent
 from iscsi_twisted.storage.pace import Never
 from tests.support.devicecontract import SIZE, DeviceContract, ProtectedContract
@@ -92,4 +94,4 @@ class CombinedContract(InlineContract):
             self.makeExtent(start=start, length=length)
             for start, length in ((0, 10000), (10000, SIZE - 10000), (200000, SIZE))
         ]
-        return Mirror([Concatenation(parts[:2]), parts[2]])
+        return Mirror([Concatenation(parts[:2]), parts[2]], reactor=Clock())

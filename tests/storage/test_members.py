@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import LocalError, NotReady
@@ -42,7 +43,7 @@ class CompositionTests(SynchronousTestCase):
         """All members are opened, and may tell of changes."""
         told: list[int] = []
         members = [FakeDevice(100), FakeDevice(100)]
-        Mirror(members).open(lambda: told.append(1))
+        Mirror(members, reactor=Clock()).open(lambda: told.append(1))
         for member in members:
             assert member.changed is not None
             member.changed()
@@ -63,7 +64,7 @@ class CompositionTests(SynchronousTestCase):
         """If one cannot be opened the others are closed again, and its error is told."""
         members = [FakeDevice(100), FakeDevice(100), FakeDevice(100)]
         members[1].error = NotReady("gone")
-        error = self.assertRaises(NotReady, Mirror(members).open, lambda: None)
+        error = self.assertRaises(NotReady, Mirror(members, reactor=Clock()).open, lambda: None)
         self.assertEqual(str(error), "gone")
         self.assertEqual([member.closings for member in members], [1, 0, 1])
 
@@ -81,7 +82,7 @@ class CompositionTests(SynchronousTestCase):
     def test_close(self) -> None:
         """All members are closed, even if closing one fails; then that is told."""
         members = [SlowToOpen(), SlowToOpen()]
-        result: Any = Mirror(members).close()
+        result: Any = Concatenation(members).close()
         members[0].closing.errback(NotReady("gone"))
         self.assertNoResult(result)
         members[1].closing.callback(None)
@@ -89,7 +90,7 @@ class CompositionTests(SynchronousTestCase):
 
     def test_closeAtOnce(self) -> None:
         """If all members close at once so does the device."""
-        self.assertIsNone(Mirror([FakeDevice(1), FakeDevice(1)]).close())
+        self.assertIsNone(Concatenation([FakeDevice(1), FakeDevice(1)]).close())
 
     def test_anyObject(self) -> None:
         """Members may be anything that can be wired."""

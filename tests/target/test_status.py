@@ -136,7 +136,7 @@ class SnapshotTests(SynchronousTestCase):
         pool = StepPool()
         extents = [FileExtent(self.mktemp(), 0, 8192, reactor=reactor, threadPool=pool) for _ in range(2)]
         memory = MemoryDevice(8192)
-        mirror = Mirror([ReadOnly(memory), *extents])
+        mirror = Mirror([ReadOnly(memory), *extents], reactor=reactor)
         target = makeTarget(mirror)
         self.addCleanup(pool.run)
         self.addCleanup(mirror.close)
@@ -144,7 +144,9 @@ class SnapshotTests(SynchronousTestCase):
         extents[0].read(0, 512)
         extents[0].read(512, 1024)
         status = targetStatus(target).units[0].device
-        self.assertEqual((status.name, status.size, status.counters), (str(mirror), 8192, None))
+        self.assertEqual((status.name, status.size, status.counters), (str(mirror), 8192, DeviceCounters()))
+        assert status.mirror is not None
+        self.assertEqual([member.name for member in status.mirror.members], list(map(str, mirror.members)))
         filtered, first, second = status.members
         self.assertEqual([one.name for one in filtered.members], [str(memory)])
         self.assertEqual((first.name, first.members), (extents[0].path, ()))

@@ -1,0 +1,49 @@
+# -*- test-case-name: tests.storage.test_fingerprint -*-
+"""
+Which device it is, and whether anybody has changed it: asked of any device, also of one that does not know.
+
+A device may have two methods for this beyond L{iscsi_twisted.interfaces.IBlockDevice}.  C{fingerprint()}
+tells it from all others once it is open: the same text each time it is the same storage, and the same part of
+it.  C{stamp()}, which may be pending, is a tuple of numbers that grow when it is written, durable ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from iscsi_twisted.interfaces import Pending
+from iscsi_twisted.storage.pending import attempt, gather, settle, whenDone
+
+Stamp = tuple[int, ...]
+
+
+def fingerprintOf(device: Any) -> str | None:
+    """Which device it is; None if it cannot be told from others, so that it is a new one each time."""
+    method: Callable[[], str | None] | None = getattr(device, "fingerprint", None)
+    return None if method is None else method()
+
+
+def stampOf(device: Any) -> Stamp | Pending:
+    """How new it is; empty if it does not know."""
+    method: Callable[[], Stamp | Pending] | None = getattr(device, "stamp", None)
+    return () if method is None else method()
+
+
+def jointFingerprint(kind: str, devices: Iterable[Any]) -> str | None:
+    """Which device it is that is made of these; None if one of them cannot be told from others."""
+    prints = [fingerprintOf(device) for device in devices]
+    return None if None in prints else f"{kind}({'; '.join(map(str, prints))})"
+
+
+def jointStamp(devices: Iterable[Any]) -> Stamp | Pending:
+    """How new they are, all of them."""
+    return whenDone(
+        gather([attempt(stampOf, device) for device in devices]),
+        lambda stamps: tuple(number for stamp in stamps for number in stamp),
+    )
+
+
+def stamps(devices: Iterable[Any]) -> list[Any] | Pending:
+    """How new each of them is; a failure where that cannot be found out."""
+    return settle([attempt(stampOf, device) for device in devices])

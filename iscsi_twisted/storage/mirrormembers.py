@@ -1,0 +1,195 @@
+# -*- test-case-name: tests.storage.test_mirrormembers -*-
+"""Members of a mirror that come and go while it serves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from iscsi_twisted.errors import DeviceError, LocalError
+from iscsi_twisted.storage.device import asDevice
+from iscsi_twisted.storage.fingerprint import fingerprintOf, stamps
+from iscsi_twisted.storage.legs import IN_SYNC, Leg
+from iscsi_twisted.storage.pending import attempt, call, ready, settle
+from iscsi_twisted.storage.regions import Regions
+
+if TYPE_CHECKING:
+    from iscsi_twisted.storage.mirror import Mirror
+    from iscsi_twisted.storage.mirrorlife import Life
+
+SOONEST: Final = 5.0
+LONGEST: Final = 300.0
+"""Seconds after which a member that is not there is tried again: at first, and at most."""
+
+
+class Roster:
+    """Who belongs to a mirror."""
+
+    def __init__(self, mirror: Mirror, life: Life) -> None:
+        self._mirror, self._life = mirror, life
+
+    def postpone(self, leg: Leg) -> None:
+        """A member that is not there is tried again later."""
+        leg.due = self._life.now() + min(LONGEST, SOONEST * 2**leg.attempts)
+        leg.attempts = min(leg.attempts + 1, 20)
+
+    async def retry(self, leg: Leg) -> None:
+        """Try to have a member back."""
+        mirror = self._mirror
+        if leg.isOpen:
+            await ready(settle([attempt(leg.device.close)]))
+            leg.isOpen = False
+        permitCreation(leg.device, False)
+        try:
+            (outcome,) = await ready(settle([attempt(leg.device.open, mirror.memberChanged)]))
+        finally:
+            permitCreation(leg.device, True)
+        if isinstance(outcome, Failure):
+            leg.reason = outcome.getErrorMessage()
+            self.postpone(leg)
+            return
+        leg.isOpen = True
+        if self._life.stopping or leg not in mirror.legs:
+            await ready(settle([attempt(leg.device.close)]))
+            leg.isOpen = False
+            return
+        wrong = self._misfit(leg)
+        if wrong:
+            leg.reason = wrong
+            await ready(settle([attempt(leg.device.close)]))
+            leg.isOpen = False
+            self.postpone(leg)
+            return
+        await self._returned(leg)
+
+    def _misfit(self, leg: Leg) -> str:
+        """Why a device cannot be a member; empty if it can."""
+        mirror, device = self._mirror, leg.device
+        if device.size != mirror.size:
+            return f"it has {device.size} bytes, and the mirror {mirror.size}"
+        if mirror.blockSize % device.blockSize:
+            return f"it has blocks of {device.blockSize} bytes, and the mirror of {mirror.blockSize}"
+        if device.capabilities().readOnly and not mirror.readOnly:
+            return "it cannot be written"
+        return ""
+
+    async def _returned(self, leg: Leg) -> None:
+        """
+        A member is open again: it lacks what was written meanwhile, or everything if it is another device.
+        """
+        mirror = self._mirror
+        leg.abilities = leg.device.capabilities()
+        fingerprint = fingerprintOf(leg.device)
+        (stamp,) = await ready(stamps([leg.device]))
+        known = next((one for one in self._life.old if one.fingerprint == fingerprint), None)
+        if fingerprint is None or fingerprint != leg.fingerprint:
+            leg.behind = Regions(len(mirror.unverified.flags), full=True)
+            if known is not None and (not known.stamp or known.stamp == stamp):
+                leg.behind = known.behind.copy()
+        if known is not None:
+            self._life.old.remove(known)
+        leg.fingerprint = fingerprint
+        leg.behind.update(mirror.intent.marked())
+        leg.spoilt += 1
+        leg.happens("behind", mirror, "it is there again")
+        self._joined(leg)
+
+    def _joined(self, leg: Leg) -> None:
+        mirror = self._mirror
+        able = mirror.capabilities()
+        mirror.arrange()
+        mirror.keepRecord()
+        if able != mirror.able:
+            mirror.able = able
+            mirror.memberChanged()
+        self._life.wake()
+
+    def inSync(self, leg: Leg) -> None:
+        """A member has everything: whoever waited for that may go."""
+        mirror = self._mirror
+        for old in [one for one in mirror.legs if one.successor is leg]:
+            self._life.go(self._drop(old))
+        if all(one.state == IN_SYNC for one in mirror.legs):
+            self._life.old.clear()
+
+    async def _drop(self, leg: Leg) -> None:
+        """Do without a member."""
+        mirror = self._mirror
+        mirror.legs.remove(leg)
+        leg.happens("dropped", mirror)
+        mirror.arrange()
+        mirror.keepRecord()
+        idle = mirror.lock.idle()
+        if idle is not None:
+            await idle
+        if leg.isOpen:
+            leg.isOpen = False
+            await call(leg.device.close)
+
+    def add(self, device: Any) -> Deferred[None]:
+        """See L{Mirror.add}."""
+        return Deferred.fromCoroutine(self._add(Leg(asDevice(device))))
+
+    async def _add(self, leg: Leg) -> None:
+        mirror = self._mirror
+        if self._life.stopping or mirror.readOnly:
+            raise LocalError(f"{mirror}: is not open for writing, and takes no member")
+        await call(leg.device.open, mirror.memberChanged)
+        wrong = self._misfit(leg)
+        if wrong or self._life.stopping:
+            await ready(settle([attempt(leg.device.close)]))
+            raise DeviceError(f"{leg.name} cannot be a member of {mirror}: {wrong or 'it is closed'}")
+        leg.isOpen = True
+        leg.abilities = leg.device.capabilities()
+        leg.fingerprint = fingerprintOf(leg.device)
+        count = len(mirror.unverified.flags)
+        leg.behind, leg.unflushed = Regions(count, full=True), Regions(count)
+        mirror.legs.append(leg)
+        leg.happens("behind", mirror, "it is a new member")
+        self._joined(leg)
+
+    def remove(self, member: Any) -> Deferred[None]:
+        """See L{Mirror.remove}."""
+        leg = self._mirror.leg(member)
+        if leg.gets and not self._mirror.dispensable(leg):
+            raise LocalError(f"{leg.name} has what no other member of {self._mirror} has")
+        return Deferred.fromCoroutine(self._drop(leg))
+
+    def replace(self, old: Any, new: Any) -> Deferred[None]:
+        """See L{Mirror.replace}."""
+        return Deferred.fromCoroutine(self._replace(self._mirror.leg(old), Leg(asDevice(new))))
+
+    async def _replace(self, old: Leg, new: Leg) -> None:
+        await self._add(new)
+        if old.gets:
+            old.successor = new
+        elif old in self._mirror.legs:
+            await self._drop(old)
+
+    def trust(self, member: Any) -> None:
+        """See L{Mirror.trust}."""
+        mirror = self._mirror
+        truth = mirror.leg(member)
+        if not truth.gets:
+            raise LocalError(f"{truth.name} is {truth.state}")
+        doubt = mirror.unverified.copy()
+        truth.behind.subtract(doubt)
+        for leg in mirror.legs:
+            if leg is not truth:
+                leg.behind.update(doubt)
+                leg.spoilt += 1
+        mirror.unverified.clear()
+        mirror.settleStates()
+        mirror.keepRecord()
+        self._life.wake()
+
+
+def permitCreation(device: Any, permitted: bool) -> None:
+    """Whether opening a device may make files of it, or of what it is made of, that are missing."""
+    permit = getattr(device, "permitCreation", None)
+    if permit is not None:
+        permit(permitted)
+    for member in getattr(device, "members", ()):
+        permitCreation(member, permitted)

@@ -1,0 +1,269 @@
+# -*- test-case-name: tests.storage.test_mirror -*-
+"""
+How a mirror reads: from a member that has what is wanted, from another if that fails, and never what is
+stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from iscsi_twisted.errors import DeviceError, ReadError
+from iscsi_twisted.interfaces import Buffer, Pending, isPending
+from iscsi_twisted.storage.device import BlockDevice, checkRange, outOfRange
+from iscsi_twisted.storage.legs import Leg
+from iscsi_twisted.storage.members import Composition
+from iscsi_twisted.storage.pending import Joint, attempt, gather, ready, whenDone
+from iscsi_twisted.storage.ranges import RangeLock
+from iscsi_twisted.storage.regions import Regions
+from iscsi_twisted.storage.scrub import differs
+
+if TYPE_CHECKING:
+    from iscsi_twisted.storage.intent import Intent
+    from iscsi_twisted.storage.mirrorlife import Life
+
+REPAIRS: Final = 16
+"""Places that are repaired at the same time; what is beyond that is repaired when it is read again."""
+
+
+class Whole(Joint):
+    """
+    An operation on all members.  Once it has begun it goes on when it is cancelled: if some members did it
+    and others not they would no longer hold the same.
+    """
+
+    def cancel(self) -> None:
+        if self.called:
+            super().cancel()
+
+
+def together(results: list[Any]) -> list[Any] | Pending:
+    """Wait for all of these to end, well or badly, whoever wants to cancel them."""
+    return Whole(results) if any(map(isPending, results)) else results
+
+
+class MirrorReading(Composition):
+    """
+    The half of a mirror that reads, and repairs what it could not read.
+
+    @ivar legs: the members and their states.
+    @ivar lock: what all changes pass, so that every member sees them in one order.
+    @ivar intent: where writes may be under way.
+    @ivar unverified: regions of which nobody knows whether members agree.
+    @ivar life: what goes on beside the operations.
+    @ivar shift: the binary logarithm of the bytes of a region.
+    @ivar readOnly: nothing can be written.
+    @ivar reads: those that began.
+    @ivar errors: operations that no member could do.
+    """
+
+    intent: Intent
+    life: Life
+
+    def __init__(self, members: Iterable[Any]) -> None:
+        super().__init__(members)
+        self.legs: list[Leg] = [Leg(member) for member in self.members]
+        self.lock = RangeLock()
+        self.unverified = Regions(0)
+        self.shift = 0
+        self.readOnly = False
+        self.reads = self.errors = 0
+        self._readers: list[Leg] = []
+        self._turn = 0
+        self._repairing: set[tuple[Leg, int]] = set()
+
+    def read(self, offset: int, length: int) -> Buffer | Pending:
+        if not 0 <= offset <= offset + length <= self.size:
+            raise outOfRange(self.size, offset, length)
+        self.reads += 1
+        legs = self._readers
+        if not legs:
+            return self._readCarefully(offset, length)  # type: ignore[no-any-return]
+        leg = legs[0] if len(legs) == 1 else self._pick(legs, offset)
+        leg.head = offset + length
+        return self._readFrom(leg, offset, length, [])  # type: ignore[no-any-return]
+
+    def _pick(self, legs: list[Leg], offset: int) -> Leg:
+        """
+        Which member to read: the one at which a stream is, one that answers at once, the least busy, in
+        turns.
+        """
+        for leg in legs:
+            if leg.head == offset and not leg.late:
+                return leg
+        self._turn = (self._turn + 1) % len(legs)
+        leg = legs[self._turn]
+        if leg.late:
+            leg = min(legs, key=lambda one: (one.late, one.head != offset, one.busy, one is not leg))
+        return leg
+
+    def _readFrom(self, leg: Leg, offset: int, length: int, failed: list[tuple[Leg, Failure]]) -> Any:
+        """
+        Read one member, and others if it fails.
+
+        @param failed: those that have failed already.
+        """
+        try:
+            result = leg.device.read(offset, length)
+        except (DeviceError, OSError):
+            return self._elsewhere(Failure(), leg, offset, length, failed)
+        if isPending(result):
+            leg.late = True
+            leg.busy += 1
+            result.addCallbacks(
+                partial(self._hasRead, leg, offset, length, failed),
+                partial(self._hasNotRead, leg, offset, length, failed),
+            )
+            return result
+        leg.late = False
+        if failed:
+            self._repair(failed, offset, length)
+        return result
+
+    def _hasRead(self, leg: Leg, offset: int, length: int, failed: list[Any], data: Buffer) -> Buffer:
+        leg.busy -= 1
+        if failed:
+            self._repair(failed, offset, length)
+        return data
+
+    def _hasNotRead(self, leg: Leg, offset: int, length: int, failed: list[Any], failure: Failure) -> Any:
+        leg.busy -= 1
+        return self._elsewhere(failure, leg, offset, length, failed)
+
+    def _elsewhere(self, failure: Failure, leg: Leg, offset: int, length: int, failed: list[Any]) -> Any:
+        failure.trap(DeviceError, OSError)
+        failed.append((leg, failure))
+        tried = [each for each, _ in failed]
+        for other in self.holders(offset, offset + length):
+            if other not in tried:
+                return self._readFrom(other, offset, length, failed)
+        self.errors += 1
+        return failed[0][1].raiseException()
+
+    def holders(self, offset: int, end: int) -> list[Leg]:
+        """The members that have all of a range, as far as that is known."""
+        first, last = self.regions(offset, end)
+        return [leg for leg in self.legs if not leg.lacks(first, last)]
+
+    def _readCarefully(self, offset: int, length: int) -> Any:
+        """Read where some members lack something, or nobody knows whether they agree."""
+        if not length:
+            return b""
+        pieces = [
+            attempt(self._readPiece, start, end, legs, doubt)
+            for start, end, legs, doubt in self._pieces(offset, offset + length)
+        ]
+        return whenDone(gather(pieces), lambda parts: parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def _pieces(self, offset: int, end: int) -> Iterable[tuple[int, int, list[Leg], bool]]:
+        """Parts of a range that the same members have."""
+        first, last = self.regions(offset, end)
+        pieces: list[tuple[int, int, list[Leg], bool]] = []
+        for region in range(first, last + 1):
+            start, stop = max(offset, region << self.shift), min(end, region + 1 << self.shift)
+            legs = [leg for leg in self.legs if not leg.lacks(region, region)]
+            doubt = bool(self.unverified.flags[region])
+            if pieces and pieces[-1][2:] == (legs, doubt):
+                pieces[-1] = (pieces[-1][0], stop, legs, doubt)
+            else:
+                pieces.append((start, stop, legs, doubt))
+        return pieces
+
+    def _readPiece(self, offset: int, end: int, legs: list[Leg], doubt: bool) -> Any:
+        if doubt:
+            return self.lock.run(offset, end, self._readDoubtful, offset, end - offset)
+        if not legs:
+            raise ReadError(f"{self}: no member that is here has these bytes", offset)
+        return self._readFrom(legs[0], offset, end - offset, [])
+
+    def _readDoubtful(self, offset: int, length: int) -> Any:
+        """Read all members, and answer what they agree on."""
+        legs = self.holders(offset, offset + length)
+        results = [attempt(leg.device.read, offset, length) for leg in legs]
+        return whenDone(together(results), lambda outcomes: self._agreed(offset, legs, outcomes))
+
+    def _agreed(self, offset: int, legs: list[Leg], outcomes: list[Any]) -> Buffer:
+        for outcome in outcomes:
+            if isinstance(outcome, Failure):
+                outcome.raiseException()
+        if len(legs) < 2:
+            raise ReadError(f"{self}: nobody knows whether what is left here is right", offset)
+        first: Buffer = outcomes[0]
+        for other in outcomes[1:]:
+            place = differs(first, other)
+            if place is not None:
+                raise ReadError(f"{self}: members differ, and nobody knows which is right", offset + place)
+        return first
+
+    def allocated(self, offset: int, length: int) -> list[tuple[int, bool]] | Pending:
+        """As a member sees it that has everything; where none does all is data."""
+        checkRange(self.size, offset, length)
+        if not self._readers:
+            return BlockDevice.allocated(self, offset, length)
+        result: list[tuple[int, bool]] | Pending = self._readers[0].device.allocated(offset, length)
+        return result
+
+    # Repairs
+
+    def _repair(self, failed: list[tuple[Leg, Failure]], offset: int, length: int) -> None:
+        """Write anew what a member could not read."""
+        if self.readOnly:
+            return
+        for leg, _ in failed:
+            place = (leg, offset)
+            if place in self._repairing or len(self._repairing) >= REPAIRS or not leg.gets:
+                continue
+            self._repairing.add(place)
+            end = offset + length
+            repairing = Deferred.fromCoroutine(self._rewrite(leg, offset, end))
+            repairing.addBoth(self._repaired, place)
+
+    async def _rewrite(self, leg: Leg, offset: int, end: int) -> None:
+        def rewriting() -> Deferred[None]:
+            return Deferred.fromCoroutine(self.rewrite(leg, offset, end, None))
+
+        await ready(self.lock.run(offset, end, rewriting))
+
+    def regions(self, offset: int, end: int) -> tuple[int, int]:
+        """The first and the last region of a range."""
+        return offset >> self.shift, max(offset, end - 1) >> self.shift
+
+    async def rewrite(self, leg: Leg, offset: int, end: int, data: Buffer | None) -> None:
+        """
+        Write to one member what another has; the range is locked.
+
+        @param data: what to write; None for what another member has.
+        """
+        first, last = self.regions(offset, end)
+        marking = self.intent.mark(first, last)
+        if marking is not None:
+            await marking
+        if data is None:
+            sources = [each for each in self.holders(offset, end) if each is not leg]
+            if not sources:
+                return
+            data = await ready(sources[0].device.read(offset, end - offset))
+        if not leg.gets:
+            return
+        try:
+            await ready(leg.device.write(offset, data))
+        except Exception:
+            self.notWritten(leg, first, last, Failure())
+        else:
+            leg.repaired += 1
+            self.life.tellRepair(leg, offset, end)
+
+    def _repaired(self, outcome: Any, place: tuple[Leg, int]) -> None:
+        self._repairing.discard(place)
+        if isinstance(outcome, Failure):
+            # The place stays as it is; whoever reads it next tries again.
+            self.life.tellFailure(outcome)
+
+    def notWritten(self, leg: Leg, first: int, last: int, failure: Failure) -> None:
+        """A member could not write something to these regions."""
+        raise NotImplementedError

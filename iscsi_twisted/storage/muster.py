@@ -1,0 +1,183 @@
+# -*- test-case-name: tests.storage.test_muster -*-
+"""
+What the members of a mirror are worth when it starts: who is current, who is behind where, and what nobody
+knows.
+
+Members are known by their fingerprints.  Nothing is asked of them here, and nothing written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from iscsi_twisted.errors import NotReady
+from iscsi_twisted.storage.legs import Leg
+from iscsi_twisted.storage.record import MemberRecord, Record
+from iscsi_twisted.storage.regions import Regions
+
+
+@attrs.frozen(eq=False)
+class Verdict:
+    """
+    How a mirror starts.
+
+    @ivar unverified: regions of which nobody knows who is right.
+    @ivar warnings: what is to be told loudly.
+    @ivar old: members of the record that are not among those here.
+    """
+
+    unverified: Regions
+    warnings: tuple[str, ...] = ()
+    old: tuple[MemberRecord, ...] = ()
+
+
+def choose(records: Iterable[Record], legs: Iterable[Leg], size: int, shift: int) -> Record | None:
+    """The newest record that knows one of these members, and a mirror of this size."""
+    prints = {leg.fingerprint for leg in legs if leg.isOpen and leg.fingerprint is not None}
+    fitting = [
+        record
+        for record in records
+        if record.size == size
+        and record.shift == shift
+        and any(member.fingerprint in prints for member in record.members)
+    ]
+    return max(fitting, key=lambda record: record.generation, default=None)
+
+
+def muster(legs: Sequence[Leg], record: Record | None, count: int, trusted: Leg | None) -> Verdict:
+    """
+    Find out where each member is behind, and set its C{behind}; members that are not open are behind as far
+    as the record knows them.
+
+    @param count: regions of the mirror.
+    @param trusted: the member that holds the truth because somebody says so.
+    @raise NotReady: if the mirror must not start.
+    """
+    if trusted is not None and not _isCurrent(trusted, legs, record, count):
+        return _trusting(trusted, legs, count)
+    for leg in legs:
+        leg.behind = Regions(count, full=True)
+    if record is None:
+        return _unknown(legs, count, "nothing is known of its members")
+    known = {member.fingerprint: member for member in record.members}
+    matched = {leg: known[leg.fingerprint] for leg in legs if leg.isOpen and leg.fingerprint in known}
+    doubt = _doubt(matched, record)
+    if doubt:
+        return _unknown(legs, count, doubt)
+    for leg, member in matched.items():
+        leg.behind = member.behind.copy()
+        if not member.present:
+            leg.behind.update(record.marked)
+    if _nobody(matched, count):
+        raise NotReady(_stale(legs, record))
+    _settle(matched, record)
+    here = {leg.fingerprint for leg in matched}
+    old = tuple(_gone(member, record) for member in record.members if member.fingerprint not in here)
+    return Verdict(record.unverified.copy(), tuple(_changes(legs, matched)), old)
+
+
+def _gone(member: MemberRecord, record: Record) -> MemberRecord:
+    """A member that is not here: it lacks what may have been under way, and what is written from now on."""
+    behind = member.behind.copy()
+    behind.update(record.marked)
+    stamp = member.stamp if member.present and not behind else ()
+    return MemberRecord(member.fingerprint, member.title, False, behind, stamp)
+
+
+def _nobody(matched: Iterable[Leg], count: int) -> bool:
+    """Whether there is a region that all of these lack."""
+    lacking = Regions(count, full=True)
+    for leg in matched:
+        lacking.intersect(leg.behind)
+    return bool(lacking)
+
+
+def _settle(matched: Iterable[Leg], record: Record) -> None:
+    """
+    Where writes may have been under way members may differ: the first that has a region keeps it, and all
+    others lack it.  What nobody knows will be compared in any case.
+    """
+    differing = record.marked.copy()
+    differing.subtract(record.unverified)
+    left = differing.copy()
+    for leg in matched:
+        kept = left.copy()
+        kept.subtract(leg.behind)
+        left.subtract(kept)
+        lost = differing.copy()
+        lost.subtract(kept)
+        leg.behind.update(lost)
+
+
+def _isCurrent(trusted: Leg, legs: Sequence[Leg], record: Record | None, count: int) -> bool:
+    """Whether a member is known to have everything, so that nobody has to believe it."""
+    try:
+        verdict = muster(legs, record, count, None)
+    except NotReady:
+        return False
+    return trusted.isOpen and not trusted.behind and not verdict.unverified
+
+
+def _trusting(trusted: Leg, legs: Sequence[Leg], count: int) -> Verdict:
+    if not trusted.isOpen:
+        raise NotReady(f"{trusted.name} is to hold the truth, but is not there: {trusted.reason}")
+    for leg in legs:
+        leg.behind = Regions(count, full=True)
+    trusted.behind.clear()
+    return Verdict(
+        Regions(count),
+        (f"{trusted.name} holds the truth, as somebody says; all other members are overwritten with it",),
+    )
+
+
+def _unknown(legs: Sequence[Leg], count: int, why: str) -> Verdict:
+    """All members are equal in rank, until they have been compared."""
+    absent = [f"{leg.name} is not there: {leg.reason}" for leg in legs if not leg.isOpen]
+    if absent:
+        raise NotReady(
+            f"{why}, and {'; '.join(absent)}.  Bring back what is missing, or say with --force-member"
+            " which member holds the truth"
+        )
+    for leg in legs:
+        leg.behind.clear()
+    return Verdict(
+        Regions(count, full=True),
+        (f"{why}: the members are compared, and only what is equal can be read until then",),
+    )
+
+
+def _doubt(matched: dict[Leg, MemberRecord], record: Record) -> str:
+    """Why the record is not to be believed; empty if it is."""
+    if not matched:
+        return "the record of its members knows none of these"
+    for leg, member in matched.items():
+        if not member.present or member.behind:
+            continue
+        if len(leg.stamp) != len(member.stamp):
+            continue
+        if any(now < then for now, then in zip(leg.stamp, member.stamp, strict=True)):
+            return f"{leg.name} is older than the record of the mirror's members"
+        if leg.stamp != member.stamp and not record.marked:
+            return f"{leg.name} was changed while the mirror did not serve"
+    return ""
+
+
+def _stale(legs: Sequence[Leg], record: Record) -> str:
+    """Nobody here is current."""
+    wanted = [member.title for member in record.members if member.present and not member.behind]
+    here = [leg.name for leg in legs if leg.isOpen]
+    return (
+        f"{' and '.join(here)} lack{'s' if len(here) == 1 else ''} what was written last; "
+        + (f"that is on {' and '.join(wanted)}" if wanted else "nobody has all of it")
+        + ".  Bring that back, or say with --force-member which member holds the truth"
+    )
+
+
+def _changes(legs: Sequence[Leg], matched: dict[Leg, MemberRecord]) -> Iterable[str]:
+    for leg in legs:
+        if not leg.isOpen:
+            yield f"it is degraded: {leg.name} is not there: {leg.reason}"
+        elif leg not in matched:
+            yield f"{leg.name} is a new member, and all is copied to it"

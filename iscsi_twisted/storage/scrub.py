@@ -1,0 +1,247 @@
+# -*- test-case-name: tests.storage.test_scrub -*-
+"""Comparing the members of a mirror, and making them equal where somebody says which of them is right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from iscsi_twisted.errors import DeviceError
+from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.storage.legs import Leg
+from iscsi_twisted.storage.pending import attempt, ready, settle
+from iscsi_twisted.storage.progress import Progress
+
+if TYPE_CHECKING:
+    from iscsi_twisted.storage.mirror import Mirror
+
+PIECE: Final = 1 << 20
+"""Bytes that are compared at once."""
+
+STRETCH: Final = 64
+"""Regions of which the file systems are asked at once whether there is anything in them."""
+
+TOLD: Final = 100
+"""Differences that are logged and kept one by one; the others are counted."""
+
+SECTOR: Final = 512
+"""Differences are told in units of this many bytes, which disks write wholly or not at all."""
+
+_log = Logger(namespace="iscsi_twisted")
+
+
+@attrs.frozen
+class Mismatch:
+    """
+    A place where members differ.
+
+    @ivar offset: the first byte, a multiple of 512.
+    @ivar length: bytes, a multiple of 512 except at the end of the mirror.
+    @ivar repaired: the members are equal now.
+    """
+
+    offset: int
+    length: int
+    repaired: bool
+
+
+@attrs.frozen
+class Findings:
+    """
+    What a comparison has found.
+
+    @ivar compared: bytes that were compared.
+    @ivar count: places where members differed.
+    @ivar mismatches: the first of them.
+    @ivar unreadable: pieces that could not be compared, since a member could not be read there.
+    """
+
+    compared: int
+    count: int
+    mismatches: tuple[Mismatch, ...]
+    unreadable: int
+
+
+class Scrub:
+    """
+    One comparison, from the beginning to the end.
+
+    @ivar progress: how far it is.
+    """
+
+    def __init__(self, mirror: Mirror, repair: Any = None, *, doubtful: bool = False) -> None:
+        """
+        @param repair: None, C{"majority"}, or the leg that is right.
+        @param doubtful: compare only regions of which nobody knows whether members agree there.
+        """
+        self._mirror, self._repair, self._doubtful = mirror, repair, doubtful
+        self._compared = self._count = self._unreadable = 0
+        self._mismatches: list[Mismatch] = []
+        step = 1 << mirror.shift
+        total = len(mirror.unverified) * step if doubtful else mirror.size
+        self.progress = Progress("compare" if doubtful else "scrub", min(total, mirror.size), mirror)
+
+    async def run(self) -> Findings:
+        """
+        Compare everything.
+
+        @raise CancelledError: if the mirror is closed meanwhile.
+        """
+        mirror = self._mirror
+        count = len(mirror.unverified.flags)
+        region: int | None = 0
+        while region is not None and region < count:
+            if self._doubtful:
+                region = mirror.unverified.after(region)
+                if region is None:
+                    break
+                last = mirror.unverified.stretch(region, STRETCH)
+            else:
+                last = min(region + STRETCH, count) - 1
+            await self._stretch(region, last)
+            region = last + 1
+        self._finish()
+        return Findings(self._compared, self._count, tuple(self._mismatches), self._unreadable)
+
+    async def _stretch(self, first: int, last: int) -> None:
+        """Some regions in a row: at once if nobody has anything there, else one after another."""
+        mirror = self._mirror
+        offset, end = first << mirror.shift, min(last + 1 << mirror.shift, mirror.size)
+        if await self._locked(offset, end, self._allHoles, offset, end):
+            self._done(first, last, end - offset)
+            return
+        for region in range(first, last + 1):
+            await self._region(region)
+
+    async def _allHoles(self, offset: int, end: int) -> bool:
+        legs = self._mirror.holders(offset, end)
+        if len(legs) < 2 or not all(leg.abilities.allocated for leg in legs):
+            return False
+        for leg in legs:
+            runs = await ready(leg.device.allocated(offset, end - offset))
+            if any(hasStorage for _, hasStorage in runs):
+                return False
+        return True
+
+    async def _region(self, region: int) -> None:
+        mirror = self._mirror
+        offset, end = region << mirror.shift, min(region + 1 << mirror.shift, mirror.size)
+        written, equal, compared = mirror.life.spoils(), True, 0
+        while offset < end:
+            piece = min(PIECE, end - offset)
+            equal &= await self._locked(offset, offset + piece, self._piece, offset, offset + piece)
+            offset += piece
+            compared += piece
+            await self.progress.advance(0)
+        if equal and written == mirror.life.spoils():
+            self._done(region, region, compared)
+        else:
+            self.progress.add(compared)
+
+    def _done(self, first: int, last: int, length: int) -> None:
+        """Members agree in these regions."""
+        mirror = self._mirror
+        self.progress.add(length)
+        if mirror.unverified.has(first, last):
+            mirror.unverified.remove(first, last)
+            mirror.arrange()
+
+    async def _locked(self, offset: int, end: int, function: Any, *arguments: Any) -> Any:
+        return await ready(
+            self._mirror.lock.run(offset, end, lambda: Deferred.fromCoroutine(function(*arguments)))
+        )
+
+    async def _piece(self, offset: int, end: int) -> bool:
+        """
+        Compare a piece of all members that should have it; the range is locked.
+
+        @return: whether they are equal now.
+        """
+        legs = self._mirror.holders(offset, end)
+        if len(legs) < 2:
+            return bool(legs) and not self._mirror.unverified.has(*self._mirror.regions(offset, end))
+        results = await ready(settle([attempt(leg.device.read, offset, end - offset) for leg in legs]))
+        failure = next((one for one in results if isinstance(one, Failure)), None)
+        if failure is not None:
+            failure.trap(DeviceError, OSError)
+            self._unreadable += 1
+            return False
+        self._compared += end - offset
+        data: list[Buffer] = [bytes(one) for one in results]
+        if all(one == data[0] for one in data):
+            return True
+        right = self._right(legs, data)
+        repaired = right is not None and await self._even(legs, data, right, offset, end)
+        for first, stop in differences(data):
+            self._tell(offset + first, stop - first, repaired)
+        return repaired
+
+    def _right(self, legs: list[Leg], data: list[Buffer]) -> Buffer | None:
+        """What all should hold; None if nobody says so."""
+        if self._repair is None:
+            return None
+        if isinstance(self._repair, Leg):
+            return next((one for leg, one in zip(legs, data, strict=True) if leg is self._repair), None)
+        ((most, votes),) = Counter(map(bytes, data)).most_common(1)
+        return most if votes * 2 > len(data) else None
+
+    async def _even(self, legs: list[Leg], data: list[Buffer], right: Buffer, offset: int, end: int) -> bool:
+        for leg, one in zip(legs, data, strict=True):
+            if one != right:
+                await self._mirror.rewrite(leg, offset, end, right)
+        return all(leg.gets for leg in legs)
+
+    def _tell(self, offset: int, length: int, repaired: bool) -> None:
+        self._count += 1
+        if self._count > TOLD:
+            return
+        self._mismatches.append(Mismatch(offset, length, repaired))
+        _log.warn(
+            "{mirror}: members differ in {length} bytes at {offset}" + (", made equal" if repaired else ""),
+            event="mismatch", mirror=str(self._mirror), offset=offset, length=length, repaired=repaired,
+        )  # fmt: skip
+
+    def _finish(self) -> None:
+        tell = _log.warn if self._count or self._unreadable else _log.info
+        tell(
+            "{mirror}: {compared} bytes compared, {count} differences, {unreadable} pieces not readable",
+            event=self.progress.activity, mirror=str(self._mirror), compared=self._compared,
+            count=self._count, unreadable=self._unreadable,
+        )  # fmt: skip
+
+
+def differs(first: Buffer, other: Buffer) -> int | None:
+    """Where two buffers of one length differ first; None if they do not."""
+    one, two = bytes(first), bytes(other)
+    if one == two:
+        return None
+    low, high = 0, len(one)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if one[low:middle] == two[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def differences(data: list[Buffer]) -> list[tuple[int, int]]:
+    """
+    Runs of sectors in which buffers of one length are not all the same: first byte, and that after the last.
+    """
+    runs: list[tuple[int, int]] = []
+    length = len(data[0])
+    for start in range(0, length, SECTOR):
+        end = min(start + SECTOR, length)
+        if all(one[start:end] == data[0][start:end] for one in data):
+            continue
+        if runs and runs[-1][1] == start:
+            runs[-1] = (runs[-1][0], end)
+        else:
+            runs.append((start, end))
+    return runs

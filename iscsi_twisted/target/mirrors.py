@@ -1,0 +1,73 @@
+# -*- test-case-name: tests.target.test_mirrors -*-
+"""What mirrors have to know after a crash: one small file for each, in the state directory."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Any, Final
+
+from iscsi_twisted.durable import makeDirectory, readFile, replaceFile
+from iscsi_twisted.interfaces import Pending
+from iscsi_twisted.storage import Mirror
+from iscsi_twisted.storage.threads import Threads
+from iscsi_twisted.target.status import members
+
+FOLDER: Final = "mirrors"
+LARGEST: Final = 16 << 20
+"""Bytes of a file: several times what hundreds of members take."""
+
+NAME = re.compile(r"[0-9a-f]{16}")
+
+
+class MirrorFiles:
+    """
+    Provides L{iscsi_twisted.storage.record.MirrorStore}.
+
+    @ivar folder: where the files are.
+    """
+
+    def __init__(self, stateDirectory: str, reactor: Any) -> None:
+        self.folder = os.path.join(stateDirectory, FOLDER)
+        self._threads = Threads(reactor, perf_counter)
+
+    def records(self) -> list[tuple[str, bytes]]:
+        """
+        All that there are.
+
+        @raise OSError: if one cannot be read.
+        """
+        return list(self._all())
+
+    def _all(self) -> Iterator[tuple[str, bytes]]:
+        try:
+            names = sorted(os.listdir(self.folder))
+        except FileNotFoundError:
+            return
+        for name in names:
+            # A crash may have left a draft, which has a longer name.
+            if NAME.fullmatch(name):
+                yield name, readFile(os.path.join(self.folder, name), LARGEST)
+
+    def save(self, name: str, encode: Callable[[], bytes]) -> Pending:
+        """See L{MirrorStore<iscsi_twisted.storage.record.MirrorStore>}."""
+        return self._threads.run(self._write, name, encode)
+
+    def _write(self, name: str, encode: Callable[[], bytes]) -> None:
+        makeDirectory(self.folder)
+        replaceFile(os.path.join(self.folder, name), encode())
+
+    def stop(self) -> None:
+        """All mirrors are closed."""
+        if not self._threads.running:
+            self._threads.stop()
+
+
+def adopt(device: Any, store: MirrorFiles | None, reactor: Any) -> None:
+    """Give mirrors in a device a place to keep their records, and a reactor, where they have none."""
+    if isinstance(device, Mirror):
+        device.adopt(store, reactor)
+    for member in members(device):
+        adopt(member, store, reactor)

@@ -1,0 +1,145 @@
+# -*- test-case-name: tests.storage.test_mirrormembers -*-
+"""Tests for L{iscsi_twisted.storage.mirrormembers}."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.errors import DeviceError, LocalError, NotReady
+from iscsi_twisted.storage import Mirror, resync
+from iscsi_twisted.storage.legs import FAILED, IN_SYNC, MISSING, REPLACED, RESYNCING
+from tests.support.mirrors import again, disks, knownMirror, opened, settled
+from tests.support.platters import MemoryStore, Platter, PlatterDisk
+
+SIZE = 1 << 20
+
+
+class MemberTests(SynchronousTestCase):
+    """Members that come and go."""
+
+    def setUp(self) -> None:
+        self.patch(resync, "STRETCH", 1)
+        self.clock, self.store = Clock(), MemoryStore()
+        self.disks = disks(2, SIZE)
+        content = os.urandom(SIZE)
+        for disk in self.disks:
+            disk.view[:] = content
+            disk.platter.durable[:] = content
+        self.device = opened(knownMirror(self.disks, self.clock, self.store))
+        self.new = PlatterDisk(Platter(SIZE), "new")
+
+    def states(self) -> list[str]:
+        """Those of all members."""
+        return [member.state for member in self.device.status().members]
+
+    def test_add(self) -> None:
+        """A new member gets everything, and belongs to the mirror from then on."""
+        self.successResultOf(self.device.add(self.new))
+        self.assertEqual(self.states(), [IN_SYNC, IN_SYNC, RESYNCING])
+        settled(self.device, self.clock)
+        self.assertEqual(self.new.view, self.disks[0].view)
+        self.assertIsNone(self.device.close())
+        self.device = opened(
+            Mirror([again([self.new])[0], *self.disks], reactor=self.clock, store=self.store)
+        )
+        self.assertEqual(self.states(), [IN_SYNC] * 3)
+
+    def test_unfit(self) -> None:
+        """What does not fit is not taken, and closed."""
+        for wrong in (PlatterDisk(Platter(SIZE * 2), "large"), PlatterDisk(Platter(SIZE), "gone")):
+            wrong.broken = wrong.title == "gone"
+            self.failureResultOf(self.device.add(wrong), DeviceError)
+            self.assertFalse(wrong._open)
+        self.assertEqual(self.states(), [IN_SYNC] * 2)
+        self.assertIsNone(self.device.close())
+        self.failureResultOf(self.device.add(self.new), LocalError)
+
+    def test_remove(self) -> None:
+        """A member that goes is closed; the last one cannot go."""
+        leg = self.device.legs[0]
+        self.successResultOf(self.device.remove("disk0"))
+        self.assertEqual((self.states(), leg.state, self.disks[0]._open), ([IN_SYNC], REPLACED, False))
+        self.assertEqual(self.device.members, [self.disks[1]])
+        self.assertRaises(LocalError, self.device.remove, self.disks[1])
+        self.device.write(0, b"x" * 100)
+        self.assertIsNone(self.device.close())
+        self.device = opened(Mirror(again(self.disks), reactor=self.clock, store=self.store))
+        self.assertEqual(self.states(), [RESYNCING, IN_SYNC])
+
+    def test_replace(self) -> None:
+        """The old member serves until the new one has everything."""
+        self.successResultOf(self.device.replace("disk0", self.new))
+        self.assertEqual(self.states(), [IN_SYNC, IN_SYNC, RESYNCING])
+        self.device.write(0, b"x" * 100)
+        settled(self.device, self.clock)
+        self.assertEqual(self.device.members, [self.disks[1], self.new])
+        self.assertEqual(self.new.view, self.disks[1].view)
+        self.assertFalse(self.disks[0]._open)
+
+    def test_replaceFailed(self) -> None:
+        """One that has failed goes at once."""
+        self.disks[0].broken = True
+        self.device.write(0, b"x" * 100)
+        self.successResultOf(self.device.replace("disk0", self.new))
+        self.assertEqual(self.states(), [IN_SYNC, RESYNCING])
+        settled(self.device, self.clock)
+
+    def test_failedAgain(self) -> None:
+        """A member that does not come back is tried less and less often."""
+        self.disks[0].broken = True
+        self.device.write(0, b"x" * 100)
+        self.assertEqual(self.states(), [FAILED, IN_SYNC])
+        tries: list[float] = []
+
+        def refuse(changed: object) -> None:
+            tries.append(self.clock.seconds())
+            raise NotReady("gone")
+
+        self.disks[0].open = refuse  # type: ignore[method-assign]
+        self.clock.pump([1] * 2000)
+        gaps = [after - before for before, after in pairwise(tries)]
+        self.assertEqual(gaps, sorted(gaps))
+        self.assertEqual((gaps[0], gaps[-1]), (10, 300))
+        self.assertEqual(self.device.status().members[0].reason, "gone")
+
+    def test_otherReturns(self) -> None:
+        """If another device is there under its name, that is a new member."""
+        self.disks[0].broken = True
+        self.device.write(0, b"x" * 100)
+        self.disks[0].platter = self.new.platter
+        self.disks[0].view[:] = bytes(SIZE)
+        self.disks[0].broken = False
+        settled(self.device, self.clock)
+        self.assertEqual(self.disks[0].view, self.disks[1].view)
+
+    def test_wrongReturns(self) -> None:
+        """If it has another size now it stays out."""
+        self.disks[0].broken = True
+        self.device.write(0, b"x" * 100)
+        self.disks[0].broken = False
+        self.disks[0].size = 512
+        self.clock.pump([5] * 3)
+        self.assertEqual(self.states(), [FAILED, IN_SYNC])
+        self.assertIn("512 bytes", self.device.status().members[0].reason)
+
+    def test_missing(self) -> None:
+        """A member that is missing at the start comes back with what it had, if nobody has changed it."""
+        for changed in (False, True):
+            self.assertIsNone(self.device.close())
+            self.disks = again(self.disks)
+            for disk in self.disks:
+                disk.view[:] = self.disks[1].view
+            self.disks[0].broken = True
+            self.device = opened(Mirror(self.disks, reactor=self.clock, store=self.store))
+            self.assertEqual(self.states(), [MISSING, IN_SYNC])
+            self.device.write(0, b"x" * 100)
+            self.disks[0].platter.version += changed
+            self.disks[0].broken = False
+            settled(self.device, self.clock)
+            copied = {offset >> 18 for name, offset, _ in self.disks[0].history if name == "write"}
+            self.assertEqual(copied, {0, 1, 2, 3} if changed else {0})
+            self.assertEqual(self.disks[0].view, self.disks[1].view)

@@ -1,0 +1,255 @@
+# -*- test-case-name: tests.storage.test_resync -*-
+"""Tests for L{iscsi_twisted.storage.resync} and L{iscsi_twisted.storage.progress}."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.errors import OutOfSpace
+from iscsi_twisted.interfaces import Capabilities
+from iscsi_twisted.storage import Mirror, progress, resync
+from iscsi_twisted.storage.legs import FAILED, IN_SYNC, RESYNCING
+from tests.support.mirrors import again, disks, knownMirror, opened, settled
+from tests.support.platters import MemoryStore, Platter, PlatterDisk
+
+REGION = 1 << 18
+SIZE = 8 * REGION
+
+
+class HoledDisk(PlatterDisk):
+    """A disk that knows in which regions it has anything."""
+
+    def capabilities(self) -> Capabilities:
+        return super().capabilities()._replace(allocated=True)
+
+    def allocated(self, offset: int, length: int) -> list[tuple[int, bool]]:
+        return [
+            (min(REGION, offset + length - start), any(self.view[start : start + REGION]))
+            for start in range(offset, offset + length, REGION)
+        ]
+
+
+class ResyncTests(SynchronousTestCase):
+    """Copying what members lack."""
+
+    def setUp(self) -> None:
+        self.patch(resync, "STRETCH", 1)
+        self.clock, self.store = Clock(), MemoryStore()
+        self.disks = disks(2, SIZE)
+        self.device = opened(knownMirror(self.disks, self.clock, self.store))
+
+    def copied(self, disk: PlatterDisk) -> list[int]:
+        """The regions that were copied to a disk."""
+        return sorted({offset // REGION for name, offset, length in disk.history if name == "write"})
+
+    def reopen(self, *new: PlatterDisk) -> Mirror:
+        """The mirror of these, or of the same disks, once more, as after a restart."""
+        self.disks = list(new) or again(self.disks)
+        self.device = opened(Mirror(self.disks, reactor=self.clock, store=self.store))
+        return self.device
+
+    def slowly(self) -> None:
+        """Let each piece take a tenth of a second."""
+        pause = self.device.life.pause
+        self.device.life.pause = lambda seconds: pause(max(0.1, seconds))  # type: ignore[method-assign]
+
+    def crashed(self, waiting: int = 0) -> None:
+        """What was written is there, and the process is gone."""
+        for disk in self.disks:
+            disk.platter.durable[:] = disk.view
+            disk.broken = True
+        for call in list(self.clock.getDelayedCalls()):
+            call.cancel()
+
+    def test_crash(self) -> None:
+        """After a crash only regions are copied in which writes were under way."""
+        self.device.write(3 * REGION, b"x" * 100)
+        self.disks[1].view[3 * REGION : 3 * REGION + 50] = b"y" * 50
+        self.crashed()
+        self.reopen()
+        self.assertEqual([leg.state for leg in self.device.legs], [IN_SYNC, RESYNCING])
+        self.assertEqual(bytes(self.device.read(3 * REGION, 100)), b"x" * 100)
+        settled(self.device, self.clock)
+        self.assertEqual((self.copied(self.disks[1]), self.copied(self.disks[0])), ([3], []))
+        self.assertEqual(self.disks[0].view, self.disks[1].view)
+
+    def test_return(self) -> None:
+        """A member that returns gets what was written while it was away, and nothing else."""
+        self.disks[0].broken = True
+        self.device.write(2 * REGION, b"x" * 100)
+        self.device.write(5 * REGION - 50, b"y" * 100)
+        self.assertEqual(self.device.legs[0].state, FAILED)
+        self.clock.pump([5] * 20)
+        self.assertEqual(self.device.legs[0].state, FAILED)
+        self.assertFalse(self.device.intent.marked())
+        self.disks[0].history.clear()
+        self.disks[0].broken = False
+        settled(self.device, self.clock)
+        self.assertEqual(self.copied(self.disks[0]), [2, 4, 5])
+        self.assertEqual(self.disks[0].view, self.disks[1].view)
+
+    def test_resumed(self) -> None:
+        """After a restart the copying goes on where it was."""
+        self.patch(resync, "CHECKPOINT", 0.0)
+        new = PlatterDisk(Platter(SIZE), "new")
+        self.disks[0].view[:] = os.urandom(SIZE)
+        self.crashed()
+        self.reopen(again(self.disks)[0], new)
+        self.slowly()
+        for _ in range(100):
+            if len(self.copied(new)) >= 5:
+                break
+            self.clock.advance(0.1)
+        self.crashed()
+        before, (old, new) = self.copied(new), again(self.disks)
+        self.reopen(old, new)
+        settled(self.device, self.clock)
+        self.assertEqual((before, self.copied(new)), ([0, 1, 2, 3, 4], [4, 5, 6, 7]))
+        self.assertEqual(new.view, old.view)
+
+    def test_neverStale(self) -> None:
+        """While members are copied to, what they lack is read elsewhere, and what they have is theirs too."""
+        new = PlatterDisk(Platter(SIZE), "new")
+        self.disks[0].view[:] = data = os.urandom(SIZE)
+        self.crashed()
+        self.reopen(again(self.disks)[0], new)
+        self.slowly()
+        for _ in range(200):
+            for offset in range(0, SIZE, REGION):
+                self.assertEqual(self.device.read(offset, 512), data[offset : offset + 512])
+            self.clock.advance(0.05)
+        self.assertEqual((self.device.legs[1].state, new.view), (IN_SYNC, data))
+
+    def test_written(self) -> None:
+        """What is written meanwhile is in all members in the end."""
+        new = PlatterDisk(Platter(SIZE), "new")
+        self.crashed()
+        self.reopen(again(self.disks)[0], new)
+        self.slowly()
+        for offset in range(0, SIZE, REGION // 2):
+            self.device.write(offset, os.urandom(700))
+            self.clock.advance(0.05)
+        settled(self.device, self.clock)
+        self.assertEqual(self.disks[0].view, new.view)
+
+    def test_holes(self) -> None:
+        """Where the source has nothing nothing is copied, but zeros are made."""
+        full, empty = HoledDisk(Platter(SIZE), "full"), HoledDisk(Platter(SIZE), "empty")
+        knownMirror([full, HoledDisk(Platter(SIZE), "lost")], self.clock, self.store)
+        full.view[REGION : REGION + 10] = b"z" * 10
+        empty.view[:] = b"?" * SIZE
+        zeros: list[tuple[int, int]] = []
+
+        def zero(offset: int, length: int, unmap: bool) -> Any:
+            zeros.append((offset, length))
+            return PlatterDisk.zero(empty, offset, length, unmap)
+
+        empty.zero = zero  # type: ignore[method-assign]
+        self.device = opened(Mirror([full, empty], reactor=self.clock, store=self.store, trusted=full))
+        settled(self.device, self.clock)
+        self.assertEqual(full.view, empty.view)
+        self.assertNotIn((REGION, REGION), zeros)
+        self.assertEqual(sum(length for _, length in zeros), SIZE - REGION)
+
+    def test_targetFails(self) -> None:
+        """A member that fails what is copied to it is left out, and gets it when it is back."""
+        self.disks[0].broken = True
+        self.device.write(0, b"x" * 100)
+        self.disks[0].broken = False
+        self.disks[0].faults = 1
+        self.clock.pump([5, 0.1, 0.1])
+        self.assertEqual(self.device.legs[0].state, FAILED)
+        settled(self.device, self.clock)
+        self.assertEqual(self.disks[0].view, self.disks[1].view)
+
+    def test_noRoom(self) -> None:
+        """One that has no room for it stays, and gets it later."""
+        self.disks[0].broken = True
+        self.device.write(0, b"x" * 100)
+        self.disks[0].broken = False
+
+        def full(offset: int, data: bytes) -> None:
+            raise OutOfSpace("full")
+
+        self.disks[0].write = full  # type: ignore[method-assign]
+        with capturedLogs() as events:
+            self.clock.pump([5, 0.1, 0.1])
+        self.assertEqual(self.device.legs[0].state, RESYNCING)
+        self.assertTrue(any("could not be copied: full" in str(formatEvent(event)) for event in events))
+        del self.disks[0].write
+        settled(self.device, self.clock)
+        self.assertEqual(self.disks[0].view, self.disks[1].view)
+
+    def test_sourceFails(self) -> None:
+        """What the source cannot read is left for later, and told; the rest is copied."""
+        new = PlatterDisk(Platter(SIZE), "new")
+        self.disks[0].view[:] = os.urandom(SIZE)
+        self.crashed()
+        old = again(self.disks)[0]
+        old.unreadable = {3 * REGION // 64}
+        self.reopen(old, new)
+        self.clock.pump([0.1] * 200)
+        self.assertEqual(list(self.device.legs[1].behind), [3])
+        self.assertEqual(self.device.legs[1].state, RESYNCING)
+        old.unreadable.clear()
+        settled(self.device, self.clock)
+        self.assertEqual(old.view, new.view)
+
+    def test_progress(self) -> None:
+        """How far it is, is in the status and in the log."""
+        self.patch(progress, "TOLD", 0.0)
+        new = PlatterDisk(Platter(SIZE), "new")
+        self.crashed()
+        with capturedLogs() as events:
+            self.reopen(again(self.disks)[0], new)
+            self.slowly()
+            self.clock.pump([0.1] * 4)
+            status = self.device.status()
+            settled(self.device, self.clock)
+        self.assertEqual((status.activity, status.degraded), ("resync", True))
+        self.assertTrue(0 < status.percent < 100, status)
+        self.assertTrue(status.rate > 0 and status.left is not None and status.left > 0, status)
+        told = [event for event in events if event.get("event") == "resync"]
+        self.assertIn("% done", formatEvent(told[0]))
+        self.assertEqual((self.device.status().activity, self.device.status().degraded), ("", False))
+
+    def test_givesWay(self) -> None:
+        """While initiators are at work it rests for most of the time."""
+        new = PlatterDisk(Platter(SIZE), "new")
+        self.crashed()
+        self.reopen(again(self.disks)[0], new)
+        began = self.clock.seconds()
+        real = new.write
+
+        def slow(offset: int, data: bytes) -> Any:
+            self.clock.rightNow += 0.01
+            self.device.read(0, 512)
+            return real(offset, data)
+
+        new.write = slow  # type: ignore[method-assign]
+        for _ in range(2000):
+            if new.history[-1:] == [("flush", 0, 0)]:
+                break
+            self.clock.advance(0.001)
+        self.assertGreater(self.clock.seconds() - began, 3 * 8 * 0.01)
+
+    def test_closed(self) -> None:
+        """Closing ends it, and keeps what was copied."""
+        new = PlatterDisk(Platter(SIZE), "new")
+        self.crashed()
+        self.reopen(again(self.disks)[0], new)
+        self.slowly()
+        self.clock.pump([0.1] * 4)
+        self.assertIsNone(self.device.close())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        copied = self.copied(new)
+        self.reopen()
+        settled(self.device, self.clock)
+        self.assertLess(len(self.copied(self.disks[1])), 8)
+        # What was being copied is copied again.
+        self.assertLessEqual(len(copied) + len(self.copied(self.disks[1])), 9)

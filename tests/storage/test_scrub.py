@@ -1,0 +1,182 @@
+# -*- test-case-name: tests.storage.test_scrub -*-
+"""Tests for L{iscsi_twisted.storage.scrub}."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.errors import LocalError, ReadError
+from iscsi_twisted.storage import Mirror
+from iscsi_twisted.storage.legs import IN_SYNC
+from iscsi_twisted.storage.scrub import Mismatch, differences, differs
+from tests.support.mirrors import disks, knownMirror, opened, settled
+from tests.support.platters import MemoryStore
+
+REGION = 1 << 18
+SIZE = 4 * REGION
+
+
+class ScrubTests(SynchronousTestCase):
+    """Comparing members."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.disks = disks(3, SIZE)
+        content = os.urandom(SIZE)
+        for disk in self.disks:
+            disk.view[:] = content
+        self.device = opened(knownMirror(self.disks, self.clock))
+
+    def scrubbed(self, repair: Any = None) -> Any:
+        """What is found."""
+        scrub = self.device.scrub(repair)
+        self.clock.pump([0.01] * 60)
+        return self.successResultOf(scrub)
+
+    def spoil(self, disk: int, offset: int, data: bytes = b"spoilt") -> None:
+        """Change a member behind everybody's back."""
+        self.disks[disk].view[offset : offset + len(data)] = data
+
+    def test_equal(self) -> None:
+        """Members that are equal are found to be."""
+        findings = self.scrubbed()
+        self.assertEqual((findings.compared, findings.count, findings.mismatches), (SIZE, 0, ()))
+
+    def test_told(self) -> None:
+        """Each place where they differ is told, and left alone."""
+        self.spoil(1, 1000, b"x" * 600)
+        self.spoil(2, 3 * REGION + 5)
+        with capturedLogs() as events:
+            findings = self.scrubbed()
+        self.assertEqual(findings.mismatches, (Mismatch(512, 1536, False), Mismatch(3 * REGION, 512, False)))
+        told = [event for event in events if event.get("event") == "mismatch"]
+        self.assertEqual(
+            [(event["offset"], event["length"]) for event in told], [(512, 1536), (3 * REGION, 512)]
+        )
+        self.assertEqual(bytes(self.disks[1].view[1000:1003]), b"xxx")
+        self.assertEqual([leg.state for leg in self.device.legs], [IN_SYNC] * 3)
+
+    def test_majority(self) -> None:
+        """Those that agree win, if they are more than half."""
+        self.spoil(1, 1000)
+        self.assertEqual([one.repaired for one in self.scrubbed("majority").mismatches], [True])
+        self.assertEqual(self.disks[0].view, self.disks[1].view)
+        self.spoil(1, 1000, b"a")
+        self.spoil(2, 1000, b"b")
+        self.assertEqual([one.repaired for one in self.scrubbed("majority").mismatches], [False])
+
+    def test_named(self) -> None:
+        """A member that is named wins alone."""
+        self.spoil(1, 1000)
+        self.assertEqual([one.repaired for one in self.scrubbed("disk1").mismatches], [True])
+        for disk in self.disks:
+            self.assertEqual(bytes(disk.view[1000:1006]), b"spoilt")
+
+    def test_unreadable(self) -> None:
+        """What cannot be read is counted, and what follows is compared."""
+        self.disks[1].unreadable = {3}
+        self.spoil(2, 3 * REGION)
+        findings = self.scrubbed()
+        self.assertEqual((findings.unreadable, findings.count), (1, 1))
+
+    def test_once(self) -> None:
+        """There is one comparison at a time; closing ends it."""
+        scrub = self.device.scrub()
+        self.assertRaises(LocalError, self.device.scrub)
+        self.assertEqual(self.device.status().activity, "scrub")
+        self.assertIsNone(self.device.close())
+        self.failureResultOf(scrub, CancelledError)
+        self.assertRaises(LocalError, self.device.scrub)
+
+    def test_helpers(self) -> None:
+        """Where buffers differ."""
+        self.assertIsNone(differs(b"abc", b"abc"))
+        self.assertEqual([differs(b"abcdef", b"abcdeX"), differs(b"abc", b"Xbc")], [5, 0])
+        zeros = bytes(2000)
+        self.assertEqual(
+            differences([zeros, zeros[:1999] + b"x", b"x" + zeros[1:]]), [(0, 512), (1536, 2000)]
+        )
+
+
+class DoubtTests(SynchronousTestCase):
+    """Mirrors of whose members nothing is known."""
+
+    def setUp(self) -> None:
+        self.clock, self.store = Clock(), MemoryStore()
+        self.disks = disks(2, SIZE)
+        self.device = Mirror(self.disks, reactor=self.clock, store=self.store)
+
+    def test_equal(self) -> None:
+        """When they have been compared and are equal all is well."""
+        opened(self.device)
+        self.assertEqual(self.device.status().unverified, SIZE)
+        settled(self.device, self.clock)
+        self.assertEqual(self.device.status().unverified, 0)
+
+    def test_differ(self) -> None:
+        """Until then, and after it where they differ, only what is equal can be read."""
+        self.disks[1].view[REGION : REGION + 10] = b"0123456789"
+        opened(self.device)
+        for _ in range(2):
+            self.assertEqual(self.device.read(REGION + 512, 512), bytes(512))
+            error = self.assertRaises(ReadError, self.device.read, REGION - 512, 1024)
+            self.assertEqual(error.offset, REGION)
+            self.assertEqual(self.device.read(0, 512), bytes(512))
+            self.clock.pump([0.1] * 50)
+        self.assertEqual(self.device.status().unverified, REGION)
+
+    def test_kept(self) -> None:
+        """What has been found equal is so after a restart; what differs is still in doubt."""
+        self.test_differ()
+        self.assertIsNone(self.device.close())
+        opened(self.device)
+        self.assertEqual(self.device.status().unverified, REGION)
+        self.assertRaises(ReadError, self.device.read, REGION, 512)
+
+    def test_written(self) -> None:
+        """What is written is known to be equal."""
+        self.test_differ()
+        self.device.write(REGION, b"w" * 512)
+        self.assertEqual(self.device.read(REGION, 512), b"w" * 512)
+        self.assertEqual(self.device.status().unverified, REGION)
+        self.device.zero(REGION - 5, REGION + 10, False)
+        self.assertEqual(self.device.status().unverified, 0)
+
+    def test_trust(self) -> None:
+        """Somebody may say which member is right; the other gets a copy."""
+        self.test_differ()
+        self.device.trust("disk1")
+        self.assertEqual(self.device.read(REGION, 10), b"0123456789")
+        settled(self.device, self.clock)
+        self.assertEqual(self.disks[0].view, self.disks[1].view)
+
+    def test_trustAtStart(self) -> None:
+        """The same at the start."""
+        self.disks[1].view[REGION : REGION + 10] = b"0123456789"
+        self.device.trustAtStart("disk1")
+        opened(self.device)
+        self.assertEqual(self.device.read(REGION, 10), b"0123456789")
+        settled(self.device, self.clock)
+        self.assertEqual(self.disks[0].view, self.disks[1].view)
+
+    def test_repaired(self) -> None:
+        """A scrub with a member that is right settles doubts too."""
+        self.test_differ()
+        scrub = self.device.scrub("disk0")
+        self.clock.pump([0.1] * 50)
+        self.successResultOf(scrub)
+        self.assertEqual(self.device.status().unverified, 0)
+        self.assertEqual(self.device.read(REGION, 10), bytes(10))
+
+    def test_alone(self) -> None:
+        """If one fails meanwhile, what had not been compared cannot be read, and no doubt is forgotten."""
+        opened(self.device)
+        self.disks[1].broken = True
+        self.device.write(0, b"x" * 512)
+        self.assertRaises(ReadError, self.device.read, REGION, 512)
