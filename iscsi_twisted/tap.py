@@ -30,7 +30,7 @@ from iscsi_twisted.initiator.url import SECRET
 from iscsi_twisted.interfaces import IBlockDevice
 from iscsi_twisted.session.limits import NO_CHANGES
 from iscsi_twisted.session.names import complaint, normalise
-from iscsi_twisted.target.assembly import Plan, Remote, plans, unitIdentity
+from iscsi_twisted.target.assembly import Plan, Remote, discovery, plans, unitIdentity
 from iscsi_twisted.target.change import Wanted
 from iscsi_twisted.target.command import CommandService
 from iscsi_twisted.target.identity import Installation, defaultStateDirectory
@@ -184,7 +184,7 @@ class Options(usage.Options):
         fresh._read(faults, fresh._configure, fresh._users, fresh._access)
         if faults:
             raise ConfigurationErrors(faults)
-        return Wanted(tuple(fresh.plans), fresh.users, tuple(fresh.warnings))
+        return Wanted(tuple(fresh.plans), fresh.users, tuple(fresh.warnings), discovery(fresh.configuration))
 
     def _place(self, name: str, path: str) -> str:
         """The path of a file that is read, and where it is read again when the directory is another one."""
@@ -350,8 +350,13 @@ class Options(usage.Options):
 
     def _access(self) -> None:
         """What targets ask of users, now that both files have been read."""
-        targets = self.configuration.targets
-        faults = [*accessFaults(targets, self.users), *groupFaults(targets, self.listeners)]
+        targets, rule = self.configuration.targets, self.configuration.discovery
+        asking: list[Any] = [*targets] if rule is None else [rule, *targets]
+        faults = [*accessFaults(asking, self.users), *groupFaults(targets, self.listeners)]
+        if rule is not None and self["open-discovery"]:
+            faults.append(
+                rule.where.error("a discovery line with --open-discovery; auth=none says that here")
+            )
         if faults:
             raise ConfigurationErrors(faults)
         self.warnings += idleGroups(targets, self.listeners)
@@ -384,7 +389,10 @@ class Options(usage.Options):
         """Who may log in at all, and who is told of targets; never a secret."""
         if self.users is not None:
             yield f"users {visible(','.join(self.users))}"
+        rule = self.configuration.discovery
         asks = self.users is not None and not self["open-discovery"]
+        if rule is not None and rule.options.auth is not None:
+            asks = rule.options.auth
         yield f"discovery by {'users' if asks else 'everybody'}"
 
 
@@ -453,6 +461,7 @@ def makeService(options: Options) -> IService:
         newcomer=options.newcomer,
         terminal=_terminal(options),
         read=options.again,
+        discovery=discovery(options.configuration),
         hangup=True,
     )
     for plan in options.plans:

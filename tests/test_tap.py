@@ -500,6 +500,12 @@ class CheckTests(OptionsTestCase):
         optional = self.printed(*arguments, "--open-discovery", "-l", f"{secure}:clientCert=optional")
         self.assertIn("certificates optional\n", optional)
         self.assertTrue(optional.endswith("discovery by everybody\n"))
+        self.write("F", FILE + "discovery 10.0.0.0/8 auth=none\n")
+        text = self.printed(*arguments)
+        self.assertIn("discovery:10.0.0.0/8\n\tauth none\n", text)
+        self.assertTrue(text.endswith("discovery by everybody\n"))
+        (fault,) = self.refusal(*arguments, "--open-discovery")
+        self.assertIn(": a discovery line with --open-discovery; auth=none says that here", fault)
 
     def test_identities(self) -> None:
         """Once there is a state directory it prints the identities that initiators see."""
@@ -569,6 +575,19 @@ class AgainTests(OptionsTestCase):
         first, second = self.faults(options)
         self.assertTrue(first.startswith(f"{self.directory}/F:1: "), first)
         self.assertTrue(second.startswith(f"{self.directory}/A:1: "), second)
+
+    def test_discovery(self) -> None:
+        """Who may ask for targets is read anew, too."""
+        options = self.options("-f", "F", "-a", "A")
+        self.assertIsNone(options.again().discovery)
+        self.write("F", FILE + "discovery 10.0.0.0/8 users=joe\n")
+        found = options.again().discovery
+        assert found is not None
+        self.assertEqual((found.guarded, found.users), (None, frozenset(("joe",))))
+        self.assertEqual([found.policy.admits(each) for each in ("10.1.1.1", "11.1.1.1")], [True, False])
+        self.write("F", FILE + "discovery any users=ann\n")
+        (fault,) = self.faults(options)
+        self.assertIn("users=: 'ann' has no secret and no certificate", fault)
 
     def test_vanished(self) -> None:
         """A file that was there and is not is a fault, at the usual places too."""

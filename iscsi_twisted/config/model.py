@@ -225,17 +225,33 @@ class Target:
 
 
 @attrs.frozen
+class Discovery:
+    """
+    Who may ask which targets there are.
+
+    @ivar netmask: of whom.
+    @ivar options: of those of a target, the ones that say who comes.
+    """
+
+    netmask: Netmask
+    options: TargetOptions = NO_TARGET_OPTIONS
+    where: Where = attrs.field(default=NOWHERE, eq=False, repr=False)
+
+
+@attrs.frozen
 class Configuration:
     """
     All definitions, each kind in the order of the file.
 
     @ivar path: the file's name as it was given, or None.
+    @ivar discovery: who may ask for targets; None if the file does not say.
     """
 
     extents: tuple[Extent, ...]
     devices: tuple[Device | Filtered, ...]
     targets: tuple[Target, ...]
     path: str | None = attrs.field(default=None, eq=False)
+    discovery: Discovery | None = None
 
     def sizeFaults(self, lengthOf: Callable[[Extent], int]) -> list[ConfigurationError]:
         """

@@ -20,6 +20,7 @@ from iscsi_twisted.config.model import (
     DEFAULT_BASE,
     Configuration,
     Device,
+    Discovery,
     Extent,
     Filtered,
     Storage,
@@ -69,6 +70,8 @@ EXTENT_NAMES: Final = frozenset(attrs.fields_dict(ExtentOptions))
 
 EXTENT_FORM: Final = "extentN PATH START LENGTH [KEY=VALUE ...]"
 DEVICE_FORM: Final = "deviceN RAID0|RAID0:CHUNK|RAID1 MEMBER ... [KEY=VALUE ...]"
+DISCOVERY_FORM: Final = "discovery NETMASK [auth=chap|none] [users=USER,...] [initiators=NAME,...]"
+DISCOVERY_NAMES: Final = frozenset(("auth", "users", "initiators"))
 TARGET_FORM: Final = "targetN[=IQN] [ro|rw] STORAGE ... NETMASK [KEY=VALUE ...]"
 
 
@@ -189,6 +192,7 @@ class _Reading:
         self.bases: set[str] = set()
         self.claims: dict[tuple[str, object], int] = {}
         self.netmasks: dict[str, Netmask] = {}
+        self.discovery: Discovery | None = None
 
     def read(self, text: str) -> Configuration:
         """
@@ -209,7 +213,7 @@ class _Reading:
         if not self.targets and not self.faults.errors:
             self.faults.add(f"no target is defined; a target line is: {TARGET_FORM}")
         self.faults.settle()
-        return Configuration(extents, devices, tuple(self.targets), self.path)
+        return Configuration(extents, devices, tuple(self.targets), self.path, self.discovery)
 
     def _define(self, line: Line) -> None:
         """Hand a line to the one who knows its kind of definition."""
@@ -220,6 +224,8 @@ class _Reading:
             self._store(line, self._device(line))
         elif word.startswith(("target", "lun")):
             self._target(line)
+        elif word == "discovery":
+            self._discovery(line)
         else:
             self._fault(
                 line,
@@ -448,8 +454,7 @@ class _Reading:
         name, equals, iqn = line.words[0].partition("=")
         columns, words = _apart(line.words[1:])
         values = self._options(line, "target", words) if words else {}
-        if values and values.get("auth") is False and "users" in values:
-            self._fault(line, "users= with auth=none, which asks nobody who they are; remove one of the two")
+        self._checkUsers(line, values or {})
         named = self._isFirst(line, name) and self._nameFits(line, name, iqn if equals else None)
         flag = FLAGS.get(columns[0].lower()) if columns else None
         if flag is not None:
@@ -463,6 +468,26 @@ class _Reading:
         for fault in lunFaults(target):
             self._fault(line, fault)
         self.targets.append(target)
+
+    def _discovery(self, line: Line) -> None:
+        """Who may ask which targets there are."""
+        columns, words = _apart(line.words[1:])
+        values = self._options(line, "target", words) if words else {}
+        if not self._isFirst(line, "discovery") or values is None:
+            return
+        surplus = sorted(set(values).difference(DISCOVERY_NAMES))
+        if surplus or len(columns) != 1:
+            what = f"{surplus[0]}= says nothing of discovery" if surplus else "one netmask is wanted"
+            self._fault(line, f"{what}; a discovery line is: {DISCOVERY_FORM}")
+            return
+        self._checkUsers(line, values)
+        netmask = self._attempt(line, self._netmask, columns[0])
+        if netmask is not None:
+            self.discovery = Discovery(netmask, TargetOptions(**values), Where(self.path, line.number))
+
+    def _checkUsers(self, line: Line, values: dict[str, Any]) -> None:
+        if values.get("auth") is False and "users" in values:
+            self._fault(line, "users= with auth=none, which asks nobody who they are; remove one of the two")
 
     def _nameFits(self, line: Line, name: str, iqn: str | None) -> bool:
         """Check the iSCSI name of a target."""

@@ -23,6 +23,9 @@ def describe(configuration: Configuration, identityOf: IdentityOf, base: str = D
     @param base: what the names of targets begin with that have no IQN of their own.
     @return: lines without line ends.
     """
+    if configuration.discovery is not None:
+        yield f"discovery:{configuration.discovery.netmask}"
+        yield from (f"\t{line}" for line in _access(configuration.discovery.options))
     for target in configuration.targets:
         mode = "ro" if target.readOnly else "rw"
         yield f"{visible(target.name)}:{mode}:{target.netmask}"

@@ -260,6 +260,7 @@ class Login:
         self.kind = kind
         self._negotiation.discovery = kind == "Discovery"
         if kind == "Discovery":
+            self._checkDoor()
             self._named = normalise(pairs.get("TargetName", ""))
         else:
             if "TargetName" not in pairs:
@@ -267,6 +268,12 @@ class Login:
             self._target = self._connection.node.find(
                 pairs["TargetName"], self._connection.peer, self._connection.portal
             )
+
+    def _checkDoor(self) -> None:
+        """@raise LoginError: if this peer, or this user of it, may not ask which targets there are."""
+        door = self._connection.node.door
+        if door is not None and door.grant(self._connection.peer, self.initiatorName, self.user) is None:
+            raise LoginError(numbers.AUTHORIZATION_FAILURE, "discovery is not for this initiator")
 
     def _join(self, isid: bytes, tsih: int, cid: int) -> None:
         """A TSIH that is not 0 names a session; its connection may be reinstated (RFC 7143 6.3.1)."""
@@ -367,6 +374,7 @@ class Login:
         isid: bytes = fields[5]  # type: ignore[assignment]
         parameters = Parameters.agreed(self._negotiation)
         if target is None:
+            self._checkDoor()
             key = self.initiatorName, isid, connection.portal.tag, self._named
             self._reinstate(node.discoveries.get(key))
             return Session(node, self.initiatorName, isid, node.nextTSIH(), fields[9], parameters, key=key)

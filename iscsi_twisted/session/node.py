@@ -10,7 +10,8 @@ import attrs
 from zope.interface import implementer
 
 from iscsi_twisted.errors import CheckCondition, LocalError, LoginError
-from iscsi_twisted.interfaces import Asker, Grant, IAccessPolicy, ILogicalUnit, INexus, Pending
+from iscsi_twisted.interfaces import Grant, IAccessPolicy, ILogicalUnit, INexus, Pending
+from iscsi_twisted.session.doors import Door
 from iscsi_twisted.session.failures import Failures
 from iscsi_twisted.session.limits import NO_CHANGES, Limits
 from iscsi_twisted.session.load import Load
@@ -130,16 +131,14 @@ class Nexus:
         return self.initiatorName, self.isid, self.portalGroupTag
 
 
-class Target:
+class Target(Door):
     """
     One iSCSI target: its name, its units, its sessions.
 
     @ivar name: iSCSI name, in normal form.
     @ivar alias: TargetAlias, or an empty string.
-    @ivar policy: who may come.
     @ivar readOnly: nexuses of this target may not write.
     @ivar authenticate: begins an authentication; None if initiators need none.
-    @ivar users: those that may log in; None for all that can be authenticated.
     @ivar groups: tags of the portal groups through which it is reached; None for all.
     @ivar leaving: it is served no more, and nobody may log in.
     @ivar units: logical units by number.
@@ -167,12 +166,10 @@ class Target:
         @param decodeLUN: from the eight bytes of a LUN field to a number; raises
             L{CheckCondition} for addressing methods that are not understood.
         """
-        self.name = normalise(name)
+        super().__init__(normalise(name), policy, users)
         self.alias = alias
-        self.policy = policy
         self.readOnly = readOnly
         self.authenticate = authenticate
-        self.users = users
         self.groups = groups
         self.leaving = False
         self.units: dict[int, ILogicalUnit] = units
@@ -186,20 +183,9 @@ class Target:
         """Whether a portal belongs to a group of the target's."""
         return self.groups is None or portal.tag in self.groups
 
-    def allows(self, user: str) -> bool:
-        """Whether a user may log in; one who has no name yet may try."""
-        return self.users is None or not user or user in self.users
-
     def grant(self, peer: Peer, initiatorName: str, user: str) -> Grant | None:
-        """What an initiator may do here; None for nothing."""
-        if self.leaving or not self.allows(user) or not self.policy.admits(peer.address):
-            return None
-        # A policy that only admits, or does not, has nothing more to say.
-        decide = getattr(self.policy, "decide", None)
-        if decide is None:
-            return Grant()
-        grant: Grant | None = decide(Asker(peer.address, initiatorName, user, peer.certificate, self.name))
-        return grant
+        """See L{Door}."""
+        return None if self.leaving else super().grant(peer, initiatorName, user)
 
     def servers(self) -> list[ILogicalUnit]:
         """All logical units, the well known ones too."""
@@ -407,6 +393,7 @@ class Node:
     @ivar portals: where it listens.
     @ivar gone: names of targets that were served and are no more.
     @ivar authenticate: begins an authentication for discovery; None if that needs none.
+    @ivar door: who may ask for targets; None for whoever can be authenticated.
     @ivar certified: the user whom the names in a certificate prove; None for nobody.
     @ivar failures: slows down whoever failed to authenticate; None for nobody.
     @ivar limits: what all initiators may cost together.
@@ -439,6 +426,7 @@ class Node:
         self.gone: set[str] = set()
         self.events = events
         self.authenticate: Authenticate | None = None
+        self.door: Door | None = None
         self.certified: Callable[[tuple[str, ...]], str | None] | None = None
         self.failures: Failures | None = None
         self.limits = limits

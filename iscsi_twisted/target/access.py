@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from zope.interface import implementer
 
-from iscsi_twisted.config.model import Target
+from iscsi_twisted.config.model import Discovery, Target
 from iscsi_twisted.interfaces import Asker, Grant, IAccessPolicy, ILoginPolicy
 
 
@@ -17,7 +17,7 @@ from iscsi_twisted.interfaces import Asker, Grant, IAccessPolicy, ILoginPolicy
 class LinePolicy:
     """The netmask, C{initiators=}, C{readers=} and C{luns=} of one line."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target | Discovery) -> None:
         options = target.options
         self._mask = target.netmask
         self._initiators = None if options.initiators is None else _anyOf(options.initiators)
@@ -42,8 +42,8 @@ class LinePolicy:
         return Grant(readOnly, seen)
 
 
-def linePolicy(target: Target) -> IAccessPolicy:
-    """Who may come to a target of the targets file."""
+def linePolicy(target: Target | Discovery) -> IAccessPolicy:
+    """Who may come to a target of the targets file, or ask for targets."""
     options = target.options
     plain = options.initiators is None and options.readers is None and options.luns is None
     policy: Any = target.netmask if plain else LinePolicy(target)

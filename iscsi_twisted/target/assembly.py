@@ -130,6 +130,27 @@ class Plan:
         return Paths((port.group for port in ports), self.access, self.preferred, tpgs)
 
 
+@attrs.frozen
+class Discovery:
+    """
+    Who may ask which targets there are.
+
+    @ivar policy: who may come.
+    @ivar guarded: whether initiators have to authenticate themselves; None for where there are users.
+    @ivar users: those that may ask; None for all that there are.
+    """
+
+    policy: IAccessPolicy
+    guarded: bool | None = None
+    users: frozenset[str] | None = None
+
+
+def discovery(configuration: Configuration) -> Discovery | None:
+    """What a configuration says of it; None for nothing."""
+    line = configuration.discovery
+    return None if line is None else Discovery(linePolicy(line), line.options.auth, line.options.users)
+
+
 class PlacedExtent(Placed, FileExtent):
     """An extent of a targets file."""
 

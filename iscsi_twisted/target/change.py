@@ -19,7 +19,7 @@ from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
 from iscsi_twisted.interfaces import ISecretStore
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.storage.pending import ready
-from iscsi_twisted.target.assembly import Plan
+from iscsi_twisted.target.assembly import Discovery, Plan
 from iscsi_twisted.target.building import Place, gather
 from iscsi_twisted.target.difference import Step, compare, postponed
 from iscsi_twisted.target.farewell import end, within
@@ -45,11 +45,13 @@ class Wanted:
     @ivar plans: all targets.
     @ivar secrets: the users that may log in; None if nobody is asked who they are.
     @ivar warnings: what is to be logged.
+    @ivar discovery: who may ask for targets; None for all users.
     """
 
     plans: tuple[Plan, ...]
     secrets: ISecretStore | None = None
     warnings: tuple[str, ...] = ()
+    discovery: Discovery | None = None
 
 
 class Change:
@@ -68,7 +70,7 @@ class Change:
 
     def __init__(self, serving: Serving, wanted: Wanted, protocols: Protocols) -> None:
         self.serving, self.protocols = serving, protocols
-        self.secrets = wanted.secrets
+        self.secrets, self.discovery = wanted.secrets, wanted.discovery
         self.plans: dict[str, Plan] = {}
         for plan in wanted.plans:
             gather(self.plans, plan, wanted.secrets is not None, serving.groups)

@@ -91,9 +91,10 @@ class Commit:
     def _ask(self) -> None:
         """Let the new users be those that may log in."""
         serving = self._serving
-        if serving.secrets == self._change.secrets:
+        wanted = self._change.secrets, self._change.discovery
+        if (serving.secrets, serving.discovery) == wanted:
             return
-        serving.ask(self._change.secrets)
+        serving.ask(*wanted)
         for connection in list(serving.node.unfinished):
             if connection.login is not None and connection.login.authenticating:
                 connection.abandon("the users have changed while it logged in")

@@ -33,7 +33,7 @@ from iscsi_twisted.session.limits import NO_CHANGES, Limits
 from iscsi_twisted.session.names import normalise
 from iscsi_twisted.session.node import Node
 from iscsi_twisted.target import upkeep
-from iscsi_twisted.target.assembly import Plan
+from iscsi_twisted.target.assembly import Discovery, Plan
 from iscsi_twisted.target.building import disks, gather
 from iscsi_twisted.target.change import Wanted
 from iscsi_twisted.target.commit import Changes
@@ -80,6 +80,7 @@ class TargetService(Service):
         stopTime: float = 5.0,
         trace: frozenset[str] = frozenset(),
         read: Callable[[], Wanted] | None = None,
+        discovery: Discovery | None = None,
     ) -> None:
         """
         @param listeners: where to listen: endpoints, or descriptions of such (C{tcp:3260}).
@@ -93,6 +94,7 @@ class TargetService(Service):
         @param trace: what to trace into the log: some of C{net}, C{iscsi}, C{scsi}.
         @param read: says what is to be served, when the service is asked to L{reload}; it may raise
             L{ConfigurationErrors<iscsi_twisted.errors.ConfigurationErrors>}.
+        @param discovery: who may ask for targets; it goes before C{openDiscovery}.
         @raise ConfigurationError: for a description that cannot be understood.
         """
         self.reactor = reactor
@@ -102,6 +104,7 @@ class TargetService(Service):
         self._serving = Serving(
             reactor, self.journal, self.node, stateDirectory=stateDirectory,
             secrets=secrets, algorithms=algorithms, openDiscovery=openDiscovery, groups=tags(self._listeners),
+            discovery=discovery,
         )  # fmt: skip
         self._reloading = Reloading(self._serving, self._protocols)
         self._read = read
@@ -353,17 +356,22 @@ class TargetService(Service):
             return fail(LocalError("this service has nothing to read anew: tell it by change()"))
         return self._change(read)
 
-    def change(self, plans: Iterable[Plan], secrets: ISecretStore | None = None) -> Deferred[Changes]:
+    def change(
+        self,
+        plans: Iterable[Plan],
+        secrets: ISecretStore | None = None,
+        discovery: Discovery | None = None,
+    ) -> Deferred[Changes]:
         """
         Serve this instead: what stays the same is not disturbed.
 
         A device that is the same object as before stays open.
 
         @param plans: all that is to be served.
-        @param secrets: the users that may log in, as for the constructor.
+        @param secrets: the users that may log in, as for the constructor; C{discovery} likewise.
         @return: as of L{reload}.
         """
-        wanted = Wanted(tuple(plans), secrets)
+        wanted = Wanted(tuple(plans), secrets, discovery=discovery)
         return self._change(lambda: wanted)
 
     def _change(self, read: Callable[[], Wanted]) -> Deferred[Changes]:

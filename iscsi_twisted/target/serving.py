@@ -14,9 +14,10 @@ from twisted.internet.task import deferLater
 from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.errors import ConfigurationErrors, LocalError
 from iscsi_twisted.interfaces import ISecretStore
+from iscsi_twisted.session.doors import Door
 from iscsi_twisted.session.failures import Failures
 from iscsi_twisted.session.node import Authenticator, Node, Target
-from iscsi_twisted.target.assembly import Plan
+from iscsi_twisted.target.assembly import Discovery, Plan
 from iscsi_twisted.target.building import Address, Builder, Place, build
 from iscsi_twisted.target.journal import Journal
 from iscsi_twisted.target.mount import Mount, Mounting
@@ -31,6 +32,7 @@ class Serving:
     @ivar places: the LUNs that there are.
     @ivar mounts: all devices that are open, those too whose LUN is on its way out.
     @ivar secrets: the users; None if nobody is asked who they are.
+    @ivar discovery: who may ask for targets; None for all users.
     """
 
     def __init__(
@@ -44,16 +46,19 @@ class Serving:
         algorithms: tuple[int, ...],
         openDiscovery: bool,
         groups: Collection[int],
+        discovery: Discovery | None = None,
     ) -> None:
         """
         @param openDiscovery: whether discovery asks nobody who they are, even if there are users.
         @param groups: the tags of the portal groups that there are, in order.
+        @param discovery: who may ask for targets; it goes before C{openDiscovery}.
         """
         self.reactor, self.journal, self.node = reactor, journal, node
         self.plans: dict[str, Plan] = {}
         self.places: dict[Address, Place] = {}
         self.mounts: set[Mount] = set()
         self.secrets: ISecretStore | None = None
+        self.discovery: Discovery | None = None
         self._stateDirectory, self._algorithms, self._openDiscovery = (
             stateDirectory,
             algorithms,
@@ -63,14 +68,21 @@ class Serving:
         self._builder: Builder | None = None
         self._opening: Mounting | None = None
         node.failures = Failures(reactor.seconds, partial(deferLater, reactor))
-        self.ask(secrets)
+        self.ask(secrets, discovery)
 
     # Who may log in
 
-    def ask(self, secrets: ISecretStore | None) -> None:
-        """From now on these are the users, for logins that begin."""
-        self.secrets = secrets
+    def ask(self, secrets: ISecretStore | None, discovery: Discovery | None = None) -> None:
+        """
+        From now on these are the users, for logins that begin.
+
+        @param discovery: who may ask for targets.
+        """
+        self.secrets, self.discovery = secrets, discovery
         asks = secrets is not None and not self._openDiscovery
+        if discovery is not None and discovery.guarded is not None:
+            asks = discovery.guarded
+        self.node.door = None if discovery is None else Door("", discovery.policy, discovery.users)
         self.node.authenticate = self._verifier if asks else None
         self.node.certified = getattr(secrets, "certified", None)
 

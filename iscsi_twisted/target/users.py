@@ -12,7 +12,7 @@ from zope.interface import implementer
 from iscsi_twisted.auth.chap import SHORTEST_SECRET
 from iscsi_twisted.config.auths import Auths, Credential
 from iscsi_twisted.config.lines import quoted
-from iscsi_twisted.config.model import Target
+from iscsi_twisted.config.model import Discovery, Target
 from iscsi_twisted.errors import ConfigurationError
 from iscsi_twisted.interfaces import Account, ICertificateStore
 
@@ -77,8 +77,10 @@ def tooOpen(path: str) -> ConfigurationError | None:
     )
 
 
-def accessFaults(targets: Iterable[Target], users: FileUsers | None) -> Iterator[ConfigurationError]:
-    """What targets ask of users that are not there."""
+def accessFaults(
+    targets: Iterable[Target | Discovery], users: FileUsers | None
+) -> Iterator[ConfigurationError]:
+    """What lines ask of users that are not there."""
     for target in targets:
         options = target.options
         if (options.auth or options.users) and not users:

@@ -104,6 +104,31 @@ class LineTests(TargetsTestCase):
                     f"F:6: '{word}' begins no definition; a line begins with extent,",
                 )
 
+    def test_discovery(self) -> None:
+        """One line may say who asks for targets: by netmask, and by options that say who comes."""
+        self.assertIsNone(read(FAQ_SIMPLE).discovery)
+        found = read(FAQ_SIMPLE + "discovery 10.0.0.0/8 auth=chap users=a,b initiators=iqn.x:*\n").discovery
+        assert found is not None
+        self.assertEqual((str(found.netmask), found.where), ("10.0.0.0/8", Where("F", 6)))
+        options = found.options
+        self.assertEqual(
+            (options.auth, options.users, options.initiators), (True, frozenset(("a", "b")), ("iqn.x:*",))
+        )
+        form = "a discovery line is: discovery NETMASK [auth=chap|none] [users=USER,...] [initiators="
+        for line, fault in (
+            ("discovery", f"one netmask is wanted; {form}"),
+            ("discovery extent0 any", f"one netmask is wanted; {form}"),
+            ("discovery any luns=*:0", f"luns= says nothing of discovery; {form}"),
+            ("discovery any serial=1", "serial= stands on a target line"),
+            ("discovery 10.x", "'10.x' is"),
+            ("discovery any auth=none users=a", "users= with auth=none"),
+            ("discoveries any", "'discoveries' begins no definition"),
+        ):
+            self.assertFault(f"{FAQ_SIMPLE}{line}\n", f"F:6: {fault}")
+        self.assertFault(
+            FAQ_SIMPLE + "discovery any\ndiscovery any\n", "F:7: 'discovery' is already defined on line 6"
+        )
+
     def test_suffixes(self) -> None:
         """Any word that begins with the kind of definition is a name, as it always was."""
         configuration = read("extent-db /a 0 1M\ndeviceX RAID0 extent-db\nlun deviceX any\n")

@@ -16,7 +16,7 @@ from iscsi_twisted.config.targets import parse
 from iscsi_twisted.session.names import complaint
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.target import Listener, TargetService
-from iscsi_twisted.target.assembly import plans
+from iscsi_twisted.target.assembly import discovery, plans
 from iscsi_twisted.target.transport import VectorEndpoint
 from iscsi_twisted.target.users import FileUsers
 from tests.support.clients import BASE, TOOLS, Serve, Served
@@ -39,7 +39,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         service = TargetService(
             reactor, listeners, stateDirectory=str(tmp_path / "state"), stopTime=10.0,
             secrets=FileUsers(parseAuths(users, None)) if users else None,
-            algorithms=options.get("algorithms", STRONGEST_FIRST),
+            algorithms=options.get("algorithms", STRONGEST_FIRST), discovery=discovery(configuration),
         )  # fmt: skip
         for plan in plans(configuration, base=BASE, blockSize=options.get("blockSize", 512), reactor=reactor):
             service.addPlan(plan)

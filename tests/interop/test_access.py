@@ -140,6 +140,19 @@ async def test_masked(serve: Serve) -> None:
 
 
 @ensureDeferred
+async def test_discoveryLine(serve: Serve) -> None:
+    """Where a line says who may ask for targets, others may still use those that they know."""
+    lines = "extent0 %/a 0 20MB\ntarget0 extent0 any\ndiscovery any {}\n"
+    for words in ("users=joe", "initiators=iqn.x.*", "auth=none initiators=iqn.x.*"):
+        served = await serve(lines.format(words).replace("%/", f"%/{len(words)}"), users=USERS)
+        refused = await run("iscsi-ls", f"iscsi://{AGC}{served.portal()}/")
+        assert "Authorization failure(514)" in refused.text
+        assert "CONNECTED" in await good("iscsi-inq", url(served, AGC))
+    served = await serve(lines.format("auth=none"), users=USERS)
+    assert "target0" in await good("iscsi-ls", f"iscsi://{served.portal()}/")
+
+
+@ensureDeferred
 async def test_initiators(serve: Serve) -> None:
     """A target for other initiators is not listed, and logins to it are refused."""
     served = await serve("extent0 %/a 0 20MB\ntarget0 extent0 any initiators=iqn.1999-01.org.example:*\n")

@@ -19,7 +19,7 @@ from iscsi_twisted.interfaces import Asker, Capabilities, Grant, IAccessPolicy, 
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.order import HELD
 from iscsi_twisted.scsi.room import QUEUE
-from iscsi_twisted.target.assembly import Disk, Plan
+from iscsi_twisted.target.assembly import Discovery, Disk, Plan
 from iscsi_twisted.target.change import GRACE, Wanted
 from iscsi_twisted.target.farewell import LOGOUT
 from iscsi_twisted.target.kinds import Kind
@@ -530,6 +530,19 @@ class AccessTests(ReloadTestCase):
             self.assertEqual(self.change(plan(disk(self.device), policy=policy)).ended, 1)
             self.assertEqual(client.events()[0][0], numbers.EVENT_LOGOUT_REQUEST)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_discovery(self) -> None:
+        """Who may ask for targets changes for those who come, and for nobody who is there."""
+        self.memory = self.serve(self.first)
+        asking = self.memory.line()
+        self.assertEqual(asking.login(None)["status"], 0)
+        rule = Discovery(cast(IAccessPolicy, Netmask("10.0.0.0/8")))
+        self.successResultOf(self.memory.service.change([self.first], discovery=rule))
+        self.assertEqual(self.memory.line().login(None)["status"], 0x0202)
+        self.assertEqual(self.memory.line().login(self.first.name)["status"], 0)
+        self.assertIsNotNone(asking.protocol.core)
+        self.successResultOf(self.memory.service.change([self.first]))
+        self.assertEqual(self.memory.line().login(None)["status"], 0)
 
     def test_users(self) -> None:
         """Where users are required from now on, sessions of nobody have to go; discovery too."""
