@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.codes import ACA, HEAD_OF_QUEUE, ORDERED, SIMPLE
@@ -11,7 +16,7 @@ from tests.scsi.devices import THIN, PendingDisk
 from tests.support.tasks import Nexus, Task, abort, run
 
 
-class AllegianceTests(DiskTests):
+class SlowDiskTests(DiskTests):
     """A disk that answers when it is told to, and two nexuses."""
 
     def setUp(self) -> None:
@@ -21,6 +26,10 @@ class AllegianceTests(DiskTests):
         self.other = Nexus(isid=b"\x80\0\0\0\0\2")
         self.unit.nexusFound(self.other)
         self.unit.takeAttention(self.other)
+
+
+class AllegianceTests(SlowDiskTests):
+    """Tests of the condition."""
 
     def send(
         self,
@@ -169,6 +178,121 @@ class AllegianceTests(DiskTests):
     def test_absent(self) -> None:
         """INQUIRY tells that a unit knows it (NORMACA)."""
         self.assertEqual(self.send(cdb.INQUIRY, allocation=96).data[3], 0x32)
+
+
+ACTIONS = st.one_of(
+    st.tuples(
+        st.just("send"), st.integers(0, 1), st.sampled_from((SIMPLE, ORDERED, HEAD_OF_QUEUE, ACA)),
+        st.sampled_from(("read", "write", "ready", "wrong")), st.booleans(), st.integers(0, 3),
+    ),
+    st.tuples(st.sampled_from(("fire", "break", "arrive", "abort")), st.integers(0, 5)),
+    st.tuples(st.just("clear"), st.integers(0, 1)),
+    st.tuples(st.just("reset")),
+    st.tuples(st.just("lose")),
+    st.tuples(st.just("qerr"), st.sampled_from((0, 1, 3))),
+)  # fmt: skip
+"""What may happen to a unit."""
+
+
+class AnythingTests(SlowDiskTests):
+    """Whatever happens in whichever order, every task ends once, and nothing is left behind."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.tasks: list[Task] = []
+        self.late: list[Task] = []
+
+    def act(self, action: tuple[Any, ...]) -> None:
+        """Let something happen."""
+        getattr(self, f"do_{action[0]}")(*action[1:])
+
+    def do_send(self, nexus: int, attribute: int, what: str, naca: bool, lba: int) -> None:
+        """A command comes."""
+        control = codes.NACA * naca
+        command, data, fields = {
+            "read": (cdb.READ_10, b"", {"lba": lba, "length": 1}),
+            "write": (cdb.WRITE_10, bytes(BLOCK), {"lba": lba, "length": 1}),
+            "ready": (cdb.TEST_UNIT_READY, b"", {}),
+            "wrong": (cdb.READ_10, b"", {"lba": BLOCKS, "length": 1}),
+        }[what]
+        task = Task(
+            command.encode(control=control, **fields), (self.nexus, self.other)[nexus], data, late=True
+        )
+        task.flags = attribute
+        self.tasks.append(task)
+        if data:
+            self.late.append(task)
+        run(self.unit, task)
+
+    def do_fire(self, index: int) -> None:
+        """A device operation ends."""
+        if self.slow.pending:
+            self.slow.fire(index % len(self.slow.pending))
+
+    def do_break(self, index: int) -> None:
+        """A device operation fails."""
+        if self.slow.pending:
+            self.slow.breakDown(OSError(5, "broken"), index % len(self.slow.pending))
+
+    def do_arrive(self, index: int) -> None:
+        """Data come that were asked for."""
+        wanted = [task for task in self.late if task.wanted is not None and not task.aborted]
+        if wanted:
+            task = wanted[index % len(wanted)]
+            self.late.remove(task)
+            task.arrive(self.unit)
+
+    def do_abort(self, index: int) -> None:
+        """A task is aborted."""
+        live = [task for task in self.tasks if task.status is None and not task.aborted]
+        if live:
+            abort(self.unit, live[index % len(live)])
+
+    def do_clear(self, nexus: int) -> None:
+        """CLEAR ACA."""
+        self.unit.clearACA((self.nexus, self.other)[nexus])
+
+    def do_reset(self) -> None:
+        """LOGICAL UNIT RESET."""
+        for _ in range(len(self.tasks)):
+            self.do_abort(0)
+        self.unit.reset(codes.DEVICE_RESET_OCCURRED)
+
+    def do_lose(self) -> None:
+        """The other nexus goes, and comes again."""
+        for task in self.tasks:
+            if task.nexus is self.other and task.status is None and not task.aborted:
+                abort(self.unit, task)
+        self.unit.nexusLost(self.other)
+        self.unit.nexusFound(self.other)
+
+    def do_qerr(self, value: int) -> None:
+        """Another QERR."""
+        self.unit.queueError = value
+
+    @given(st.lists(ACTIONS, max_size=30))
+    def test_anything(self, actions: list[tuple[Any, ...]]) -> None:
+        """See the class."""
+        self.setUp()
+        for action in actions:
+            self.act(action)
+        for _ in range(3 * len(actions) + 3):
+            self.do_clear(0)
+            self.do_clear(1)
+            self.do_arrive(0)
+            self.do_fire(0)
+        for task in self.tasks:
+            self.assertLessEqual(task.released, 1)
+            self.assertTrue(task.aborted or task.endings == 1, (task.cdb.hex(), task.flags, task.endings))
+        unit = self.unit
+        self.assertEqual(
+            (unit.operations, unit.receiving, unit.fences, list(unit.order.dormant)), (set(), set(), [], [])
+        )
+        for nexus in (self.nexus, self.other):
+            while unit.takeAttention(nexus) is not None:
+                pass
+        self.assertFalse(unit._unusual)
+        self.assertEqual(self.surprises, [])
 
 
 class InterlockTests(DiskTests):
