@@ -9,12 +9,25 @@ from functools import partial
 from typing import Any, Final
 
 import attrs
+from twisted.internet.defer import Deferred, TimeoutError
 
 from iscsi_twisted.errors import ISCSIError
 from iscsi_twisted.initiator import LUN
 
 PAYLOADS: Final = (0, 4, 16, 64, 256, 1024, 4096)
 """Bytes that pings carry."""
+
+GREETING: Final = b"Hello, world!"
+
+PATIENCE: Final = 30.0
+"""Seconds in which a ping has to be answered, where commands have no limit."""
+
+NUDGE: Final = 0.002
+SLOWER: Final = 1.25
+"""Seconds after which a ping behind NOP-Outs without ping is repeated, and what they grow by each time."""
+
+UNANSWERED: Final = 10
+"""NOP-Outs without ping in a row, so that no more than these wait anywhere."""
 
 AREA: Final = 8 << 20
 """Bytes from the beginning of the disk that are written and read."""
@@ -70,22 +83,50 @@ class Exercises:
         self.say(f"##END {mark}##")
 
     async def initial(self) -> None:
-        """A ping, and who the unit is."""
-        for data in (b"", b"Hello, world!"):
-            echo = await self.lun.session.ping(data)
-            if echo != data:
-                raise Failed(f"a ping of {data!r} came back as {echo!r}")
-            self.say(f"NOP-Out of {len(data)} bytes PASSED")
+        """A NOP-Out without a ping and with one, and who the unit is."""
+        self.lun.session.nop(GREETING)
+        await self._settle()
+        self.say(f"NOP-Out of {len(GREETING)} bytes without ping PASSED")
+        echo = await self._ping(GREETING)
+        if echo != GREETING:
+            raise Failed(f"a ping of {GREETING!r} came back as {echo!r}")
+        self.say(f"NOP-Out of {len(GREETING)} bytes with ping PASSED")
         found = await self.lun.identify()
         self.say(
             f"INQUIRY PASSED (device type {found.kind:#04x}, {found.vendor} {found.product} {found.revision})"
         )
 
+    def _ping(self, data: bytes) -> Deferred[bytes]:
+        return self.lun.session.ping(data, self.lun.timeout)
+
+    async def _settle(self) -> None:
+        """
+        Wait until the target has taken NOP-Outs that it does not answer, as its answer to a ping says.
+
+        tgt looks at two of them each time that something more comes, so the ping is repeated.
+        """
+        left, pause = self.lun.timeout or PATIENCE, NUDGE
+        while True:
+            try:
+                await self.lun.session.ping(b"", min(pause, left))
+                return
+            except TimeoutError:
+                left -= pause
+                pause *= SLOWER
+                if left <= 0:
+                    raise Failed("no answer to pings after NOP-Outs without ping") from None
+
     async def pings(self) -> None:
-        """How long pings take."""
+        """How long NOP-Outs take: first without ping, then with it."""
         for size in PAYLOADS:
-            ping = partial(self.lun.session.ping, bytes(size))
-            await self._time(f"NOP-Out with {size} bytes", ping)
+            data = bytes(size)
+            with self._timed() as passed:
+                for number in range(1, self.repeat + 1):
+                    self.lun.session.nop(data)
+                    if number % UNANSWERED == 0 or number == self.repeat:
+                        await self._settle()
+            self._latency(f"NOP-Out with {size} bytes without ping", passed[0])
+            await self._time(f"NOP-Out with {size} bytes with ping", partial(self._ping, data))
 
     async def commands(self) -> None:
         """How long commands without a medium take."""
@@ -182,8 +223,11 @@ class Exercises:
         with self._timed() as passed:
             for _ in range(self.repeat):
                 await test()
-        each = passed[0] / self.repeat * 1e6
-        self.say(f"{name}: {self.repeat} iterations, {passed[0]:.3f} s, {each:.1f} us each")
+        self._latency(name, passed[0])
+
+    def _latency(self, name: str, passed: float) -> None:
+        each = passed / self.repeat * 1e6
+        self.say(f"{name}: {self.repeat} iterations, {passed:.3f} s, {each:.1f} us each")
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[list[float]]:

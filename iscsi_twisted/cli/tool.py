@@ -35,6 +35,10 @@ COPYING: Final = ".copying"
 """What is added to the name of a file that is copied to, for the one that tells how far the copy has come."""
 
 
+PING_TIME: Final = 10.0
+"""Seconds in which a target has to answer a ping."""
+
+
 class Tool:
     """
     One command.
@@ -149,7 +153,7 @@ class Tool:
         taken = []
         for _ in range(max(1, self.options.count)):
             began = time.perf_counter()
-            await session.ping(b"iscsi-twisted")
+            await session.ping(b"iscsi-twisted", PING_TIME)
             taken.append((time.perf_counter() - began) * 1e3)
         value = {
             "count": len(taken),

@@ -9,7 +9,10 @@ from twisted.internet.defer import Deferred, TimeoutError
 
 from iscsi_twisted.errors import ISCSIError
 from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session.answers import Aborted
+from iscsi_twisted.session.client import ClientConnection
 from iscsi_twisted.session.command import SIMPLE, Command
+from iscsi_twisted.wire import numbers
 
 if TYPE_CHECKING:
     from iscsi_twisted.initiator.session import Session
@@ -19,6 +22,11 @@ AGAIN: Final = 8
 How often a command is sent again for what the target did: a unit that tells of one unit attention after the
 other never stops, and neither does a target that answers the command with nonsense each time.
 """
+
+
+WHOLE_TARGET: Final = (numbers.TARGET_WARM_RESET, numbers.TARGET_COLD_RESET)
+ENDING: Final = (numbers.ABORT_TASK_SET, numbers.CLEAR_TASK_SET, numbers.LOGICAL_UNIT_RESET, *WHOLE_TARGET)
+"""Task management functions that end commands, and those of them that end all (RFC 7143 11.5.1)."""
 
 
 class Request(Command):
@@ -173,3 +181,13 @@ class Timeouts:
             call.cancel()
         self._calls.clear()
         self._requests.clear()
+
+
+def ends(response: int, connection: ClientConnection, commands: list[Command]) -> int:
+    """A task management function was answered; those of these commands that it has ended are told."""
+    if response == numbers.FUNCTION_COMPLETE:
+        for command in commands:
+            if connection.commands.get(command.itt) is command:
+                connection.drop(command)
+                command.failed(Aborted("a task management function has ended the command"))
+    return response

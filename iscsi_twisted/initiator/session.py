@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, maybeDeferred
@@ -13,11 +14,11 @@ from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import ISCSIError, LocalError, RemoteError
 from iscsi_twisted.initiator.protocol import InitiatorFactory
-from iscsi_twisted.initiator.request import AGAIN, Request, Timeouts
+from iscsi_twisted.initiator.request import AGAIN, ENDING, WHOLE_TARGET, Request, Timeouts, ends
 from iscsi_twisted.interfaces import Buffer
-from iscsi_twisted.session.answers import Aborted, ConnectionEnded, Event, LogoutRefused, Redirected
+from iscsi_twisted.session.answers import ConnectionEnded, Event, LogoutRefused, Redirected
 from iscsi_twisted.session.client import ClientConnection
-from iscsi_twisted.session.command import SIMPLE, Command
+from iscsi_twisted.session.command import SIMPLE
 from iscsi_twisted.session.request import Authentication, Wish
 from iscsi_twisted.wire import numbers
 
@@ -33,10 +34,6 @@ LOGIN_TIME: Final = 15.0
 
 ABORT_TIME: Final = 10.0
 """Seconds in which a target has to answer that it has aborted a task; else the connection is given up."""
-
-WHOLE_TARGET: Final = (numbers.TARGET_WARM_RESET, numbers.TARGET_COLD_RESET)
-ENDING: Final = (numbers.ABORT_TASK_SET, numbers.CLEAR_TASK_SET, numbers.LOGICAL_UNIT_RESET, *WHOLE_TARGET)
-"""Task management functions that end commands, and those of them that end all (RFC 7143 11.5.1)."""
 
 _log = Logger()
 
@@ -338,7 +335,7 @@ class Session:
             lambda why: self._deaf(connection, why),
         )
 
-    def _aborted(self, connection: ClientConnection, command: Command, response: int) -> None:
+    def _aborted(self, connection: ClientConnection, command: Request, response: int) -> None:
         if response == numbers.FUNCTION_COMPLETE:
             connection.drop(command)
 
@@ -365,12 +362,31 @@ class Session:
         ]
         asked = self._ask(lambda connection, done: connection.manage(function, lunField, None, done))
         if connection is not None and function in ENDING:
-            asked.addCallback(_ends, connection, concerned)
+            asked.addCallback(ends, connection, concerned)
         return asked
 
-    def ping(self, data: bytes = b"") -> Deferred[bytes]:
-        """Ask for a sign of life; fires with the same data."""
-        return self._ask(lambda connection, done: connection.ping(done, data))
+    def ping(self, data: bytes = b"", timeout: float | None = None) -> Deferred[bytes]:
+        """
+        Ask for a sign of life.
+
+        @param timeout: seconds after which this fails with C{TimeoutError}.
+        @return: fires with the same data.
+        @raise LocalError: for more data than the target takes.
+        """
+        answer = self._ask(lambda connection, done: connection.ping(done, data))
+        if timeout is not None:
+            answer.addTimeout(timeout, self.reactor, partial(_unanswered, "ping"))
+        return answer
+
+    def nop(self, data: bytes = b"") -> None:
+        """
+        Send a NOP-Out that the target does not answer (RFC 7143 11.18).
+
+        @raise LocalError: if there is no connection, or for more data than the target takes.
+        """
+        if self.connection is None:
+            raise LocalError("the session is not connected")
+        self.connection.nop(data)
 
     def text(self, pairs: list[tuple[str, str]]) -> Deferred[list[tuple[str, str]]]:
         """A Text Request; fires with the pairs of its answer."""
@@ -418,16 +434,6 @@ class Session:
             self._giveUp(error)
 
 
-def _ends(response: int, connection: ClientConnection, commands: list[Command]) -> int:
-    """A task management function was answered; those of these commands that it has ended are told."""
-    if response == numbers.FUNCTION_COMPLETE:
-        for command in commands:
-            if connection.commands.get(command.itt) is command:
-                connection.drop(command)
-                command.failed(Aborted("a task management function has ended the command"))
-    return response
-
-
 class Link:
     """Tells a session what happens to one of its connections."""
 
@@ -461,6 +467,13 @@ def _ended(result: Any, connection: ClientConnection) -> Failure | None:
     """Whatever has become of a logout, the connection is over; what the target said of it is told."""
     connection.end(ConnectionEnded("logged out"))
     return result if isinstance(result, Failure) and result.check(LogoutRefused) else None
+
+
+def _unanswered(what: str, result: Any, timeout: float) -> Any:
+    """An answer, or that there was none in time."""
+    if isinstance(result, Failure) and result.check(CancelledError):
+        raise TimeoutError(f"the {what} was not answered within {timeout:g} seconds")
+    return result
 
 
 def _fire(deferred: Deferred[Any]) -> Callable[[Any], None]:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.session.test_client -*-
+# -*- test-case-name: tests.session.test_client,tests.session.test_clientanswers -*-
 """
 One iSCSI connection, the initiator's side: bytes in, bytes out, no I/O (RFC 7143).
 
@@ -39,7 +39,6 @@ DROPPED: Final = 1024
 
 _BEHIND: Final = 0x80000000
 """The bit of a difference of two serial numbers (L{distance}) that is set if it is negative."""
-
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 _NO_LUN: Final = bytes(8)
 _NO_TAG: Final = numbers.NO_TAG
@@ -258,12 +257,31 @@ class ClientConnection:
         Send a NOP-Out that wants an answer (RFC 7143 11.18).
 
         @param done: called with the data that came back, or with an error.
+        @raise LocalError: for more data than the target takes.
         """
         self._usable()
+        self._fits(data)
         tag = self._nextTag()
         self.callbacks[tag] = done
         self.nopOut(tag, _NO_TAG, _NO_LUN, data)
         self._pushed()
+
+    def nop(self, data: bytes = b"") -> None:
+        """
+        Send a NOP-Out that wants no answer.
+
+        @raise LocalError: for more data than the target takes.
+        """
+        self._usable()
+        self._fits(data)
+        self.nopOut(_NO_TAG, _NO_TAG, _NO_LUN, data)
+        self._pushed()
+
+    def _fits(self, data: bytes) -> None:
+        if len(data) > self.parameters.maxSegment:
+            raise LocalError(
+                f"{len(data)} bytes of data, where the target takes {self.parameters.maxSegment}"
+            )
 
     def logout(self, done: Callback) -> None:
         """
@@ -371,15 +389,9 @@ class ClientConnection:
 
     def nopOut(self, tag: int, ttt: int, lunField: bytes, data: Buffer) -> None:
         header = layout.NOP_OUT.pack(
-            numbers.NOP_OUT | numbers.IMMEDIATE,
-            numbers.FINAL,
-            0,
-            lunField,
-            tag,
-            ttt,
-            self._cmdSN,
+            numbers.NOP_OUT | numbers.IMMEDIATE, numbers.FINAL, 0, lunField, tag, ttt, self._cmdSN,
             self.expStatSN,
-        )
+        )  # fmt: skip
         self.put(header, data)
 
     def sendText(self, tag: int, ttt: int, data: bytes) -> None:

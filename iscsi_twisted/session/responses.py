@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.session.test_client -*-
+# -*- test-case-name: tests.session.test_client,tests.session.test_clientanswers -*-
 """
 What an initiator does with each PDU of a target (RFC 7143 chapter 11).
 

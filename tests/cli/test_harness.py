@@ -13,12 +13,14 @@ from twisted.internet.defer import Deferred
 from iscsi_twisted import __version__
 from iscsi_twisted.auth.chap import STRONGEST_FIRST
 from iscsi_twisted.auth.verifier import Verifier
-from iscsi_twisted.cli.exercises import Failed
-from iscsi_twisted.cli.harness import Harness, main, parser
+from iscsi_twisted.cli.exercises import NUDGE, Failed
+from iscsi_twisted.cli.harness import TIMEOUT, Harness, main, parser
 from iscsi_twisted.errors import ISCSIError, RemoteError
 from iscsi_twisted.interfaces import Account
+from iscsi_twisted.session import fullfeature
 from iscsi_twisted.session.answers import LoginRefused
 from iscsi_twisted.storage import MemoryDevice
+from iscsi_twisted.wire import numbers
 from tests.auth.test_verifier import OTHER, SECRET, Store
 from tests.support.initiator import InitiatorTests
 
@@ -64,7 +66,11 @@ class HarnessTests(HarnessTestCase):
         self.successResultOf(result)
         text = "\n".join(said)
         for words in (
-            "<ITERATION 2>", "##BEGIN INITIAL TESTS", "##END iSCSI LATENCY TESTS", "##END SCSI LATENCY TESTS",
+            "<ITERATION 2>", "NOP-Out of 13 bytes without ping PASSED",
+            "NOP-Out of 13 bytes with ping PASSED",
+            "NOP-Out with 4096 bytes without ping: 2 iterations",
+            "NOP-Out with 4096 bytes with ping: 2 iterations",
+            "##BEGIN INITIAL TESTS", "##END iSCSI LATENCY TESTS", "##END SCSI LATENCY TESTS",
             "##END DEVICE-SPECIFIC TESTS", "integrity of 262144 bytes PASSED", "by 256 KiB",
             "all tests were completed successfully",
         ):  # fmt: skip
@@ -78,6 +84,44 @@ class HarnessTests(HarnessTestCase):
         _, result = self.run_("--destructive")
         self.successResultOf(result)
         self.assertEqual(bytes(self.device.read(0, 512)), bytes(512))
+
+    def test_deaf(self) -> None:
+        """A target that answers no ping fails the first section, in a time that one can wait for."""
+        handlers = list(fullfeature.HANDLERS)
+        handlers[numbers.NOP_OUT] = lambda *arguments: None
+        self.patch(fullfeature, "HANDLERS", handlers)
+        said, result = self.run_()
+        self.assertNoResult(result)
+        began = self.clock.seconds()
+        while not result.called and self.clock.seconds() < began + 2 * TIMEOUT:
+            self.clock.advance(0.1)
+        self.turn()
+        error = str(self.failureResultOf(result, Failed).value)
+        self.assertEqual(error, "no answer to pings after NOP-Outs without ping")
+        self.assertNotIn("PASSED", "\n".join(said))
+
+    def test_sluggish(self) -> None:
+        """A target that answers a ping only once more comes, as tgt behind NOP-Outs without, passes."""
+        handlers = list(fullfeature.HANDLERS)
+        answer, held = handlers[numbers.NOP_OUT], []
+
+        def late(*pdu: Any) -> None:
+            if pdu[1][pdu[2] + 16 : pdu[2] + 20] == b"\xff" * 4:
+                held[:] = [None]
+            elif held == [None]:
+                held[:] = [(pdu[0], bytes(pdu[1][pdu[2] : pdu[2] + 48]), 0, *pdu[3:])]
+            else:
+                for each in (*held, pdu):
+                    answer(*each)
+                held.clear()
+
+        handlers[numbers.NOP_OUT] = late
+        self.patch(fullfeature, "HANDLERS", handlers)
+        _, result = self.run_()
+        while not result.called:
+            self.clock.advance(NUDGE)
+            self.turn()
+        self.successResultOf(result)
 
     def test_target(self) -> None:
         """A target that there is not."""

@@ -12,13 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from iscsi_twisted.errors import ISCSIError, LocalError, RemoteError
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session.answers import (
-    ConnectionEnded,
+    STATUSES,
     Event,
     LoginRefused,
-    LogoutRefused,
     Redirected,
-    Rejected,
-    TargetFailure,
 )
 from iscsi_twisted.session.client import ClientConnection
 from iscsi_twisted.session.command import Command, Outcome
@@ -132,7 +129,7 @@ class LoginTests(ClientTests):
 
     def test_statuses(self) -> None:
         """A refusal is told with its status."""
-        for status in (numbers.AUTHENTICATION_FAILURE, numbers.OUT_OF_RESOURCES, 0x0299):
+        for status in (*STATUSES, 0x0299, 0x0500):
             self.make()
             self.answer(status=status)
             (error,) = self.diary
@@ -223,8 +220,8 @@ class LoginTests(ClientTests):
         self.assertBroken("CRC32C is required")
 
 
-class FullFeatureTests(ClientTests):
-    """PDUs in full feature phase."""
+class SessionTestCase(ClientTests):
+    """A connection in full feature phase."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -238,6 +235,10 @@ class FullFeatureTests(ClientTests):
     def response(self, itt: int, data: bytes = b"", **fields: Any) -> bytes:
         """A SCSI Response."""
         return self.numbered(layout.SCSI_RESPONSE, numbers.SCSI_RESPONSE, data, itt=itt, **fields)
+
+
+class FullFeatureTests(SessionTestCase):
+    """PDUs in full feature phase."""
 
     def test_broken(self) -> None:
         """Whatever breaks the protocol ends the connection; every command is told why."""
@@ -305,40 +306,18 @@ class FullFeatureTests(ClientTests):
         self.assertBroken("more than 16777216 bytes")
         self.assertEqual(self.results, [self.core.error])
 
-    def test_outcomes(self) -> None:
-        """Residuals in both directions, sense data, failures, rejects."""
-        one = self.command(expected=512)
-        self.core.receive(self.dataIn(one.itt, b"x" * 100))
-        self.core.receive(self.response(one.itt, flags=FINAL | numbers.UNDERFLOW, residual=412))
-        two = self.command(expected=512)
-        self.core.receive(
-            self.response(two.itt, b"\0\3abc", status=2, flags=FINAL | numbers.OVERFLOW, residual=9)
+    def test_tooLong(self) -> None:
+        """A NOP-Out carries no more than the target takes; without ping it gets no answer."""
+        longest = self.core.parameters.maxSegment
+        self.core.nop(bytes(longest))
+        sent = layout.NOP_OUT.asDict(self.taken())
+        self.assertEqual(
+            (sent["itt"], sent["ttt"], sent["lengths"]), (numbers.NO_TAG, numbers.NO_TAG, longest)
         )
-        three = self.command()
-        self.core.receive(self.response(three.itt, response=1))
-        four = self.command()
-        head = bytes(16) + four.itt.to_bytes(4, "big") + bytes(28)
-        self.core.receive(self.numbered(layout.REJECT, numbers.REJECT, head, reason=9, itt=numbers.NO_TAG))
-        first, second, third, fourth = self.results
-        self.assertEqual(first, Outcome(0, b"", b"x" * 100, 100, 412))
-        self.assertEqual(second, Outcome(2, b"abc", b"", 0, -9))
-        self.assertEqual((type(third), type(fourth)), (TargetFailure, Rejected))
-        self.assertEqual(self.core.commands, {})
-
-    def test_logouts(self) -> None:
-        """What the target says of a logout; the connection is over whatever that is."""
-        for response in (0, 1, 3, 77):
-            self.make()
-            self.login()
-            self.core.logout(self.results.append)
-            itt = int.from_bytes(self.taken()[16:20], "big")
-            self.core.receive(
-                self.numbered(layout.LOGOUT_RESPONSE, numbers.LOGOUT_RESPONSE, itt=itt, response=response)
-            )
-            (result,) = self.results
-            self.assertEqual(getattr(result, "response", result), response)
-            self.assertEqual(isinstance(result, LogoutRefused), response != 0)
-            self.assertTrue(self.closed)
+        self.assertEqual(self.core.callbacks, {})
+        self.assertRaises(LocalError, self.core.nop, bytes(longest + 1))
+        self.assertRaises(LocalError, self.core.ping, self.results.append, bytes(longest + 1))
+        self.assertEqual((self.core.callbacks, self.taken()), ({}, b""))
 
     def aborted(self) -> Command:
         """A command that the target says it has aborted."""
@@ -410,18 +389,6 @@ class FullFeatureTests(ClientTests):
         )
         sent = layout.NOP_OUT.asDict(self.taken())
         self.assertEqual((sent["itt"], sent["ttt"]), (numbers.NO_TAG, 77))
-
-    def test_dropped(self) -> None:
-        """A target that says it drops the connection is believed."""
-        self.core.receive(
-            self.numbered(
-                layout.ASYNC_MESSAGE,
-                numbers.ASYNC_MESSAGE,
-                itt=numbers.NO_TAG,
-                event=numbers.EVENT_SESSION_DROP,
-            )
-        )
-        self.assertIsInstance(self.core.error, ConnectionEnded)
 
     def test_direction(self) -> None:
         """A command has data in one direction, and a CDB of a length that there is."""

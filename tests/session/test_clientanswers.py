@@ -1,0 +1,132 @@
+"""What targets answer, as an initiator's connection tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from iscsi_twisted.session.answers import (
+    REASONS,
+    RESPONSES,
+    ConnectionEnded,
+    LogoutRefused,
+    Rejected,
+    TargetFailure,
+)
+from iscsi_twisted.session.command import Outcome
+from iscsi_twisted.wire import layout, numbers
+from tests.session.test_client import FINAL, NO_LUN, SessionTestCase
+
+
+class AnswerTests(SessionTestCase):
+    """Every answer that there is."""
+
+    def test_outcomes(self) -> None:
+        """Residuals in both directions, sense data, failures, rejects."""
+        one = self.command(expected=512)
+        self.core.receive(self.dataIn(one.itt, b"x" * 100))
+        self.core.receive(self.response(one.itt, flags=FINAL | numbers.UNDERFLOW, residual=412))
+        two = self.command(expected=512)
+        self.core.receive(
+            self.response(two.itt, b"\0\3abc", status=2, flags=FINAL | numbers.OVERFLOW, residual=9)
+        )
+        three = self.command()
+        self.core.receive(self.response(three.itt, response=1))
+        four = self.command()
+        head = bytes(16) + four.itt.to_bytes(4, "big") + bytes(28)
+        self.core.receive(self.numbered(layout.REJECT, numbers.REJECT, head, reason=9, itt=numbers.NO_TAG))
+        first, second, third, fourth = self.results
+        self.assertEqual(first, Outcome(0, b"", b"x" * 100, 100, 412))
+        self.assertEqual(second, Outcome(2, b"abc", b"", 0, -9))
+        self.assertEqual((type(third), type(fourth)), (TargetFailure, Rejected))
+        self.assertEqual(self.core.commands, {})
+
+    def test_rejects(self) -> None:
+        """Every reason is told to whoever sent what was rejected; the rest of the session goes on."""
+        core = self.core
+        requests: tuple[Callable[[], Any], ...] = (
+            self.command,
+            lambda: core.manage(numbers.LOGICAL_UNIT_RESET, NO_LUN, None, self.results.append),
+            lambda: core.ask([("SendTargets", "")], self.results.append),
+            lambda: core.ping(self.results.append),
+        )
+        for reason in (*REASONS, 0x77):
+            for request in requests:
+                request()
+                head = self.taken()[:48]
+                self.core.receive(
+                    self.numbered(layout.REJECT, numbers.REJECT, head, reason=reason, itt=numbers.NO_TAG)
+                )
+                error = self.results.pop()
+                self.assertIsInstance(error, Rejected)
+                self.assertEqual((error.reason, self.results), (reason, []))
+        # What nobody asked for, and what is too short to tell.
+        for head in (bytes(48), b""):
+            self.core.receive(
+                self.numbered(layout.REJECT, numbers.REJECT, head, reason=4, itt=numbers.NO_TAG)
+            )
+        self.assertEqual((self.core.commands, self.core.callbacks, self.core.texts), ({}, {}, {}))
+        self.assertIsNone(self.core.error)
+
+    def test_responses(self) -> None:
+        """Every service response but 'completed' fails the command, and every status ends it."""
+        for response in (1, 2, 0x80, 0xFF):
+            self.core.receive(self.response(self.command().itt, response=response))
+            error = self.results.pop()
+            self.assertIsInstance(error, TargetFailure)
+            self.assertEqual(error.response, response)
+        for status in (0, 2, 4, 8, 0x18, 0x28, 0x30, 0x40, 0x7E):
+            self.core.receive(self.response(self.command().itt, status=status))
+            self.assertEqual(self.results.pop(), Outcome(status, b"", b"", 0, 0))
+
+    def test_functions(self) -> None:
+        """Every response to a task management function is told."""
+        for response in (0, *RESPONSES, 77):
+            self.core.manage(numbers.CLEAR_TASK_SET, NO_LUN, None, self.results.append)
+            itt = int.from_bytes(self.taken()[16:20], "big")
+            answer = layout.TASK_MANAGEMENT_RESPONSE, numbers.TASK_MANAGEMENT_RESPONSE
+            self.core.receive(self.numbered(*answer, itt=itt, response=response))
+            self.assertEqual(self.results.pop(), response)
+
+    def test_asynchronous(self) -> None:
+        """Every event is told; after two of them the connection is over."""
+        for code in (0, 1, 2, 3, 4, 5, 255):
+            self.make()
+            self.login()
+            self.core.receive(
+                self.numbered(
+                    layout.ASYNC_MESSAGE, numbers.ASYNC_MESSAGE, b"\0\2ab", itt=numbers.NO_TAG, event=code,
+                    parameter1=1, parameter2=2, parameter3=3,
+                )
+            )  # fmt: skip
+            event = self.diary[0]
+            self.assertEqual((event.code, event.parameters), (code, (1, 2, 3)))
+            self.assertEqual(event.sense, b"" if code else b"ab")
+            self.assertEqual(self.closed, code in (2, 3))
+
+    def test_logouts(self) -> None:
+        """What the target says of a logout; the connection is over whatever that is."""
+        for response in (0, 1, 3, 77):
+            self.make()
+            self.login()
+            self.core.logout(self.results.append)
+            itt = int.from_bytes(self.taken()[16:20], "big")
+            self.core.receive(
+                self.numbered(layout.LOGOUT_RESPONSE, numbers.LOGOUT_RESPONSE, itt=itt, response=response)
+            )
+            (result,) = self.results
+            self.assertEqual(getattr(result, "response", result), response)
+            self.assertEqual(isinstance(result, LogoutRefused), response != 0)
+            self.assertTrue(self.closed)
+
+    def test_dropped(self) -> None:
+        """A target that says it drops the connection is believed."""
+        self.core.receive(
+            self.numbered(
+                layout.ASYNC_MESSAGE,
+                numbers.ASYNC_MESSAGE,
+                itt=numbers.NO_TAG,
+                event=numbers.EVENT_SESSION_DROP,
+            )
+        )
+        self.assertIsInstance(self.core.error, ConnectionEnded)
