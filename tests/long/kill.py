@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from threading import Thread
+from typing import Protocol, TypeVar
 
 from tests.bench.servers import Ours
 from tests.support.rawclient import Closed, RawClient
@@ -98,32 +100,70 @@ def lost(port: int, writer: Writer) -> list[str]:
     return faults
 
 
-def kill(seconds: float, seed: int) -> tuple[list[str], list[str]]:
+class Life(Protocol):
     """
-    Kill and start again for so long, three times at least.
+    What goes on from one start of the target to its end: a thread that ends when the target is gone.
 
-    @return: what was done, and what went wrong.
+    @ivar fault: what went wrong but for that end, or None.
     """
-    random = Random(seed)
+
+    fault: str | None
+
+    def start(self) -> None: ...
+
+    def join(self) -> None: ...
+
+
+_L = TypeVar("_L", bound=Life)
+
+
+def killing(
+    seconds: float,
+    random: Random,
+    size: int,
+    live: Callable[[int], _L],
+    check: Callable[[int, _L], list[str]],
+) -> tuple[int, list[str]]:
+    """
+    Kill the target and start it again for so long, three times at least, or until something is wrong.
+
+    @param size: bytes of its disk.
+    @param live: given its port, what is to go on until it is killed.
+    @param check: given its port when it serves again, and what went on: what is wrong.
+    @return: how often it was killed, and what was wrong.
+    """
     deadline = time.monotonic() + seconds
     faults: list[str] = []
-    acknowledged: dict[int, int] = {}
     kills = 0
     with tempfile.TemporaryDirectory() as folder:
         victim = Ours(Path(folder))
         with open(victim.disk, "wb") as file:
-            file.truncate(BLOCKS * 512)
+            file.truncate(size)
         victim.start()
         while (kills < 3 or time.monotonic() < deadline) and not faults:
-            writer = Writer(victim.port, random, acknowledged)
-            writer.start()
-            time.sleep(random.uniform(0.05, 1.0))
+            life = live(victim.port)
+            life.start()
+            time.sleep(random.uniform(0.02, 0.8))
             victim.kill()
-            writer.join()
+            life.join()
             kills += 1
             victim.start()
-            faults += lost(victim.port, writer) + ([writer.fault] if writer.fault else [])
+            faults += check(victim.port, life) + ([life.fault] if life.fault else [])
         victim.stop()
+    return kills, faults
+
+
+def kill(seconds: float, seed: int) -> tuple[list[str], list[str]]:
+    """
+    Kill a target that is written to.
+
+    @return: what was done, and what went wrong.
+    """
+    random = Random(seed)
+    acknowledged: dict[int, int] = {}
+    kills, faults = killing(
+        seconds, random, BLOCKS * 512, lambda port: Writer(port, random, acknowledged), lost
+    )
     versions = sum(acknowledged.values())
     if not versions:
         faults.append("nothing was written")

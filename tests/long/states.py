@@ -8,16 +8,12 @@ it.  After a kill the state has to be the last one that was answered, or the one
 from __future__ import annotations
 
 import contextlib
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from threading import Thread
 from typing import Any, NamedTuple
 
-from tests.bench.servers import Ours
-from tests.long.kill import good, loggedIn
+from tests.long.kill import good, killing, loggedIn
 from tests.support.rawclient import Closed, RawClient
 
 SIZE = 1 << 20
@@ -179,38 +175,31 @@ def read(port: int) -> dict[str, Any]:
 
 def states(seconds: float, seed: int) -> tuple[list[str], list[str]]:
     """
-    Kill and start again for so long, three times at least.
+    Kill a target that is told to remember other states again and again.
 
     @return: what was done, and what went wrong.
     """
     random = Random(seed)
-    deadline = time.monotonic() + seconds
-    faults: list[str] = []
-    kills = changes = 0
-    with tempfile.TemporaryDirectory() as folder:
-        victim = Ours(Path(folder))
-        with open(victim.disk, "wb") as file:
-            file.truncate(SIZE)
-        victim.start()
-        answered = read(victim.port)
-        while (kills < 3 or time.monotonic() < deadline) and not faults:
-            changer = Changer(victim.port, random, answered)
-            changer.start()
-            time.sleep(random.uniform(0.02, 0.5))
-            victim.kill()
-            changer.join()
-            kills += 1
-            changes += changer.changes
-            victim.start()
-            found = read(victim.port)
-            faults += [
-                f"{name}: {state!r}, not {answered[name]!r} or {changer.asked[name]!r}"
-                for name, state in found.items()
-                if state not in (answered[name], changer.asked[name])
-            ]
-            faults += [changer.fault] if changer.fault else []
-            answered = found
-        victim.stop()
+    answered: dict[str, Any] = {}
+    changes = 0
+
+    def live(port: int) -> Changer:
+        answered.update(answered or read(port))
+        return Changer(port, random, answered)
+
+    def check(port: int, changer: Changer) -> list[str]:
+        nonlocal changes
+        changes += changer.changes
+        found = read(port)
+        faults = [
+            f"{name}: {state!r}, not {answered[name]!r} or {changer.asked[name]!r}"
+            for name, state in found.items()
+            if state not in (answered[name], changer.asked[name])
+        ]
+        answered.update(found)
+        return faults
+
+    kills, faults = killing(seconds, random, SIZE, live, check)
     if not changes:
         faults.append("nothing was changed")
     return [f"{kills} kills, {changes} changes of {', '.join(row.name for row in ROWS)}"], faults
