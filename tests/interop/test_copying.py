@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from iscsi_twisted.scsi.cdblong import COPY_STATUS, EXTENDED_COPY
+from iscsi_twisted.wire.numbers import TASK_MANAGEMENT_REQUEST
 from tests.bench.servers import OursOf
 from tests.long.kill import good
 from tests.scsi.copies import copyList, segment, target
-from tests.support.rawclient import RawClient
+from tests.support.rawclient import FINAL, WRITE, RawClient, header
 from tests.support.wire import INITIATOR
 
 SIZE = 64 << 20
@@ -23,6 +25,13 @@ extent1 {folder}/b 0 64MB
 extent2 {folder}/c 0 64MB
 target0 extent0 extent1 extent2 any luns={guest}:1,2;{owner}:0,1,2
 """
+SLOW = """
+extent0 {folder}/a 0 64MB
+extent1 {folder}/b 0 64MB
+device0 RATE extent1 bytes=8MB
+extent2 {folder}/c 0 1MB
+target0 extent0 device0 extent2 any
+"""
 GUEST = "iqn.2001-04.com.example:guest"
 
 
@@ -31,6 +40,16 @@ def server(tmp_path: Path) -> Iterator[OursOf]:
     """Three disks of one target in one file system; the first is full of data."""
     (tmp_path / "a").write_bytes(os.urandom(1 << 20) * 64)
     made = OursOf(tmp_path, LINES.format(folder=tmp_path, guest=GUEST, owner=INITIATOR))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[OursOf]:
+    """Two disks; writing all of the second one takes eight seconds."""
+    (tmp_path / "a").write_bytes(b"a" * SIZE)
+    made = OursOf(tmp_path, SLOW.format(folder=tmp_path))
     made.start()
     yield made
     made.stop()
@@ -100,3 +119,33 @@ def test_masked(server: OursOf, tmp_path: Path) -> None:
         assert guest.command(EXTENDED_COPY.encode(length=len(data)), write=data, lun=1).status == 0
         guest.logout()
     assert not any((tmp_path / "b").read_bytes())
+
+
+def test_aborted(slow: OursOf) -> None:
+    """A copy goes on beside other commands, and ABORT TASK stops it; how far it came is told."""
+    with client(slow) as made:
+        names = [target(naa(made, lun)) for lun in range(2)]
+        parts = [segment(0, 1, 32768, place, place) for place in range(0, BLOCKS, 32768)]
+        data = copyList(names, parts)
+        head = made.commandHead(EXTENDED_COPY.encode(length=len(data)), 0, FINAL | WRITE, len(data))
+        made.sendPDU(head, data)
+        tag = int.from_bytes(head[16:20], "big")
+        counts = []
+        for _ in range(3):
+            time.sleep(0.3)
+            status = good(made, COPY_STATUS.encode(list=1, allocation=12), read=12)
+            assert status[4] == 0
+            counts.append(int.from_bytes(status[8:12], "big"))
+        assert 0 < counts[0] < counts[2] < SIZE
+        abort = header(
+            TASK_MANAGEMENT_REQUEST, 0x81, immediate=True, at16=made.tag(), at20=tag, at24=made.cmdSN,
+            at28=made.expStatSN, at32=int.from_bytes(head[24:28], "big"),
+        )  # fmt: skip
+        made.sendPDU(abort)
+        assert made.recvPDU().header[2] == 0
+        time.sleep(0.5)
+        ended = good(made, COPY_STATUS.encode(list=1, allocation=12), read=12)
+        time.sleep(0.5)
+        assert ended[4] == 2 and good(made, COPY_STATUS.encode(list=1, allocation=12), read=12) == ended
+        assert counts[2] <= int.from_bytes(ended[8:12], "big") < SIZE
+        made.logout()
