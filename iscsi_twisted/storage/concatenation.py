@@ -54,13 +54,30 @@ class Concatenation(Composition):
     def read(self, offset: int, length: int) -> Buffer | Pending:
         index = bisect_right(self._starts, offset) - 1
         if 0 <= offset <= offset + length <= self._ends[index]:
-            return self._at(index, self._reads[index], offset, length)
+            # L{_at}, without the cost of calls.
+            start = self._starts[index]
+            try:
+                result = self._reads[index](offset - start, length)
+            except DeviceError as error:
+                shift(error, start)
+                raise
+            if start and hasattr(result, "addCallbacks"):
+                ifLater(result, shifted, start)
+            return result
         return whenDone(self._spread("read", offset, length), b"".join)
 
     def write(self, offset: int, data: Buffer) -> Pending | None:
         index = bisect_right(self._starts, offset) - 1
         if 0 <= offset <= offset + len(data) <= self._ends[index]:
-            return self._at(index, self._writes[index], offset, data)
+            start = self._starts[index]
+            try:
+                result = self._writes[index](offset - start, data)
+            except DeviceError as error:
+                shift(error, start)
+                raise
+            if start and result is not None:
+                ifLater(result, shifted, start)
+            return result
         whole = memoryview(data)
         spans = self._parts(offset, len(data))
         parts = [

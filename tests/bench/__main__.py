@@ -16,12 +16,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from tests.bench import sizes
+from tests.bench import layers, sizes
 from tests.bench.loads import ROWS, Figures, Row
 from tests.bench.servers import Istgt, Ours, Server, Tgt, Unavailable, fill
 
 KINDS: list[type[Server]] = [Ours, Tgt, Istgt]
-SIZES = ["idle", "many", "slow", "client"]
+SIZES = {
+    "idle": sizes.idle,
+    "many": sizes.many,
+    "huge": layers.huge,
+    "slow": sizes.slow,
+    "layers": layers.layers,
+    "client": sizes.client,
+}
+TIMED = ("slow", "layers", "client")
+"""Those that take seconds and rounds."""
 
 Results = dict[str, list[Figures]]
 
@@ -29,7 +38,7 @@ Results = dict[str, list[Figures]]
 def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.split("\n\n")[0])
-    names = [row.name for row in ROWS] + SIZES
+    names = [row.name for row in ROWS] + list(SIZES)
     parser.add_argument(
         "rows", nargs="*", metavar="ROW", help=f"which to run: {', '.join(names)}; all if none"
     )
@@ -124,12 +133,12 @@ def main() -> None:
             finally:
                 for server in servers:
                     server.stop()
-        for size in SIZES:
+        for size, measure in SIZES.items():
             if not chosen.rows or size in chosen.rows:
                 apart = folder / size
                 apart.mkdir()
-                arguments = (chosen.seconds, chosen.rounds) if size in ("slow", "client") else ()
-                for line in getattr(sizes, size)(apart, *arguments):
+                arguments = (chosen.seconds, chosen.rounds) if size in TIMED else ()
+                for line in measure(apart, *arguments):
                     print(line, flush=True)
 
 
