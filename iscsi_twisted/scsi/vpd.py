@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from iscsi_twisted.interfaces import ITask, TargetPort
+from iscsi_twisted.interfaces import INexus, ITask, TargetPort
 from iscsi_twisted.scsi import thresholds
 from iscsi_twisted.scsi.unit import LogicalUnit
 
@@ -68,16 +68,35 @@ def deviceIdentification(unit: LogicalUnit, task: ITask) -> bytes:
     return b"".join(own) + portIdentification(unit, task)
 
 
+def targetPort(nexus: INexus) -> TargetPort:
+    """The target port of a nexus."""
+    return TargetPort(nexus.targetName, nexus.portalGroupTag)
+
+
+def portName(port: TargetPort) -> bytes:
+    """The designation descriptor that holds the name of a target port."""
+    return designator(UTF_8, PORT, NAME_STRING, nameString(port.name))
+
+
+def scsiPorts(unit: LogicalUnit, task: ITask) -> bytes:
+    """Page 88h: the target ports through which the unit is reached; SPC-4 7.8.14."""
+    found = []
+    for port in (unit.inventory.ports or (targetPort(task.nexus),))[:MOST_PORTS]:
+        name = portName(port)
+        found.append(struct.pack(">xxHxxHxxH", port.group, 0, len(name)) + name)
+    return b"".join(found)
+
+
 def portIdentification(unit: LogicalUnit, task: ITask) -> bytes:
     """What page 83h says of the target port that was used, and of the target; SPC-4 7.8.6."""
     nexus = task.nexus
-    port = TargetPort(nexus.targetName, nexus.portalGroupTag)
+    port = targetPort(nexus)
     number = struct.pack(">xxH", port.group)
     return b"".join(
         (
             designator(BINARY, PORT, RELATIVE_PORT, number),
             designator(BINARY, PORT, PORT_GROUP, number) if unit.asymmetric else b"",
-            designator(UTF_8, PORT, NAME_STRING, nameString(port.name)),
+            portName(port),
             designator(UTF_8, DEVICE, NAME_STRING, nameString(nexus.targetName)),
         )
     )
@@ -133,6 +152,9 @@ def provisioning(unit: DiskUnit, task: ITask) -> bytes:
     return bytes((sets, flags, 0x02, 0x01 if unit.tellsSpace else 0))
 
 
+MOST_PORTS: Final = 255
+"""Ports in page 88h: its length is a number of 16 bits, and a port takes 256 bytes at most."""
+
 SOLID: Final = 1
 """Medium rotation rate of what does not rotate; SBC-3 table 200."""
 
@@ -140,6 +162,7 @@ PRIMARY_PAGES: Final[Pages] = {
     0x00: supportedPages,
     0x80: serialNumber,
     0x83: deviceIdentification,
+    0x88: scsiPorts,
 }
 DISK_PAGES: Final[Pages] = PRIMARY_PAGES | {
     0x86: extendedInquiry,

@@ -59,7 +59,7 @@ class DriveTests(OpticalCase):
         self.assertEqual(data[:2].hex(), "0580")
         self.assertEqual(data[58:66].hex(), "00a00960046004e0")
         pages = self.good(cdb.INQUIRY, flags=1, allocation=255)
-        self.assertEqual(pages.hex(), "05000003" + "008083")
+        self.assertEqual(pages.hex(), "05000004" + "00808388")
 
     def test_capacity(self) -> None:
         """READ CAPACITY tells the last whole block of 2,048 bytes (MMC-6 6.19)."""

@@ -6,8 +6,9 @@ from typing import Any
 import attrs
 
 from iscsi_twisted.errors import LocalError
-from iscsi_twisted.interfaces import Capabilities
+from iscsi_twisted.interfaces import Capabilities, TargetPort
 from iscsi_twisted.scsi import cdb
+from iscsi_twisted.scsi.luns import Inventory
 from iscsi_twisted.scsi.paths import Paths
 from iscsi_twisted.scsi.vpd import nameString
 from tests.scsi.cases import BLOCK, BLOCKS, IDENTITY, DiskTests
@@ -32,7 +33,7 @@ class PageTests(DiskTests):
     def test_supported(self) -> None:
         """Page 00h lists the pages, ascending, and each of them is there (SPC-4 7.8.15)."""
         pages = self.page(0x00)
-        self.assertEqual(pages.hex(), "008083868fb0b1b2")
+        self.assertEqual(pages.hex(), "00808386888fb0b1b2")
         for code in pages:
             self.page(code)
 
@@ -65,6 +66,24 @@ class PageTests(DiskTests):
         self.unit.paths = Paths((1, 0x12))
         data = self.page(0x83, nexus=Nexus(portalGroupTag=0x12))
         self.assertIn(bytes.fromhex("51940004000000125195000400000012"), data)
+
+    def test_ports(self) -> None:
+        """Page 88h has all ports of the target, each with its identifier and its name (SPC-4 7.8.14)."""
+        unit = self.makeUnit(self.device)
+        ports = tuple(TargetPort("iqn.2001-04.com.example:a", group) for group in (1, 0x12))
+        unit.inventory = Inventory({0: unit}, ports)
+        self.assertEqual(
+            self.page(0x88, unit=unit),
+            b"".join(
+                b"\0\0" + number + b"\0\0\0\0\0\0\0\x28\x53\x98\0\x24iqn.2001-04.com.example:a,t,0x00" + name
+                for number, name in ((b"\0\1", b"01\0\0"), (b"\0\x12", b"12\0\0"))
+            ),
+        )
+        alone = self.page(0x88, nexus=Nexus(targetName="iqn.x", portalGroupTag=7))
+        self.assertEqual((alone[2:4], alone[16:29]), (b"\0\7", b"iqn.x,t,0x000"))
+        many = tuple(TargetPort("n" * 223, group) for group in range(1, 1000))
+        unit.inventory = Inventory({0: unit}, many)
+        self.assertLess(len(self.page(0x88, unit=unit)), 1 << 16)
 
     def test_longNames(self) -> None:
         """The longest names fit their designators."""
