@@ -387,7 +387,7 @@ class Connection:
         self.session = session
         self._vigil = Vigil(self, session)
         self.login = None
-        self.node.unfinished.pop(self, None)
+        self.node.finished(self)
         self.maxSegment = parameters.maxSegment
         self.headerDigest = self.framer.headerDigest = parameters.headerDigest
         self.dataDigest = self.framer.dataDigest = parameters.dataDigest
@@ -399,7 +399,7 @@ class Connection:
 
     def finish(self) -> None:
         """Take no more PDUs, and close when all is sent."""
-        self.node.unfinished.pop(self, None)
+        self.node.finished(self)
         self.closing = self.framer.stopped = True
         if self.login is not None:
             self.login.abandon()
@@ -488,7 +488,7 @@ class Connection:
 
     def _end(self) -> None:
         """Whatever the reason: nothing more happens here."""
-        self.node.unfinished.pop(self, None)
+        self.node.finished(self)
         self.ended = self.closing = self.framer.stopped = True
         if self.login is not None:
             self.login.abandon()

@@ -64,6 +64,8 @@ class Login:
 
     def request(self, chunk: Buffer, offset: int, data: Buffer) -> None:
         """A Login Request PDU; whatever is wrong with it is answered with a Login Response."""
+        if self._latest is None:
+            self._connection.node.spoke(self._connection)
         fields = self._latest = layout.LOGIN_REQUEST.unpack(chunk, offset)
         try:
             self._request(fields, bytes(data))

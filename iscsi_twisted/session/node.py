@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
@@ -405,6 +406,7 @@ class Node:
     @ivar discoveries: discovery sessions by initiator name, ISID, portal group tag and, if one was named,
         target.
     @ivar unfinished: connections whose login is not complete, oldest first.
+    @ivar silent: those of them that have not sent a whole request.
     @ivar connections: how many there are.
     @ivar pingInterval: seconds of silence after which an initiator is asked whether it is there; 0 for never.
     @ivar pingTimeout: seconds that it then has to send anything at all.
@@ -437,6 +439,7 @@ class Node:
         self.connections = 0
         self.discoveries: dict[tuple[str, bytes, int, str], Session] = {}
         self.unfinished: dict[Connection, None] = {}
+        self.silent: dict[Connection, None] = {}
         self.pingInterval = pingInterval
         self.pingTimeout = pingTimeout
         self.dataTimeout = dataTimeout
@@ -445,8 +448,9 @@ class Node:
     def came(self, connection: Connection) -> None:
         """A connection began."""
         if len(self.unfinished) >= self.limits.halfOpen:
-            next(iter(self.unfinished)).abandon("too many logins are not complete, and this is the oldest")
+            self._giveUp("too many logins are not complete, and this is the oldest")
         self.unfinished[connection] = None
+        self.silent[connection] = None
         self.connections += 1
 
     def makesRoom(self) -> bool:
@@ -457,10 +461,29 @@ class Node:
         """
         if self.connections < self.limits.connections:
             return True
-        for oldest in self.unfinished:
-            oldest.abandon("there are too many connections, and this is the oldest without a session")
+        return self._giveUp("there are too many connections, and this is the oldest without a session")
+
+    def _giveUp(self, why: str) -> bool:
+        """
+        Drop the oldest connection that is logging in; if any have not even begun, the oldest of those.
+
+        Else a flood of such could keep those out whose login takes a little longer.
+
+        @return: whether there was one.
+        """
+        for oldest in (*islice(self.silent, 1), *islice(self.unfinished, 1)):
+            oldest.abandon(why)
             return True
         return False
+
+    def spoke(self, connection: Connection) -> None:
+        """A login has begun."""
+        self.silent.pop(connection, None)
+
+    def finished(self, connection: Connection) -> None:
+        """A login is complete, or given up."""
+        self.silent.pop(connection, None)
+        self.unfinished.pop(connection, None)
 
     def nextTSIH(self) -> int:
         """

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench import layers, sizes
+from tests.bench.flood import flood
 from tests.bench.loads import ROWS, Figures, Row
 from tests.bench.servers import Istgt, Ours, Server, Tgt, Unavailable, fill
 
@@ -28,8 +29,9 @@ SIZES = {
     "slow": sizes.slow,
     "layers": layers.layers,
     "client": sizes.client,
+    "flood": flood,
 }
-TIMED = ("slow", "layers", "client")
+TIMED = ("slow", "layers", "client", "flood")
 """Those that take seconds and rounds."""
 
 Results = dict[str, list[Figures]]

@@ -18,6 +18,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
 from iscsi_twisted.auth.chap import SHA256, response
+from iscsi_twisted.session.limits import Limits
 from iscsi_twisted.wire import numbers
 from tests.support.clients import BASE, Serve, Served
 from tests.support.rawclient import LOGIN, SCSI_COMMAND, Closed, RawClient, header
@@ -400,7 +401,7 @@ def refusals(port: int) -> Iterator[tuple[str, Status]]:
 async def test_refusals(serve: Serve) -> None:
     """Every refusal has the class and the detail that RFC 7143 11.13.5 gives it."""
     served = await attacked(serve)
-    served.service.node.maxSessions = 1
+    served.service.node.limits = Limits(sessions=1)
     found = await deferToThread(lambda: list(refusals(served.port)))
     assert found == [
         ("initiator error", 0x0200), ("authentication failure", 0x0201),

@@ -1,7 +1,8 @@
 """
 Long runs, each for its share of the time: fuzzing cores without sockets, the same guided by coverage, the
 conversations of the tests cut otherwise, a real service on loopback among good and bad clients, a real
-process that is killed again and again, what it has to remember through that, and copies that are killed.
+process that is killed again and again, what it has to remember through that, copies that are killed, and
+floods after which memory has to be as it was.
 
 C{python -m tests.long [--seconds N] [--seed N]} prints what it did, and ends with 1 on any surprise, telling
 the seed that shows it again.
@@ -15,6 +16,7 @@ import sys
 import time
 
 from tests.long.copies import copies
+from tests.long.flood import flood
 from tests.long.fuzz import fuzz
 from tests.long.guided import guided
 from tests.long.kill import kill
@@ -29,6 +31,7 @@ PARTS = {
     "kill": kill,
     "states": states,
     "copies": copies,
+    "flood": flood,
     "soak": soak,
 }
 

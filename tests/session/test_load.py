@@ -8,8 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from iscsi_twisted.session.limits import Limits
 from iscsi_twisted.session.node import Node
 from iscsi_twisted.session.vigil import DEAF, PRESSED
+from tests.support import pdus
 from tests.support.devices import FakeDevice
-from tests.support.wire import INITIATOR, Diary, Line, makeNode, makeTarget, read10
+from tests.support.wire import INITIATOR, TARGET, Diary, Line, makeNode, makeTarget, read10
 
 MIB = 1 << 20
 
@@ -107,6 +108,21 @@ class RoomTests(SynchronousTestCase):
         oldest, other = Line(self.node), Line(self.node)
         self.assertTrue(self.node.makesRoom())
         self.assertEqual((first.closed, oldest.closed, other.closed), (False, True, False))
+
+    def test_silent(self) -> None:
+        """One that has begun to log in stays rather than one that has not, though it is older."""
+        for _ in range(2):
+            pairs = {"InitiatorName": INITIATOR, "TargetName": TARGET}
+            older, silent, last = (Line(self.node) for _ in range(3))
+            for line in (older, last):
+                line.say(pdus.loginRequest(pairs, stage=0, following=None))
+            self.assertTrue(self.node.makesRoom())
+            self.assertEqual((older.closed, silent.closed, last.closed), (False, True, False))
+            self.assertTrue(self.node.makesRoom())
+            self.assertEqual((older.closed, last.closed), (True, False))
+            for line in (older, silent, last):
+                line.core.lost("gone")
+            self.assertEqual((self.node.silent, self.node.unfinished), ({}, {}))
 
     def test_full(self) -> None:
         """If all have sessions there is none; a connection that ends leaves some."""
