@@ -104,6 +104,7 @@ class OpenRange:
         self._sector = sectorSize(fd) if isBlock else 1
         self.lost: DeviceError | None = None
         self.short = False
+        self._punches = isBlock and abilities.punch
 
     def forget(self) -> None:
         """Let the system forget what it has cached, so that what is read next is what the medium holds."""
@@ -203,7 +204,7 @@ class OpenRange:
         if not length:
             return
         if self.isBlock:
-            self._zeroBlocks(offset, offset + length)
+            self._zeroBlocks(offset, offset + length, unmap)
         elif not (unmap and self._try(punchHole, offset, length)) and not self._try(
             zeroRange, offset, length
         ):
@@ -212,13 +213,25 @@ class OpenRange:
             # fallocate() does not care about O_DSYNC.
             self.flush()
 
-    def _zeroBlocks(self, offset: int, end: int) -> None:
+    def _zeroBlocks(self, offset: int, end: int, unmap: bool) -> None:
         first, last = self._wholeSectors(offset, end)
-        if last <= first or not self._try(zeroBlocks, first, last - first):
+        if last <= first or not (
+            (unmap and self._punched(first, last - first)) or self._try(zeroBlocks, first, last - first)
+        ):
             self._writeZeros(offset, end)
             return
         self._writeZeros(offset, first)
         self._writeZeros(last, end)
+
+    def _punched(self, offset: int, length: int) -> bool:
+        """Zero sectors of a block device by giving their storage back, where it promises zeros then."""
+        if self._punches:
+            try:
+                punchHole(self.fd, self.start + offset, length)
+            except OSError as error:
+                self._punches = error.errno not in UNSUPPORTED
+                return False
+        return self._punches
 
     def _wholeSectors(self, offset: int, end: int) -> tuple[int, int]:
         """The part of a range of a block device that consists of whole sectors."""

@@ -46,6 +46,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         service.privilegedStartService()
         service.startService()
         services.append(service)
+        await service.whenReady()
         numbers = [getattr(port.getHost(), "port", 0) for port in service.ports]
         return Served(service, numbers[0], numbers[-1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -122,3 +123,30 @@ async def test_directImage(serve: Serve, tmp_path: Path) -> None:
     compared = await good("qemu-img", "compare", "-f", "raw", "-F", "raw", str(source), served.url())
     assert "identical" in compared
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == source.read_bytes()
+
+
+@ensureDeferred
+async def test_space(serve: Serve, tmp_path: Path) -> None:
+    """Space is taken as qemu writes and given back as it discards; zeros take none; qemu sees the holes."""
+    served = await serve("extent0 %/disk 0 64M\ntarget0 extent0 any\n")
+
+    def used() -> int:
+        os.sync()
+        return (tmp_path / "disk").stat().st_blocks * 512 >> 20
+
+    async def do(*commands: str) -> None:
+        assert "failed" not in await good(
+            "qemu-io", "-d", "unmap", "-f", "raw", *qemuIO(*commands), served.url()
+        )
+
+    assert used() == 0
+    await do("write -P 1 0 16M", "flush")
+    assert used() == 16
+    await do("discard 4M 8M", "flush")
+    assert used() == 8
+    await do("write -zu 12M 2M", "write -zu 32M 16M", "flush")
+    assert used() == 6
+    listed = json.loads(await good("qemu-img", "map", "--output=json", "-f", "raw", served.url()))
+    data = [(each["start"], each["length"]) for each in listed if each["data"]]
+    assert data == [(0, 4 << 20), (14 << 20, 2 << 20)]
+    await do("read -P 1 0 4M", "read -P 0 4M 10M", "read -P 1 14M 2M", "read -P 0 16M 48M")

@@ -323,6 +323,26 @@ class BlockRangeTests(SynchronousTestCase):
         expected = b"-" * 612 + bytes(3484) + b"-" * 4096 + bytes(10612 - 8192) + b"-" * (65536 - 10612)
         self.assertEqual(whole, expected)
 
+    def test_zeroGivenBack(self) -> None:
+        """Where storage may be given back a device is asked for holes first, which read as zeros."""
+        self.patch(openrange, "punchHole", lambda fd, *where: self.calls.append(("punchHole", *where)))
+        self.opened(0, Abilities(True, True)).zero(0, 8192, True)
+        self.opened(0, Abilities(False, True)).zero(0, 8192, True)
+        self.assertEqual(self.calls, [("punchHole", 0, 8192), ("zeroBlocks", 0, 8192)])
+
+    def test_zeroNotGivenBack(self) -> None:
+        """A device that makes no such holes is zeroed, and not asked again; another error is none of that."""
+        numbers = [errno.EIO, errno.EOPNOTSUPP]
+
+        def refuse(fd: int, *where: int) -> None:
+            raise OSError(numbers.pop(0), "no")
+
+        self.patch(openrange, "punchHole", refuse)
+        opened = self.opened(0, Abilities(True, True))
+        for _ in range(3):
+            opened.zero(0, 8192, True)
+        self.assertEqual((self.calls, numbers), ([("zeroBlocks", 0, 8192)] * 3, []))
+
     def test_zeroSmall(self) -> None:
         """Less than a sector is written."""
         self.opened(0, Abilities(True, True)).zero(100, 4000, True)

@@ -15,7 +15,7 @@ from iscsi_twisted.config.targets import parse
 from iscsi_twisted.errors import DeviceError, LocalError, NotReady, OutOfSpace, ReadError, WriteError
 from iscsi_twisted.initiator import LUN, Initiator
 from iscsi_twisted.scsi import cdb, codes
-from iscsi_twisted.scsi.client import DataProtect
+from iscsi_twisted.scsi.client import DataProtect, MediumError
 from iscsi_twisted.session.names import complaint
 from iscsi_twisted.storage import Delay, Faults, FileExtent, openrange
 from iscsi_twisted.target import TargetService
@@ -223,4 +223,83 @@ class FullTests(ServedTests):
         os.unlink(self.path("other"))
         await unit.write(1 << 20, b"c" * (512 << 10))
         self.assertEqual(bytes(await unit.read(1 << 20, 4096)), b"c" * 4096)
+        await service.stopService()
+
+
+class DiskTests(FullTests):
+    """A disk whose own storage is on a file system that is full."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.backing = self.make("backing", 8 << 20)
+        command = ["losetup", "--find", "--show", self.backing]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SkipTest(f"no loop device can be had: {done.stderr}")
+        self.node = done.stdout.strip()
+        self.addCleanup(subprocess.run, ["losetup", "--detach", self.node], check=True)
+
+    async def test_full(self) -> None:
+        """
+        The disk takes writes into the cache, and cannot keep them: the flush fails, and all else after it,
+        until there is room and the disk is opened anew.
+        """
+        service = self.serve(f"extent0 {self.node} 0 size\ntarget0 extent0 any\n")
+        unit = await self.login(service)
+        await unit.write(0, b"a" * (64 << 10))
+        await unit.flush()
+        await unit.write(1 << 20, b"b" * (3 << 20))
+        with self.assertRaises(DeviceError):
+            await unit.flush()
+        for _ in range(2):
+            with self.assertRaises(ReadError) as caught:
+                await unit.read(4096, 512)
+            self.assertEqual(caught.exception.offset, 4096)
+            with self.assertRaises(DeviceError):
+                await unit.flush()
+        subprocess.run(["mount", "-o", "remount,size=32m", self.directory], check=True)
+        await service.reopen(NAME, 0)
+        self.assertEqual(bytes(await unit.read(0, 65536)), b"a" * 65536)
+        await unit.write(1 << 20, b"c" * (3 << 20))
+        await unit.flush()
+        self.assertEqual(bytes(await unit.read(1 << 20, 512)), b"c" * 512)
+        with open(self.backing, "rb") as file:
+            file.seek(1 << 20)
+            self.assertTrue(file.read(3 << 20) == b"c" * (3 << 20))
+        await service.stopService()
+
+    async def test_unreadable(self) -> None:
+        """What a disk cannot read is a medium error at its own block, past the page cache and not."""
+        for option in ("", " direct=yes"):
+            service = self.serve(f"extent0 {self.node} 0 size{option}\ntarget0 extent0 any\n")
+            unit = await self.login(service)
+            await unit.write(0, b"a" * (64 << 10))
+            await unit.flush()
+            os.truncate(self.backing, 32 << 10)
+            with open(self.node, "rb") as node:
+                os.posix_fadvise(node.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with self.assertRaises(ReadError) as caught:
+                await unit.read(16 << 10, 64 << 10)
+            self.assertEqual(caught.exception.offset, 32 << 10)
+            with self.assertRaises(MediumError) as sense:
+                await unit.execute(cdb.READ_10.encode(lba=100, length=1), expected=512)
+            self.assertEqual((sense.exception.code, sense.exception.information), (0x1100, 100))
+            self.assertEqual(bytes(await unit.read(0, 32 << 10)), b"a" * (32 << 10))
+            os.truncate(self.backing, 8 << 20)
+            await service.stopService()
+
+    async def test_space(self) -> None:
+        """What is discarded on a disk is given back to what the disk lies on; zeros are written as none."""
+        service = self.serve(f"extent0 {self.node} 0 size\ntarget0 extent0 any\n")
+        unit = await self.login(service)
+        await unit.write(0, b"a" * (512 << 10))
+        await unit.flush()
+        before = os.stat(self.backing).st_blocks
+        await unit.discard(0, 256 << 10)
+        await unit.flush()
+        self.assertEqual(before - os.stat(self.backing).st_blocks, 512)
+        await unit.zero(4 << 20, 2 << 20, True)
+        await unit.flush()
+        self.assertEqual(before - os.stat(self.backing).st_blocks, 512)
+        self.assertEqual(bytes(await unit.read(256 << 10, 512)), b"a" * 512)
         await service.stopService()
