@@ -3,59 +3,40 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from time import perf_counter, time
-from typing import ClassVar, Final
+from typing import Final
 
 import attrs
 
-from iscsi_twisted.errors import CheckCondition, DeviceError, LocalError
-from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, IStateStore, Space, isPending
+from iscsi_twisted.errors import DeviceError, LocalError
+from iscsi_twisted.interfaces import Capabilities, IBlockDevice, INexus, IStateStore, Space
 from iscsi_twisted.scsi import (
     atomic,
-    buffers,
     capacity,
-    cdb,
     codes,
     copying,
     copyresults,
     defects,
     formatting,
-    inquiry,
-    inventory,
     lbastatus,
-    logs,
-    medium,
-    modes,
-    modeselect,
-    naming,
-    persistent,
-    portgroups,
-    primary,
     provisioning,
-    reservation,
     sanitize,
-    selftest,
-    supported,
     thresholds,
-    timestamp,
     transfer,
     untorn,
     verify,
     vpd,
 )
-from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.closure import Closure
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.modes import Settings
-from iscsi_twisted.scsi.nonvolatile import Nonvolatile
 from iscsi_twisted.scsi.overhaul import Plan, goOn
 from iscsi_twisted.scsi.room import QUEUE
-from iscsi_twisted.scsi.selftest import SelfTest
 from iscsi_twisted.scsi.table import CommandTable
-from iscsi_twisted.scsi.unit import LogicalUnit, Report
+from iscsi_twisted.scsi.unit import Report
 from iscsi_twisted.scsi.untorn import ATOMIC_LIMIT, Journal
+from iscsi_twisted.scsi.upkeep import SHARED, Upkeep
 from iscsi_twisted.scsi.work import Later, atOnce
 
 BLOCK_SIZES: Final = (512, 1024, 2048, 4096, 8192)
@@ -75,7 +56,6 @@ COMPARE_LIMIT: Final = 255
 DESCRIPTOR_LIMIT: Final = 256
 """Descriptors of one UNMAP."""
 
-VERIFYING: Final = (cdb.VERIFY_10, cdb.VERIFY_12, cdb.VERIFY_16)
 _DEFINITION: Final = (
     "_threshold",
     "_wantsThin",
@@ -95,11 +75,10 @@ _DEFINITION: Final = (
 """What a unit was made with."""
 
 
-class DiskUnit(LogicalUnit):
+class DiskUnit(Upkeep):
     """
     A disk.
 
-    @cvar describesBlocks: whether mode parameters have block descriptors and a write protect bit.
     @ivar blockCount: logical blocks; what a device has beyond the last whole one is not exported.
     @ivar readOnly: nobody may write.
     @ivar wantsReadOnly: nobody may, whatever the device can do.
@@ -109,25 +88,11 @@ class DiskUnit(LogicalUnit):
     @ivar transferLimit: blocks of one READ or WRITE.
     @ivar sameZero: WRITE SAME of no blocks means all up to the last (WSNZ is zero; SBC-3 6.6.4).
     @ivar rotation: revolutions per minute, 1 for what does not rotate, None for what the device says.
-    @ivar settings: what initiators have set.
-    @ivar defaults: what holds until then.
-    @ivar nonvolatile: what outlives a loss of power, or None if nothing does.
     @ivar writeThrough: every write is made durable, as WCE is zero.
     @ivar guarded: whether writes need a closer look: nobody may write, or not so simply.
     @ivar ejected: the medium of a removable unit is out.
     @ivar journal: keeps a WRITE ATOMIC that is under way; None if there is no such command.
     @ivar atomicLimit: blocks of one WRITE ATOMIC.
-    @ivar since: when it was made, by its clock.
-    @ivar buffer: what WRITE BUFFER has put into the data buffer, as far as that goes.
-    @ivar echoes: the echo buffers of those that have written theirs.
-    @ivar testing: the self-test that is under way, or None.
-    @ivar tests: those that have ended, the latest first.
-    @ivar ahead: seconds that the timestamp is ahead of C{calendar}, or None if nobody has set it.
-    @ivar logBase: by name, what counters were when LOG SELECT set them to zero.
-    @ivar verifiedBytes: what VERIFY has looked at; C{verifyErrors}, how often it could not be read.
-    @ivar starts: how often it was started after it had been stopped.
-    @ivar loads: how often the medium was loaded after it had been ejected.
-    @ivar stopped: START STOP UNIT has stopped it; that changes nothing.
     @ivar forgets: what is overwritten is gone, as far as the device can tell.
     @ivar unfinished: keeps what remakes the whole medium, or failed to; None where nothing does.
     @ivar failedPlan: what has failed to remake the whole medium.
@@ -141,26 +106,12 @@ class DiskUnit(LogicalUnit):
     """
 
     table = CommandTable(
-        primary.COMMANDS,
-        inquiry.COMMANDS,
-        inventory.COMMANDS,
-        modes.COMMANDS,
-        modeselect.COMMANDS,
-        logs.COMMANDS,
-        supported.COMMANDS,
-        reservation.COMMANDS,
-        persistent.COMMANDS,
-        portgroups.COMMANDS,
-        medium.COMMANDS,
+        *SHARED,
         capacity.COMMANDS,
         transfer.COMMANDS,
         provisioning.COMMANDS,
         lbastatus.COMMANDS,
         defects.COMMANDS,
-        buffers.COMMANDS,
-        naming.COMMANDS,
-        timestamp.COMMANDS,
-        selftest.COMMANDS,
         verify.COMMANDS,
         atomic.COMMANDS,
         untorn.COMMANDS,
@@ -171,9 +122,6 @@ class DiskUnit(LogicalUnit):
     )
     pages = vpd.DISK_PAGES | {0x8F: copyresults.thirdPartyCopy}
     copyable = True
-    describesBlocks = True
-    modePages: ClassVar[tuple[modes.ModePage, ...]] = modes.PAGES
-    logPages: ClassVar[tuple[logs.LogPage, ...]] = logs.PAGES
 
     def __init__(
         self,
@@ -208,7 +156,7 @@ class DiskUnit(LogicalUnit):
         @param later: calls something when others have had their turn.
         @raise LocalError: if the sizes do not fit, or there is no such rotation rate (SBC-3 6.6.2).
         """
-        super().__init__(identity, report, queue=queue, clock=clock, later=later)
+        super().__init__(identity, report, queue=queue, clock=clock, calendar=calendar, later=later)
         physical = max(blockSize, 4096) if physicalBlockSize is None else physicalBlockSize
         ratio = physical // blockSize if blockSize in BLOCK_SIZES else 0
         if ratio * blockSize != physical or not ratio or ratio & (ratio - 1):
@@ -240,17 +188,6 @@ class DiskUnit(LogicalUnit):
         self.removable = removable
         self.rotation = rotation
         self.prevents: set[INexus] = set()
-        self.since = clock()
-        self.buffer = bytearray()
-        self.echoes: dict[INexus, bytes] = {}
-        self.testing: SelfTest | None = None
-        self.tests: deque[SelfTest] = deque(maxlen=selftest.LATEST)
-        self.calendar = calendar
-        self.ahead: float | None = None
-        self.logBase: dict[str, float] = {}
-        self.verifiedBytes = self.verifyErrors = self.starts = self.loads = 0
-        self.stopped = False
-        self.nonvolatile: Nonvolatile | None = None
         self.blockCount = 0
         self._open = False
         self.ejected = False
@@ -364,11 +301,6 @@ class DiskUnit(LogicalUnit):
         """Whether all blocks can be made zeros by giving their storage back."""
         return self.forgets and self.thin and self.cheapZeroes and self.unmappedZeroes
 
-    @property
-    def upSeconds(self) -> float:
-        """For how long it has been running."""
-        return self.clock() - self.since
-
     # What initiators do to it
 
     @property
@@ -395,55 +327,9 @@ class DiskUnit(LogicalUnit):
         """Put the medium back; all but who did it are told that it may be another one (SBC-3 4.3)."""
         if self.ejected:
             self.ejected = False
-            self.loads += 1
-            self._countCycles()
+            self.countLoad()
             self._unready(self._why)
             self.attention(codes.MEDIUM_MAY_HAVE_CHANGED, but=nexus)
-
-    def remember(self, store: IStateStore) -> None:
-        """
-        Take over what a store has kept, and keep there what outlives a loss of power.
-
-        @raise ValueError: if what it has is damaged.
-        """
-        self.nonvolatile = Nonvolatile(store)
-        self.starts, self.loads = self.nonvolatile.now.cycles
-        self.adjust(self.lasting())
-
-    def lasting(self) -> Settings:
-        """The settings that hold after a loss of power or a reset (SPC-4 5.10)."""
-        settings = attrs.evolve(self.defaults)
-        if self.nonvolatile is not None:
-            for page in modes.available(self):
-                body = self.nonvolatile.now.pages.get((page.code, page.subpage))
-                if body is not None:
-                    page.restored(self, settings, body)
-        return settings
-
-    def started(self, running: bool) -> None:
-        """START STOP UNIT: whether it is to run."""
-        if running and self.stopped:
-            self.starts += 1
-            self._countCycles()
-        self.stopped = not running
-
-    def _countCycles(self) -> None:
-        if self.nonvolatile is not None:
-            saved = self.nonvolatile.change(cycles=(self.starts, self.loads))
-            if isPending(saved):
-                # Nobody waits for it, and the next one tells the same again.
-                saved.addCallbacks(None, lambda why: self._report(why.value, None))
-
-    def pendingCondition(self) -> CheckCondition | None:
-        """See L{LogicalUnit}."""
-        return super().pendingCondition() if self.testing is None else selftest.inProgress(self)
-
-    def tally(self, command: Command | None, condition: CheckCondition) -> None:
-        """Count an error of a device; what VERIFY meets is counted apart from what READ does."""
-        if command in VERIFYING and condition.key == codes.MEDIUM_ERROR:
-            self.verifyErrors += 1
-        else:
-            super().tally(command, condition)
 
     def watch(self) -> None:
         """Look at what nobody tells of by itself; to be called now and then.  It never raises."""
@@ -456,23 +342,15 @@ class DiskUnit(LogicalUnit):
 
     def adjust(self, settings: Settings) -> None:
         """Let settings hold."""
-        self.settings = settings
+        super().adjust(settings)
         self.reached = frozenset()
-        self.descriptorSense = settings.descriptorSense
-        self.tellsAborted = settings.tellsAborted
-        self.queueError = settings.queueError
-        self.interlock = settings.interlock
         self.writeThrough = self.volatileCache and not settings.writeCache
         self.guarded = self.readOnly or settings.softwareProtected or self.writeThrough
 
     def reset(self, code: int, but: INexus | None = None) -> None:
-        """Logical unit reset (SAM-5 6.3.3): mode parameters are as saved, or have their defaults."""
+        """Logical unit reset (SAM-5 6.3.3): nothing is kept in it any more."""
         self.prevents.clear()
         self.copies.clear()
-        self.echoes.clear()
-        if self.testing is not None:
-            selftest.stop(self.testing, selftest.INTERRUPTED)
-        self.adjust(self.lasting())
         super().reset(code, but)
 
     def nexusLost(self, nexus: INexus) -> None:
@@ -480,7 +358,6 @@ class DiskUnit(LogicalUnit):
         self.prevents.discard(nexus)
         for key in [each for each in self.copies if each[0] is nexus]:
             del self.copies[key]
-        self.echoes.pop(nexus, None)
         super().nexusLost(nexus)
 
     def _learn(self, able: Capabilities) -> None:

@@ -7,24 +7,12 @@ from typing import Any, Final
 
 from iscsi_twisted.interfaces import IBlockDevice, INexus
 from iscsi_twisted.scsi import (
-    buffers,
     capacity,
     cdb,
     disc,
     inquiry,
-    inventory,
     logs,
-    medium,
     modes,
-    modeselect,
-    naming,
-    persistent,
-    portgroups,
-    primary,
-    reservation,
-    selftest,
-    supported,
-    timestamp,
     transfer,
     verify,
     vpd,
@@ -32,6 +20,7 @@ from iscsi_twisted.scsi import (
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.modes import ModePage, Settings, fixed
 from iscsi_twisted.scsi.table import CommandTable
+from iscsi_twisted.scsi.upkeep import SHARED
 
 BLOCK: Final = 2048
 """Bytes of a block of data."""
@@ -82,24 +71,10 @@ class OpticalUnit(DiskUnit):
     describesBlocks = False
     copyable = False
     table = CommandTable(
-        primary.COMMANDS,
-        inquiry.COMMANDS,
-        inventory.COMMANDS,
-        modes.COMMANDS,
-        modeselect.COMMANDS,
-        logs.COMMANDS,
-        supported.COMMANDS,
-        reservation.COMMANDS,
-        persistent.COMMANDS,
-        portgroups.COMMANDS,
-        medium.COMMANDS,
+        *SHARED,
         capacity.COMMANDS.only(cdb.READ_CAPACITY_10),
         transfer.COMMANDS.only(cdb.READ_10, cdb.READ_12),
         verify.COMMANDS.only(cdb.VERIFY_10),
-        buffers.COMMANDS,
-        naming.COMMANDS,
-        timestamp.COMMANDS,
-        selftest.COMMANDS,
         disc.COMMANDS,
     )
     pages = vpd.PRIMARY_PAGES

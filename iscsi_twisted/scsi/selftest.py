@@ -91,10 +91,10 @@ class SelfTest:
         )  # fmt: skip
 
 
-def inProgress(unit: DiskUnit) -> CheckCondition:
+def inProgress(test: SelfTest) -> CheckCondition:
     """What is told while a test is under way, with its progress (SPC-4 5.14.4)."""
-    assert unit.testing is not None and unit.testing.work is not None
-    specific = sense.progress(unit.testing.work.progress)
+    assert test.work is not None
+    specific = sense.progress(test.work.progress)
     return CheckCondition(codes.NOT_READY, codes.SELF_TEST_IN_PROGRESS, specific=specific)
 
 
@@ -104,7 +104,7 @@ def sendDiagnostic(unit: DiskUnit, task: ITask) -> None:
     _, flags, length, _ = SEND_DIAGNOSTIC.layout.unpack(task.cdb)
     code = flags >> 5
     if unit.testing is not None and code != ABORT:
-        raise inProgress(unit)
+        raise inProgress(unit.testing)
     if (code and flags & _SELFTEST) or code not in _SENT:
         raise unit.invalidField(task, "flags", 7)
     if length and (code or flags & _SELFTEST):
