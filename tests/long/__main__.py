@@ -20,6 +20,7 @@ from tests.long.flood import flood
 from tests.long.fuzz import fuzz
 from tests.long.guided import guided
 from tests.long.kill import kill
+from tests.long.mirrors import mirrors
 from tests.long.segments import segments
 from tests.long.soak import soak
 from tests.long.states import states
@@ -30,6 +31,7 @@ PARTS = {
     "segments": segments,
     "kill": kill,
     "states": states,
+    "mirrors": mirrors,
     "copies": copies,
     "flood": flood,
     "soak": soak,

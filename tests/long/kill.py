@@ -64,7 +64,7 @@ class Writer(Thread):
 
 def loggedIn(port: int) -> RawClient:
     """A client with a session, and no unit attention left."""
-    client = RawClient(("127.0.0.1", port))
+    client = RawClient(("127.0.0.1", port), timeout=30.0)
     client.login(Ours.iqn)
     while client.command(bytes(6)).status:
         pass

@@ -1,0 +1,165 @@
+"""
+Mirrors of real processes that are killed: what was flushed is there whoever serves it, and members are equal
+in the end.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+from tests.bench.servers import Ours, OursOf
+from tests.long.kill import BLOCKS, Writer, lost
+
+PATIENCE = 60.0
+"""Seconds in which members have to be in sync again."""
+
+AWAY = 24.0
+"""Seconds after which the session to a remote member has given up."""
+
+
+class Mirrored(OursOf):
+    """
+    A target with a mirror of two files, or of a file and a unit of another target.
+
+    @ivar members: the files that have to be equal in the end.
+    """
+
+    name = "mirrored"
+
+    def __init__(self, folder: Path, other: Ours | None = None) -> None:
+        size = BLOCKS * 512
+        second = str(folder / self.name / "b") if other is None else other.url
+        super().__init__(
+            folder,
+            f"extent0 {folder / self.name / 'a'} 0 {size}\nextent1 {second} 0 {size}\n"
+            "device0 RAID1 extent0 extent1\ntarget0 device0 any\n",
+        )
+        self.members = (self.folder / "a", self.folder / "b" if other is None else other.disk)
+
+    def states(self) -> dict[str, str]:
+        """The state of each member, as the log told it last."""
+        found = {}
+        for line in (self.folder / "log").read_text("utf-8", "replace").splitlines():
+            if line.startswith('{"event": "member"'):
+                event = json.loads(line)
+                found[event["member"]] = event["state"]
+        return found
+
+    def wait(self, wanted: set[str]) -> list[str]:
+        """Wait until there are no other states than these; a fault if that never comes."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if set(self.states().values()) == wanted:
+                return []
+            time.sleep(0.05)
+        return [f"members are {self.states()}, and not {wanted}, after {PATIENCE} s"]
+
+    def differences(self) -> list[str]:
+        """Stop it, and compare the members."""
+        faults = self.wait({"in sync"})
+        self.stop()
+        if not filecmp.cmp(*self.members, shallow=False):
+            faults.append("members differ")
+        return faults
+
+
+def mirrors(seconds: float, seed: int) -> tuple[list[str], list[str]]:
+    """
+    Kill a target with a mirror and start it again for so long, three times at least; then a target that has
+    one of its members.
+
+    @return: what was done, and what went wrong.
+    """
+    random = Random(seed)
+    told, faults = killed(seconds / 2, random)
+    if not faults:
+        more, faults = severed(seconds / 2, random)
+        told += more
+    return told, faults
+
+
+def killed(seconds: float, random: Random) -> tuple[list[str], list[str]]:
+    """The target is killed; now and then a member is missing when it starts again."""
+    deadline = time.monotonic() + seconds
+    faults: list[str] = []
+    acknowledged: dict[int, int] = {}
+    kills = missing = 0
+    with tempfile.TemporaryDirectory() as folder:
+        victim = Mirrored(Path(folder))
+        victim.start()
+        away: Path | None = None
+        while (kills < 3 or time.monotonic() < deadline) and not faults:
+            writer = Writer(victim.port, random, acknowledged)
+            writer.start()
+            time.sleep(random.uniform(0.05, 1.0))
+            if away is None and kills % 2:
+                # It is killed while it resyncs, or when it has.
+                faults += victim.wait({"in sync"})
+                away = random.choice(victim.members)
+                missing += 1
+            victim.kill()
+            writer.join()
+            kills += 1
+            if away is not None and away.exists():
+                os.rename(away, f"{away}.away")
+            elif away is not None:
+                os.rename(f"{away}.away", away)
+                away = None
+            victim.start()
+            faults += lost(victim.port, writer) + ([writer.fault] if writer.fault else [])
+        if away is not None:
+            victim.stop()
+            os.rename(f"{away}.away", away)
+            victim.start()
+        faults += victim.differences()
+    return [
+        f"{kills} kills, {missing} with a member missing, {sum(acknowledged.values())} versions kept"
+    ], faults
+
+
+def severed(seconds: float, random: Random) -> tuple[list[str], list[str]]:
+    """The target of one member is killed; the client notices nothing."""
+    began = time.monotonic()
+    faults: list[str] = []
+    acknowledged: dict[int, int] = {}
+    kills = 0
+    with tempfile.TemporaryDirectory() as folder:
+        far = Ours(Path(folder))
+        with open(far.disk, "wb") as file:
+            file.truncate(BLOCKS * 512)
+        far.start()
+        near = Mirrored(Path(folder), far)
+        near.start()
+        writer = Writer(near.port, random, acknowledged)
+        writer.start()
+        while (kills < 3 or time.monotonic() < began + seconds) and writer.is_alive() and not faults:
+            time.sleep(random.uniform(0.05, 1.0))
+            far.kill()
+            kills += 1
+            if kills % 3 == 0:
+                time.sleep(AWAY)
+                if "failed" not in near.states().values():
+                    faults.append(f"the remote member was away for {AWAY} s, and is {near.states()}")
+            else:
+                time.sleep(random.uniform(0.0, 1.0))
+            far.start()
+            if kills % 3 == 0:
+                faults += near.wait({"in sync"})
+        if not writer.is_alive():
+            faults.append(f"the client has ended: {writer.fault}")
+        faults += near.wait({"in sync"})
+        near.kill()
+        writer.join()
+        near.start()
+        faults += lost(near.port, writer) + ([writer.fault] if writer.fault else [])
+        faults += near.differences()
+        far.stop()
+        if not filecmp.cmp(*near.members, shallow=False):
+            faults.append("the remote member differs")
+    return [f"{kills} kills of a remote member, {sum(acknowledged.values())} versions kept"], faults
