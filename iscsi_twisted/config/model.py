@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import attrs
 
@@ -76,6 +76,19 @@ class Extent:
         return 0
 
 
+def _derived(of: Callable[[Any], Any]) -> Any:
+    """A field that the others give, once they are known."""
+    return attrs.field(init=False, eq=False, repr=False, default=attrs.Factory(of, takes_self=True))
+
+
+def _size(device: Device | Filtered) -> int | None:
+    return device.combined([member.size for member in device.members])
+
+
+def _depth(device: Device | Filtered) -> int:
+    return 1 + max((member.depth for member in device.members), default=0)
+
+
 @attrs.frozen
 class Device:
     """
@@ -94,16 +107,8 @@ class Device:
     members: tuple[Storage, ...]
     options: UnitOptions = NO_UNIT_OPTIONS
     where: Where = attrs.field(default=NOWHERE, eq=False, repr=False)
-    size: int | None = attrs.field(init=False, eq=False, repr=False)
-    depth: int = attrs.field(init=False, eq=False, repr=False)
-
-    @size.default
-    def _size(self) -> int | None:
-        return self.combined([member.size for member in self.members])
-
-    @depth.default
-    def _depth(self) -> int:
-        return 1 + max((member.depth for member in self.members), default=0)
+    size: int | None = _derived(_size)
+    depth: int = _derived(_depth)
 
     def combined(self, sizes: Sequence[int | None]) -> int | None:
         """
@@ -165,16 +170,8 @@ class Filtered:
     settings: Settings
     options: UnitOptions = NO_UNIT_OPTIONS
     where: Where = attrs.field(default=NOWHERE, eq=False, repr=False)
-    size: int | None = attrs.field(init=False, eq=False, repr=False)
-    depth: int = attrs.field(init=False, eq=False, repr=False)
-
-    @size.default
-    def _size(self) -> int | None:
-        return self.combined([member.size for member in self.members])
-
-    @depth.default
-    def _depth(self) -> int:
-        return 1 + max((member.depth for member in self.members), default=0)
+    size: int | None = _derived(_size)
+    depth: int = _derived(_depth)
 
     def combined(self, sizes: Sequence[int | None]) -> int | None:
         """How large the device is if its member is as large as this."""

@@ -7,7 +7,8 @@ import os
 
 from iscsi_twisted.config.model import Device, Extent
 from iscsi_twisted.config.options import UnitOptions
-from iscsi_twisted.config.targets import MAX_DEPTH, parse
+from iscsi_twisted.config.storages import MAX_DEPTH
+from iscsi_twisted.config.targets import parse
 from iscsi_twisted.errors import ConfigurationErrors
 from tests.config.reading import THREE, TargetsTestCase, noComplaint, read
 
