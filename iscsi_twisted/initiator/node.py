@@ -181,6 +181,8 @@ class Initiator:
             made: IStreamClientEndpoint = clientFromString(vectoring(self.reactor), endpoint)
         except (LocalError, ConfigurationError) as error:
             raise LocalError(f"{endpoint}: {error}") from error
+        except ImportError as error:
+            raise LocalError(f"{endpoint}: TLS needs pyOpenSSL: pip install iscsi-twisted[tls]") from error
         except Exception as error:  # a plugin may raise anything
             raise LocalError(f"{endpoint!r} is neither HOST:PORT nor a client endpoint: {error}") from error
         return made

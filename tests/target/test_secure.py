@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 from typing import Any
+from unittest.mock import patch
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString, serverFromString
+from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.auth.chap import Credentials
 from iscsi_twisted.config.auths import parseAuths
-from iscsi_twisted.errors import ConfigurationError, ISCSIError
+from iscsi_twisted.errors import ConfigurationError, ISCSIError, LocalError
 from iscsi_twisted.initiator import LUN, Initiator
 from iscsi_twisted.initiator import secure as client
+from iscsi_twisted.initiator.remote import nameRemote
 from iscsi_twisted.initiator.secure import clientEndpoint
 from iscsi_twisted.interfaces import Asker, Grant
 from iscsi_twisted.session.answers import LoginRefused
@@ -96,6 +100,22 @@ class DescriptionTests(SynchronousTestCase):
         self.assertIn(
             "'iscsi-tls:1:key=/nonexistent:cert=/nonexistent': /nonexistent: No such file", str(error)
         )
+
+    def test_withoutOpenSSL(self) -> None:
+        """Where pyOpenSSL is not installed, whoever wants TLS is told what to do."""
+        names = [name for name in sys.modules if name.startswith(("iscsi_twisted.tls", "OpenSSL"))]
+        names += ["iscsi_twisted.target.secure", "iscsi_twisted.initiator.secure"]
+        with patch.dict(sys.modules):
+            for name in names:
+                del sys.modules[name]
+            sys.modules["OpenSSL"] = None  # type: ignore[assignment]
+            description = f"iscsi-tls:1:key={self.key}:cert={self.certificate}"
+            error: Exception = self.assertRaises(ConfigurationError, listener, None, description)
+            self.assertIn("it needs pyOpenSSL: pip install iscsi-twisted[tls]", str(error))
+            error = self.assertRaises(LocalError, Initiator(Clock()).endpoint, "iscsi-tls:host:1")
+            self.assertIn("TLS needs pyOpenSSL: pip install iscsi-twisted[tls]", str(error))
+            error = self.assertRaises(ConfigurationError, nameRemote, f"iscsis://host/{TARGET}/0")
+            self.assertIn("TLS needs pyOpenSSL: pip install iscsi-twisted[tls]", str(error))
 
 
 class TLSTestCase(LoopbackTestCase):
