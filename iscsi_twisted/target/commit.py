@@ -11,7 +11,6 @@ import attrs
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.logger import Logger
 
-from iscsi_twisted.errors import DeviceError
 from iscsi_twisted.scsi.codes import ACCESS_CHANGED, CAPACITY_CHANGED
 from iscsi_twisted.session.node import Target
 from iscsi_twisted.session.session import Session
@@ -22,6 +21,7 @@ from iscsi_twisted.target.difference import Step
 from iscsi_twisted.target.farewell import end, within
 from iscsi_twisted.target.mount import Mount
 from iscsi_twisted.target.tell import Told, regrant
+from iscsi_twisted.target.upkeep import rescan
 
 
 @attrs.frozen
@@ -139,13 +139,8 @@ class Commit:
 
     def _measure(self, address: Address, place: Place, told: Told) -> None:
         """Let a device that may have grown have a look at itself."""
-        measure = getattr(place.mount.device, "measure", None)
         blocks = place.unit.blockCount
-        try:
-            if measure is not None:
-                measure()
-        except DeviceError as error:
-            self.log.error("{error}", error=str(error), event="notMeasured")
+        rescan([place.mount.device])
         if place.unit.blockCount != blocks:
             told.unit(self._serving.node.targets[address[0]], address[1], [CAPACITY_CHANGED])
 

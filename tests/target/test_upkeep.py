@@ -19,7 +19,7 @@ from iscsi_twisted.scsi.client import DataProtect, MediumError
 from iscsi_twisted.session.names import complaint
 from iscsi_twisted.storage import Delay, Faults, FileExtent, openrange
 from iscsi_twisted.target import TargetService
-from iscsi_twisted.target.assembly import plans
+from iscsi_twisted.target.assembly import Plan, plans
 
 BASE = "iqn.2001-04.com.example"
 NAME = f"{BASE}:target0"
@@ -45,11 +45,15 @@ class ServedTests(TestCase):
             file.truncate(size)
         return self.path(name)
 
+    def plans(self, text: str) -> list[Plan]:
+        """What a targets file wants to be served."""
+        configuration = parse(text, "targets", complaint, BASE, self.directory)
+        return plans(configuration, base=BASE, blockSize=512, reactor=self.reactor)
+
     def serve(self, text: str) -> TargetService:
         """A service that runs."""
         service = TargetService(self.reactor, ["tcp:0:interface=127.0.0.1"])
-        configuration = parse(text, "targets", complaint, BASE, self.directory)
-        for plan in plans(configuration, base=BASE, blockSize=512, reactor=self.reactor):
+        for plan in self.plans(text):
             service.addPlan(plan)
         service.startService()
         self.addCleanup(service.stopService)
@@ -80,6 +84,18 @@ class UpkeepTests(ServedTests):
         await unit.ready()
         self.assertEqual(told, [0x2A09])
         self.assertEqual((await unit.capacity()).blocks, (3 << 20) // 512)
+
+    async def test_changed(self) -> None:
+        """When a service is told to serve the same again it looks as well, below filters too."""
+        self.make("a", 1 << 20)
+        text = "extent0 a 0 size\ndevice0 DELAY extent0 seconds=0\ntarget0 device0 any\n"
+        service = self.serve(text)
+        unit, told = await self.login(service), []
+        unit.attention = lambda condition: told.append(condition.code)
+        self.make("a", 2 << 20)
+        await service.change(self.plans(text))
+        await unit.ready()
+        self.assertEqual((told, (await unit.capacity()).blocks), ([codes.CAPACITY_CHANGED], (2 << 20) // 512))
 
     async def test_shrunk(self) -> None:
         """What a file lost cannot be read, and is logged; the rest can, and what is written again."""
