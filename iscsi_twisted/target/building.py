@@ -137,8 +137,12 @@ class Builder:
         """
         disk, unit = plan.luns[lun], self.draft(plan, lun)
         self._keep(unit)
+        return Place(disk, unit, self.mount(disk, unit))
+
+    def mount(self, disk: Disk, unit: DiskUnit) -> Mount:
+        """The device of a disk, which is not open, for a unit."""
         adopt(disk.device, self._mirrors, self._reactor)
-        return Place(disk, unit, Mount(disk.device, unit))
+        return Mount(disk.device, unit)
 
     def close(self) -> None:
         """All devices are closed."""

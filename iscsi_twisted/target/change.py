@@ -131,7 +131,7 @@ class Change:
                             f"LUN {lun} of {step.plan.name} cannot become a {step.disk.options.type} while"
                             " it is served; give the new unit another LUN, or start the target again"
                         )
-                    mount = Mount(step.disk.device, unit)
+                    mount = builder.mount(step.disk, unit)
             except ConfigurationError as error:
                 faults.append(error)
                 continue

@@ -14,7 +14,7 @@ from iscsi_twisted.config.model import Device, Extent, Filtered, Storage
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
 
 _SHOWN: Final = (
-    *("block", "naa", "physical", "product", "removable"),
+    *("block", "lun", "naa", "physical", "product", "removable"),
     *("queue", "revision", "rotation", "samezero", "serial", "thin", "threshold", "vendor"),
 )
 """Options that say how a unit looks, and nothing of its device."""

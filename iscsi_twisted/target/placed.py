@@ -24,6 +24,7 @@ from iscsi_twisted.storage import (
     Fault,
     Faults,
     MemoryDevice,
+    Mirror,
     Overlay,
     OverlayFile,
     Rate,
@@ -115,8 +116,12 @@ def rehearse(device: Any) -> None:
 
     What it finds is there for L{takeFaults}.
     """
-    for member in getattr(device, "members", ()):
+    members = getattr(device, "members", ())
+    for member in members:
         rehearse(member)
+    if isinstance(device, Mirror) and not all(any(faulty(member)) for member in members):
+        # It serves without those that have faults.
+        takeFaults(device)
     if isinstance(device, Placed) and hasattr(device, "rehearse"):
         with suppress(DeviceError):
             device.rehearse()

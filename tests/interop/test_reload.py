@@ -149,6 +149,19 @@ async def test_moved(daemon: Daemon) -> None:
 
 
 @ensureDeferred
+async def test_mirror(daemon: Daemon) -> None:
+    """A mirror gets another member while it serves, and its data are there."""
+    three = "extent0 a 0 8MB\nextent1 b 0 8MB\nextent2 c 0 8MB\n"
+    await daemon.start(three + "device0 RAID1 extent0 extent1\ntarget0 device0 any\n")
+    await good("qemu-io", "-f", "raw", "-c", "write -P 7 0 64k", daemon.url("target0"))
+    await daemon.reload(three + "device0 RAID1 extent0 extent2\ntarget0 device0 any\n")
+    await good(
+        "qemu-io", "-f", "raw", "-c", "read -P 7 0 64k", "-c", "write -P 8 64k 64k", daemon.url("target0")
+    )
+    assert not any(word in daemon.process.output for word in ("Traceback", "unexpected failure"))
+
+
+@ensureDeferred
 async def test_attention(daemon: Daemon) -> None:
     """A session that lasts learns of another size by a unit attention, and of LUNs that have come."""
     from twisted.internet import reactor

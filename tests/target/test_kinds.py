@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import os
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.config.options import UnitOptions
 from iscsi_twisted.config.targets import parse
 from iscsi_twisted.session.names import complaint
-from iscsi_twisted.target.kinds import Kind, kindOf
+from iscsi_twisted.target.kinds import _SHOWN, Kind, kindOf
 
 
 def kind(text: str, readOnly: bool = False) -> Kind:
@@ -65,3 +67,8 @@ class KindTests(SynchronousTestCase):
             " device1 OVERLAY device0 file=/d/h"
         ).files
         self.assertEqual(found, {os.path.realpath(f"/d/{name}") for name in "fgh"})
+
+    def test_known(self) -> None:
+        """Of every option of a unit it is known whether it is one of the device."""
+        ofDevice = {"readonly", "type", "writecache"}
+        self.assertEqual({field.name for field in attrs.fields(UnitOptions)}, ofDevice.union(_SHOWN))

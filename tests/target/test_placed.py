@@ -15,7 +15,7 @@ from iscsi_twisted.interfaces import isPending
 from iscsi_twisted.storage import Delay, Faults, MemoryDevice, Overlay, Rate, ReadOnly, Slice
 from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.assembly import Disk, plans
-from iscsi_twisted.target.placed import takeFaults
+from iscsi_twisted.target.placed import rehearse, takeFaults
 
 MB = 1 << 20
 
@@ -131,3 +131,20 @@ class PlacedTests(SynchronousTestCase):
         self.assertTrue(str(fault).startswith("F:2: device0: "), fault)
         with open(os.path.join(self.directory, "o"), "rb") as file:
             self.assertEqual(file.read(), b"precious")
+
+    def test_rehearsed(self) -> None:
+        """What would keep devices from being opened is found without that; a mirror needs one member."""
+        lines = "extent0 a 0 1M\nextent1 none/b 0 1M\nextent2 none/c 0 1M\n"
+        for line, wanted in (
+            ("device0 READONLY extent0", 1),
+            ("device0 OVERLAY extent0", 1),
+            ("device0 SLICE extent1 start=0 length=512", 1),
+            ("device0 RAID0 extent0 extent1", 1),
+            ("device0 RAID1 extent0 extent1", 0),
+            ("device0 RAID1 extent1 extent2", 2),
+        ):
+            (disk,) = self.disks(f"{lines}{line}\ntarget0 device0 any")
+            rehearse(disk.device)
+            faults = takeFaults(disk.device)
+            self.assertEqual(len(faults), wanted, (line, faults))
+            self.assertEqual((os.listdir(self.directory), takeFaults(disk.device)), ([], []))

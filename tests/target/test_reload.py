@@ -8,6 +8,7 @@ from typing import Any, cast
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,7 +19,10 @@ from iscsi_twisted.errors import ConfigurationErrors, DeviceError, LocalError
 from iscsi_twisted.interfaces import Asker, Capabilities, Grant, IAccessPolicy, ISecretStore
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.order import HELD
+from iscsi_twisted.scsi.paths import STANDBY
 from iscsi_twisted.scsi.room import QUEUE
+from iscsi_twisted.session.portals import Portal
+from iscsi_twisted.target import Listener, TargetService, VectorEndpoint
 from iscsi_twisted.target.assembly import Discovery, Disk, Plan
 from iscsi_twisted.target.change import GRACE, Wanted
 from iscsi_twisted.target.farewell import LOGOUT
@@ -233,6 +237,18 @@ class TargetTests(ReloadTestCase):
         self.assertEqual(Client(self.memory).blocks(), 2048)
         self.assertEqual(self.device.openings, 2)
 
+    def test_restarted(self) -> None:
+        """A service that starts again serves what it served last."""
+        service = self.memory.service
+        self.change(plan(disk(self.device), name=OTHER))
+        self.advance(1)
+        stopping = service.stopService()
+        self.advance(10)
+        self.successResultOf(stopping)
+        service.startService()
+        self.assertEqual(list(service.node.targets), [OTHER])
+        self.assertEqual(Client(self.memory, OTHER).blocks(), 2048)
+
     def test_alias(self) -> None:
         """A target gets another alias."""
         self.change(plan(disk(self.device), alias="new"))
@@ -377,6 +393,39 @@ class UnitTests(ReloadTestCase):
         self.assertTrue(unit.settings.descriptorSense)  # type: ignore[attr-defined]
         self.change(plan(disk(ready(capabilities=cached), 2)))
         self.assertTrue(unit.settings.descriptorSense)  # type: ignore[attr-defined]
+
+
+class PathTests(ReloadTestCase):
+    """Targets are reached otherwise."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        reactor = MemoryReactorClock()
+        listeners = [Listener(VectorEndpoint(reactor, 3260 + tag), Portal(tag)) for tag in (1, 2)]
+        self.service = TargetService(reactor, listeners)
+        self.service.addPlan(self.first)
+        self.service.startService()
+        self.lines = [MemoryLine(factory) for factory in self.service.factories]
+        for line in self.lines:
+            line.login()
+
+    def test_portals(self) -> None:
+        """Sessions through portal groups that lead to it no more end; the others learn of the ports."""
+        changes = self.successResultOf(
+            self.service.change([plan(disk(self.device), portals=frozenset((2,)))])
+        )
+        self.assertEqual(changes.ended, 1)
+        told = [[each["event"] for each in line.take()] for line in self.lines]
+        self.assertEqual(told, [[numbers.EVENT_SCSI, numbers.EVENT_LOGOUT_REQUEST], [numbers.EVENT_SCSI]])
+        (unit,) = self.service.node.targets[TARGET].units.values()
+        self.assertEqual([port.group for port in unit.inventory.ports], [2])  # type: ignore[attr-defined]
+
+    def test_access(self) -> None:
+        """Other access states are told."""
+        changes = self.successResultOf(self.service.change([plan(disk(self.device), access={1: STANDBY})]))
+        self.assertEqual((changes.ended, changes.changed), (0, (TARGET,)))
+        (event,) = self.lines[0].take()
+        self.assertEqual(event["data"][14:16], codes.ACCESS_CHANGED.to_bytes(2, "big"))
 
 
 class FailureTests(ReloadTestCase):
