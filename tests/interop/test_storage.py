@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.task import deferLater
 
-from tests.support.clients import BASE, Serve, good, run
+from tests.support.clients import BASE, Serve, good, run, watch
 
 
 def qemuIO(*commands: str) -> list[str]:
@@ -150,3 +151,39 @@ async def test_space(serve: Serve, tmp_path: Path) -> None:
     data = [(each["start"], each["length"]) for each in listed if each["data"]]
     assert data == [(0, 4 << 20), (14 << 20, 2 << 20)]
     await do("read -P 1 0 4M", "read -P 0 4M 10M", "read -P 1 14M 2M", "read -P 0 16M 48M")
+
+
+@ensureDeferred
+async def test_queue(serve: Serve) -> None:
+    """qemu-io waits and tries again when a unit sends its commands back, and loses nothing."""
+    served = await serve(
+        "extent0 %/disk 0 64M\ndevice0 DELAY extent0 seconds=0.02 queue=2\ntarget0 device0 any\n"
+    )
+    writes = [f"aio_write -P {number} {number}M 64k" for number in range(1, 17)]
+    reads = [f"read -P {number} {number}M 64k" for number in range(1, 17)]
+    text = await good("qemu-io", "-f", "raw", *qemuIO(*writes, "aio_flush", *reads), served.url())
+    assert "failed" not in text
+    assert served.service.status().targets[0].units[0].counters.sentBack > 0
+
+
+@ensureDeferred
+async def test_hanging(serve: Serve) -> None:
+    """While commands of one client hang at one unit another client is served as ever, there and beside."""
+    served = await serve(
+        "extent0 %/a 0 64M\nextent1 %/b 0 64M\ndevice0 FAULTS extent0 kind=hang on=write\n"
+        "target0 device0 extent1 any\n"
+    )
+    stuck = watch("qemu-io", "-f", "raw", *qemuIO("aio_write -P 1 0 1M", "aio_flush"), served.url())
+    hanging = served.service.device("device0")
+    from twisted.internet import reactor
+
+    while not hanging.hanging:
+        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    text = await good("qemu-io", "-f", "raw", *qemuIO("write -P 2 0 1M", "read -P 2 0 1M"), served.url(lun=1))
+    assert "failed" not in text
+    text = await good("qemu-io", "-f", "raw", *qemuIO("read 32M 1M"), served.url())
+    assert "read 1048576/1048576" in text
+    hanging.active = False
+    hanging.release()
+    await stuck.ended
+    assert "wrote 1048576/1048576" in "\n".join(stuck.lines)
