@@ -248,22 +248,46 @@ class Copy:
     def _carry(
         self, source: DiskUnit, destination: DiskUnit, start: int, offset: int, length: int
     ) -> Iterator[Step]:
-        device = destination.device
-        self._work.at, self._end = source, SOURCE
         if offloads(source, destination, start, offset, length):
-            # Where another task has the range to itself that is waited for.
-            yield start, length, False, _nothing
-            with _Reader(source, self._work, start, start + length):
+            begun: list[bool] = []
+            while not begun:
+                # Where another task has the source's range to itself that is waited for, holding nothing.
+                self._work.at, self._end = source, SOURCE
+                yield start, length, False, _nothing
                 self._work.at, self._end = destination, DESTINATION
-                copy = partial(device.copy, source.device, start, offset, length)  # type: ignore[attr-defined]
-                yield offset, length, True, copy
+                begin = partial(self._offload, source, destination, start, offset, length, begun)
+                yield offset, length, True, begin
         else:
             found: list[Buffer] = []
+            self._work.at, self._end = source, SOURCE
             yield start, length, False, partial(keeping, partial(source.device.read, start, length), found)
             if len(found[0]) != length:
                 raise ReadError("the device gave too few bytes", start + len(found[0]))
             self._work.at, self._end = destination, DESTINATION
             yield storing(destination, offset, found.pop())
+
+    def _offload(
+        self, source: DiskUnit, destination: DiskUnit, start: int, offset: int, length: int, begun: list[bool]
+    ) -> Any:
+        """Let the device copy, unless the source's range is another task's by now."""
+        if source.fenced(self._work, start, length):
+            return None
+        begun.append(True)
+        reader = Ongoing(source, self._work, start, start + length)
+        source.operations.add(reader)
+
+        def ended(result: Any) -> Any:
+            source.operations.discard(reader)
+            reader.resume()
+            return result
+
+        device: Any = destination.device
+        try:
+            result = device.copy(source.device, start, offset, length)
+        except Exception:
+            ended(None)
+            raise
+        return result.addBoth(ended) if isPending(result) else ended(result)
 
     # Its end
 
@@ -296,19 +320,6 @@ class Copy:
             record.sense = b"" if condition is None else sense.encode(condition)
         if self._what.usage == DISCARDED:
             unit.copies.pop((self._task.nexus, self._what.identifier), None)
-
-
-class _Reader(Ongoing):
-    """A range that another unit's device is reading: who wants it alone waits for that."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        self._unit.operations.add(self)
-
-    def __exit__(self, *_: object) -> None:
-        self._unit.operations.discard(self)
-        self.resume()
 
 
 def _nothing() -> None:

@@ -339,6 +339,13 @@ class LogicalUnit(Guard):
                 return True
         return False
 
+    def fenced(self, task: ITask, offset: int, length: int) -> bool:
+        """Whether I/O would have to wait for a fence that it overlaps."""
+        return any(
+            fence.offset < offset + length and offset < fence.end and fence.task is not task
+            for fence in self.fences
+        )
+
     def exclude(
         self, task: ITask, offset: int, length: int, then: Callable[..., None], *arguments: Any
     ) -> None:
