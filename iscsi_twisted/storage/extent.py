@@ -255,6 +255,9 @@ class FileExtent(BlockDevice):
 
     def _letGo(self, closing: OpenRange) -> None:
         self._threads.stop()
+        if closing.lost is not None:
+            # Whoever opens it next sees what the medium holds.
+            closing.forget()
         closing.close()
 
     def capabilities(self) -> Capabilities:

@@ -469,6 +469,18 @@ class DistrustTests(ExtentCase):
         self.assertEqual(bytes(device.read(0, 11)), b"x" * 10 + b"y")  # type: ignore[arg-type]
         self.assertRaises(LocalError, device.open, lambda: None)
 
+    def test_closed(self) -> None:
+        """Closed and opened it works as well, and what was only in the cache is forgotten."""
+        device = self.distrusted()
+        advice: list[tuple[int, ...]] = []
+        self.patch(openrange.os, "posix_fadvise", lambda *arguments: advice.append(arguments[1:]))
+        closing: Any = device.close()
+        self.pool.run()
+        self.failureResultOf(closing, WriteError)
+        self.assertEqual(advice, [(self.START, SIZE, os.POSIX_FADV_DONTNEED)])
+        device.open(lambda: None)
+        self.assertEqual(bytes(device.read(0, 10)), b"x" * 10)  # type: ignore[arg-type]
+
     def test_waits(self) -> None:
         """It waits for what is running, is not ready meanwhile, and flushes what it can."""
         device = self.opened()
