@@ -62,7 +62,7 @@ class Space(NamedTuple):
     What a device that takes storage only as it is written has taken, and could still take.
 
     @ivar used: bytes of storage that it has.
-    @ivar available: bytes that it can have at least, if others leave them.
+    @ivar available: bytes that are left where it takes them from, for it and perhaps for others.
     """
 
     used: int

@@ -107,6 +107,12 @@ class OpticalUnit(DiskUnit):
             self._happened(disc.NEW_MEDIA)
         super().load(nexus)
 
+    def become(self, other: DiskUnit, *, replaced: bool = False) -> list[int]:
+        """See L{DiskUnit}; another image is another disc."""
+        if replaced and not self.ejected:
+            self._happened(disc.NEW_MEDIA)
+        return super().become(other, replaced=replaced)
+
     def _happened(self, event: int) -> None:
         for nexus in self._attentions.known:
             self.events[nexus] = event

@@ -201,4 +201,5 @@ def joined(members: Iterable[IBlockDevice]) -> Capabilities:
         discardZeroes=all(one.discard and one.discardZeroes for one in each),
         rotational=any(one.rotational for one in each),
         retains=any(one.retains for one in each),
+        space=all(one.space for one in each),
     )

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import LocalError
-from iscsi_twisted.interfaces import IBlockDevice, Pending
+from iscsi_twisted.interfaces import IBlockDevice, Pending, Space
 from iscsi_twisted.storage.device import BlockDevice, asDevice
 from iscsi_twisted.storage.fingerprint import Stamp, jointFingerprint, jointStamp
 from iscsi_twisted.storage.pending import attempt, gather, nothing, settle, whenDone
@@ -68,6 +68,10 @@ class Composition(BlockDevice):
         """As its members are."""
         return jointStamp(self.members)
 
+    def space(self) -> Space | Pending | None:
+        """What all members have, and what the one with the least can still have."""
+        return jointSpace(self.members)
+
     def kind(self) -> str:
         """What is made of the members."""
         return type(self).__name__.removeprefix("Placed")
@@ -75,3 +79,22 @@ class Composition(BlockDevice):
     def close(self) -> Pending | None:
         """Close all members; the first failure is told when all are closed."""
         return whenDone(gather([attempt(member.close) for member in self.members]), nothing)
+
+
+def jointSpace(members: Iterable[IBlockDevice], copies: bool = False) -> Space | Pending | None:
+    """
+    How much storage there is for members together; None if one of them does not know.
+
+    Members may lie on one volume, so what is available is not added up.
+
+    @param copies: whether all hold the same.
+    """
+
+    def join(found: list[Space | None]) -> Space | None:
+        known = [each for each in found if each is not None]
+        if len(known) < len(found):
+            return None
+        used = [each.used for each in known]
+        return Space(max(used) if copies else sum(used), min(each.available for each in known))
+
+    return whenDone(gather([attempt(member.space) for member in members]), join)

@@ -11,9 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import DeviceError, LocalError, OutOfSpace
-from iscsi_twisted.interfaces import Buffer, Capabilities, Pending, isPending
+from iscsi_twisted.interfaces import Buffer, Capabilities, Pending, Space, isPending
 from iscsi_twisted.storage.device import checkRange, outOfRange
 from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING, Leg
+from iscsi_twisted.storage.members import jointSpace
 from iscsi_twisted.storage.mirrorlife import Life, MirrorStatus
 from iscsi_twisted.storage.mirrorread import MirrorReading, together
 from iscsi_twisted.storage.pending import attempt, whenDone
@@ -196,7 +197,12 @@ class Mirror(MirrorReading):
             discardZeroes=self._discards,
             rotational=any(one.rotational for one in each),
             retains=any(one.retains for one in each),
+            space=all(one.space for one in each),
         )
+
+    def space(self) -> Space | Pending | None:
+        """What the members that are there have and can have, each for itself."""
+        return jointSpace((leg.device for leg in self.legs if leg.isOpen), copies=True)
 
     def arrange(self) -> None:
         """States have changed: who is read and written, and whether anything is out of the ordinary."""

@@ -279,7 +279,7 @@ class OpenRange:
         return runs
 
     def space(self) -> Space:
-        """What the range has of the file system, and what it can still have."""
+        """What the range has of the file system, and what that has left."""
         status = os.fstat(self.fd)
         if self.start == 0 and status.st_size <= self.size:
             # The file system may keep more than the content, for itself or for later.
@@ -287,7 +287,7 @@ class OpenRange:
         else:
             used = sum(length for length, stored in self.allocated(0, self.size) if stored)
         volume = os.fstatvfs(self.fd)
-        return Space(used, min(volume.f_bavail * volume.f_frsize, self.size - used))
+        return Space(used, volume.f_bavail * volume.f_frsize)
 
     def _seek(self, position: int, whence: int, end: int) -> int:
         """

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from twisted.internet.defer import Deferred
 
 from iscsi_twisted.errors import DeviceError, LocalError, WriteProtected
-from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending
+from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending, Space
 from iscsi_twisted.storage.concatenation import chained, shift, shifted
 from iscsi_twisted.storage.device import ZEROS, BlockDevice, asDevice, checkRange, outOfRange
 from iscsi_twisted.storage.extent import FileExtent
@@ -174,7 +174,12 @@ class Overlay(BlockDevice):
             discardZeroes=writable and able.discard,
             rotational=able.rotational or base.rotational,
             retains=True,
+            space=able.space,
         )
+
+    def space(self) -> Space | Pending | None:
+        """That of what has been written: the base takes nothing more."""
+        return self.store.space()
 
     # Where bytes are
 

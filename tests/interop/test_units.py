@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.task import deferLater
 
 from iscsi_twisted.initiator import LUN, Initiator, Session
 from iscsi_twisted.scsi import cdb, cdboptical, cdbprimary
@@ -28,6 +30,20 @@ async def opened(served: Served) -> tuple[Session, LUN]:
     lun = LUN(session)
     await ask(lun, cdb.REQUEST_SENSE, 252, allocation=252)
     return session, lun
+
+
+async def until(
+    lun: LUN, wanted: Callable[[bytes], bool], command: Command, read: int, **fields: int
+) -> bytes:
+    """The answer to a command that is sent again and again until it is what is wanted, for half a minute."""
+    from twisted.internet import reactor
+
+    for _ in range(300):
+        data = await ask(lun, command, read, allocation=read, **fields)
+        if wanted(data):
+            return data
+        await deferLater(reactor, 0.1)
+    raise AssertionError(data.hex())
 
 
 async def ask(lun: LUN, command: Command, read: int = 0, write: bytes = b"", **fields: int) -> bytes:
@@ -119,11 +135,7 @@ async def test_threshold(serve: Serve, tmp_path: Path) -> None:
     for mebibyte in range(10):
         await lun.write(mebibyte << 20, os.urandom(1 << 20))
     served.service._tick()
-    sense = await ask(lun, cdb.REQUEST_SENSE, 18, allocation=18)
-    for _ in range(100):
-        if sense[2] & 0x0F:
-            break
-        sense = await ask(lun, cdb.REQUEST_SENSE, 18, allocation=18)
+    sense = await until(lun, lambda data: bool(data[2] & 0x0F), cdb.REQUEST_SENSE, 18)
     assert sense[12:14].hex() == "3807", sense.hex()
     log = await ask(lun, cdb.LOG_SENSE, 64, page=0x4C, allocation=64)
     path = tmp_path / "log"
@@ -139,11 +151,7 @@ async def test_selfTest(serve: Serve) -> None:
     served = await serve("extent0 %/disk 0 8MB\ntarget0 extent0 any\n")
     session, lun = await opened(served)
     await ask(lun, cdbprimary.SEND_DIAGNOSTIC, flags=0x40)
-    log = b"\xff" * 24
-    for _ in range(200):
-        log = await ask(lun, cdb.LOG_SENSE, 24, page=0x50, allocation=24)
-        if log[8] & 0x0F != 15:
-            break
+    log = await until(lun, lambda data: data[8] & 0x0F != 15, cdb.LOG_SENSE, 24, page=0x50)
     assert log[8] == 0x40, log.hex()
     await session.logout()
 

@@ -270,6 +270,19 @@ class EventTests(OpticalCase):
         self.assertEqual(self.event(nexus=other), "00060456" + "02020000")
         self.assertEqual(self.event(), "00060456" + "00020000")
 
+    def test_replaced(self) -> None:
+        """Another image in the drive is a new disc."""
+        other = OpticalUnit(MemoryDisk(50 * BLOCK), identity=IDENTITY, report=self.surprise)
+        other.opened()
+        self.unit.become(other, replaced=True)
+        self.assertEqual(self.event(), "00060456" + "02020000")
+        task = self.command(cdb.READ_CAPACITY_10)
+        self.assertSense(task, codes.UNIT_ATTENTION, codes.MEDIUM_MAY_HAVE_CHANGED)
+        self.unit.takeAttention(self.nexus)
+        while self.unit.takeAttention(self.nexus) is not None:
+            pass
+        self.assertEqual(struct.unpack(">II", self.good(cdb.READ_CAPACITY_10)), (49, BLOCK))
+
     def test_room(self) -> None:
         """Whoever has no room for an event is told it later."""
         self.unit.eject()

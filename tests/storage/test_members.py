@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.errors import LocalError, NotReady
-from iscsi_twisted.storage import Concatenation, Mirror
+from iscsi_twisted.errors import DeviceError, LocalError, NotReady
+from iscsi_twisted.interfaces import Capabilities, Space
+from iscsi_twisted.storage import Concatenation, Mirror, Stripe
 from tests.support.devices import FakeDevice
 
 
@@ -113,3 +114,49 @@ class CompositionTests(SynchronousTestCase):
     def test_name(self) -> None:
         """It goes by its kind and its members' names."""
         self.assertEqual(str(Mirror([FakeDevice(1), FakeDevice(1)])), "Mirror(FakeDevice, FakeDevice)")
+
+
+class SpaceTests(SynchronousTestCase):
+    """How much storage devices made of devices have."""
+
+    def members(self, *spaces: Any) -> list[FakeDevice]:
+        """Devices that tell this."""
+        made = []
+        for space in spaces:
+            device = FakeDevice(1000, capabilities=Capabilities(space=space is not None), synchronous=True)
+            device.space = lambda space=space: space
+            made.append(device)
+        return made
+
+    def test_joined(self) -> None:
+        """What is used is added up; what is left is that of the member that has least."""
+        for kind in (Concatenation, lambda members: Stripe(members, 100)):
+            device = kind(self.members(Space(1, 20), Space(2, 10)))
+            device.open(lambda: None)
+            self.assertTrue(device.capabilities().space)
+            self.assertEqual(device.space(), Space(3, 10))
+
+    def test_copies(self) -> None:
+        """A mirror has what each of its members has."""
+        device = Mirror(self.members(Space(1, 20), Space(2, 10)))
+        device.open(lambda: None)
+        self.assertTrue(device.capabilities().space)
+        self.assertEqual(device.space(), Space(2, 10))
+
+    def test_unknown(self) -> None:
+        """If one member does not know nobody does."""
+        for kind in (Concatenation, Mirror):
+            device = kind(self.members(Space(1, 20), None))
+            device.open(lambda: None)
+            self.assertFalse(device.capabilities().space)
+            self.assertIsNone(device.space())
+
+    def test_later(self) -> None:
+        """Members may answer later, or with an error."""
+        waiting: Any = Deferred()
+        device = Concatenation(self.members(waiting, Space(1, 2)))
+        asked: Any = device.space()
+        waiting.callback(Space(3, 4))
+        self.assertEqual(self.successResultOf(asked), Space(4, 2))
+        device.members[1].space = lambda: fail(DeviceError("no"))
+        self.failureResultOf(device.space(), DeviceError)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import DeviceError, LocalError, ReadError, WriteError, WriteProtected
-from iscsi_twisted.interfaces import Capabilities
+from iscsi_twisted.interfaces import Capabilities, Space
 from iscsi_twisted.storage import FileExtent, MemoryDevice, Overlay, OverlayFile
 from iscsi_twisted.storage.overlay import GRANULE, HEADER, mapLength
 from tests.support.devicecontract import SIZE, DeviceContract, ProtectedContract, modelSettings
@@ -128,6 +128,12 @@ class OverlayTests(SynchronousTestCase):
         device.flush()
         self.assertEqual(self.base.contents, GOLDEN)
         self.assertEqual({name for name, _ in self.base.history}, {"read"})
+
+    def test_space(self) -> None:
+        """How much storage there is is told by what keeps the changes."""
+        device = self.opened()
+        device.store.space = lambda: Space(1, 2)
+        self.assertEqual(device.space(), (1, 2))
 
     def test_retains(self) -> None:
         """It says that what was overwritten is not gone: the base has it."""
