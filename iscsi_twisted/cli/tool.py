@@ -25,7 +25,6 @@ from iscsi_twisted.cli.options import parser
 from iscsi_twisted.cli.progress import Progress
 from iscsi_twisted.cli.running import Running, runCommand, unbroken
 from iscsi_twisted.cli.streams import Stream
-from iscsi_twisted.config.auths import loadAuths
 from iscsi_twisted.errors import ISCSIError, LocalError
 from iscsi_twisted.initiator import LUN, URL, Credentials, Initiator, Session, parseURL
 from iscsi_twisted.initiator.remote import parseUnit
@@ -81,8 +80,18 @@ class Tool:
         finally:
             for file in self._files:
                 file.close()
-            for session in self._sessions:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """Log out of every session; what the first refusal said is told at the end."""
+        refused = None
+        for session in self._sessions:
+            try:
                 await session.logout()
+            except ISCSIError as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     def _tell(self, value: Any, lines: Sequence[str]) -> None:
         """Print a value, as JSON or as lines."""
@@ -315,6 +324,9 @@ class Tool:
                 secret = file.read(4096).rstrip(b"\r\n")
         secret = secret or os.environ.get(SECRET, "").encode()
         if not secret and options.auths:
+            # Most commands need none, and should not start later for it.
+            from iscsi_twisted.config.auths import loadAuths
+
             entry = loadAuths(options.auths).find(url.user)
             secret = entry.secret or b"" if entry is not None else b""
         if not secret:

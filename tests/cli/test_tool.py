@@ -17,7 +17,9 @@ from iscsi_twisted.errors import CheckCondition, LocalError
 from iscsi_twisted.initiator import parseURL
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import codes
+from iscsi_twisted.session.answers import LogoutRefused
 from iscsi_twisted.storage import MemoryDevice
+from iscsi_twisted.wire import numbers
 from tests.support.initiator import InitiatorTests
 from tests.support.manual import WORDS
 
@@ -241,6 +243,17 @@ class ToolTests(ToolCase):
         """Run the command with what it says on standard error thrown away."""
         self.patch(sys, "stderr", io.StringIO())
         main(arguments)
+
+    def test_leave(self) -> None:
+        """A session whose logout goes wrong keeps nobody from logging out of the others."""
+        tool = Tool(self.clock, parser().parse_args(["ls", HOST]), endpoint=self.endpoint)
+        tool._sessions = [self.session(), self.session()]
+        connection = tool._sessions[0].connection
+        assert connection is not None
+        self.patch(connection, "logout", lambda done: done(LogoutRefused(numbers.CLEANUP_FAILED)))
+        self.fails(LogoutRefused, tool._leave())
+        self.assertEqual([session.connection for session in tool._sessions], [None, None])
+        self.assertIn(("loggedOut",), self.diary.entries)
 
     def test_secrets(self) -> None:
         """A secret may be in the URL, a file, the environment, or an auths file."""
