@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
@@ -138,14 +139,14 @@ class SpaceTests(SynchronousTestCase):
 
     def test_copies(self) -> None:
         """A mirror has what each of its members has."""
-        device = Mirror(self.members(Space(1, 20), Space(2, 10)))
+        device = Mirror(self.members(Space(1, 20), Space(2, 10)), reactor=Clock())
         device.open(lambda: None)
         self.assertTrue(device.capabilities().space)
         self.assertEqual(device.space(), Space(2, 10))
 
     def test_unknown(self) -> None:
         """If one member does not know nobody does."""
-        for kind in (Concatenation, Mirror):
+        for kind in (Concatenation, partial(Mirror, reactor=Clock())):
             device = kind(self.members(Space(1, 20), None))
             device.open(lambda: None)
             self.assertFalse(device.capabilities().space)
