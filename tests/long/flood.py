@@ -10,8 +10,8 @@ from tests.bench.flood import Guarded
 from tests.support.flood import Process
 
 SILENT, WRONG = 5000, 100
-GROWTH = 8.0
-"""MiB that a wave may leave behind: pieces that the allocator keeps, and no more with each further wave."""
+GROWTH = 16.0
+"""MiB that all waves together may leave behind: what the allocator keeps at hand (L{tuneMalloc})."""
 
 
 def flood(seconds: float, seed: int) -> tuple[list[str], list[str]]:
