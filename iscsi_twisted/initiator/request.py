@@ -166,6 +166,8 @@ class Timeouts:
 
     def _due(self, seconds: float) -> None:
         requests = self._requests[seconds]
+        # Whoever is told may end the session, and with it all this.
+        del self._calls[seconds]
         now = self._reactor.seconds()
         while requests:
             request, deadline = next(iter(requests.items()))
@@ -173,7 +175,7 @@ class Timeouts:
                 self._calls[seconds] = self._reactor.callLater(deadline - now, self._due, seconds)
                 return
             request.expire(seconds)
-        del self._requests[seconds], self._calls[seconds]
+        self._requests.pop(seconds, None)
 
     def stop(self) -> None:
         """Nobody waits any more."""

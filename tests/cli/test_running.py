@@ -165,6 +165,7 @@ class InterruptTests(TestCase):
         for arguments in (
             ("ping", "-c", "100000000", "URL"),
             ("write", "URL"),
+            ("bench", "--seconds", "600", "URL"),
         ):
             status, log = await self.interrupted(signal.SIGINT, *arguments)
             self.assertEqual(status, 130)

@@ -69,6 +69,20 @@ class TimeoutTests(SlowTestCase):
         self.turn()
         self.assertEqual(self.calls(), [])
 
+    def test_toldEnds(self) -> None:
+        """Whoever is told that the time is over may end the session, or send something else."""
+        lun = self.lun(ping=0)
+        lun.timeout = 3.0
+        first, second = self.reading(lun), lun.read(BLOCK, BLOCK)
+        more: list[Any] = []
+        first.addErrback(lambda why: more.append(lun.read(0, BLOCK)))
+        second.addErrback(lambda why: lun.session.abandon())
+        self.clock.advance(3)
+        self.assertEqual((self.successResultOf(first), self.successResultOf(second)), (None, None))
+        self.failureResultOf(more[0], ConnectionEnded)
+        self.turn()
+        self.assertEqual(self.calls(), [])
+
     def test_between(self) -> None:
         """The time runs between two connections, too."""
         lun = self.lun(lasting=True, ping=0)
