@@ -98,7 +98,7 @@ class DiskUnit(Upkeep):
     @ivar failedPlan: what has failed to remake the whole medium.
     @ivar isClosing: the device goes, and what is being done goes on at the next start.
     @ivar tellsSpace: it is thin, and its device tells how much space there is.
-    @ivar space: what it told last.
+    @ivar space: what it told when it was asked last; None if it did not know.
     @ivar reached: the numbers of the thresholds that have been reached, and told.
     @ivar copies: what is known of copies, by nexus and list identifier.
     @ivar copying: copies that are under way.
@@ -175,7 +175,7 @@ class DiskUnit(Upkeep):
         self.sameZero = sameZero
         self._threshold = threshold
         self.tellsSpace = False
-        self.space = Space(0, 0)
+        self.space: Space | None = None
         self.reached: frozenset[int] = frozenset()
         self.journal: Journal | None = None
         self.atomicLimit = 0

@@ -93,8 +93,9 @@ def _counters(code: int, **names: int) -> LogPage:
 
 
 def resources(unit: DiskUnit) -> list[Parameter]:
-    """Logical block provisioning: space that is used and available; SBC-3 6.4.5."""
-    return [Parameter(code, value) for code, value in thresholds.resources(unit.space)]
+    """Logical block provisioning: space that is used and available, if that is known; SBC-3 6.4.5."""
+    found = () if unit.space is None else thresholds.resources(unit.space)
+    return [Parameter(code, value) for code, value in found]
 
 
 def temperature(unit: DiskUnit) -> list[Parameter]:
@@ -249,7 +250,7 @@ def _answer(
     control: int,
     allocation: int,
 ) -> None:
-    if space is not None:
+    if page.asks:
         unit.space = space
     body = _parameters(unit, task, page.parameters(unit), pointer, control)
     _reply(task, page.code, page.subpage, body, allocation)
@@ -262,7 +263,7 @@ def _reply(task: ITask, code: int, subpage: int, body: bytes, allocation: int) -
 
 def _parameters(unit: DiskUnit, task: ITask, found: list[Parameter], pointer: int, control: int) -> bytes:
     """Parameters from the one that the parameter pointer names on."""
-    if pointer > found[-1].code:
+    if pointer > (found[-1].code if found else 0):
         raise unit.invalidField(task, "parameter")
     return b"".join(_encode(each, control) for each in found if each.code >= pointer)
 

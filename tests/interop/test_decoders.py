@@ -132,7 +132,7 @@ def test_blockStatus(unit: DiskUnit, tmp_path: Path) -> None:
 def test_logs(unit: DiskUnit, tmp_path: Path, page: tuple[int, int]) -> None:
     """Every log page is known by name, and its parameters are."""
     unit.tellsSpace = True
-    unit.space = Space(3 << 20, 5 << 20)
+    unit.device.space = lambda: Space(3 << 20, 5 << 20)  # type: ignore[method-assign]
     for flags in (0x20, 0x40):
         ask(unit, SEND_DIAGNOSTIC, flags=flags)
     ask(unit, cdb.READ_10, length=1)

@@ -266,6 +266,9 @@ class PageTests(ThresholdCase):
         wanted = "00010308" + "0000000b02000000" + "00020308" + "0000000401000000" + "00030304" + "004f0000"
         data = self.good(cdb.LOG_SENSE, page=0x4C, allocation=255)
         self.assertEqual(data.hex(), "0c000020" + wanted)
+        self.device.spare = None
+        self.assertEqual(self.good(cdb.LOG_SENSE, page=0x4C, allocation=255).hex(), "0c000000")
+        self.assertInvalidField(self.command(cdb.LOG_SENSE, page=0x4C, parameter=1, allocation=255), 5)
         self.device.spare = waiting = Deferred()
         task = self.command(cdb.LOG_SENSE, page=0x4C, parameter=3, allocation=255)
         self.assertIsNone(task.status)
