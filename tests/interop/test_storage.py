@@ -187,3 +187,18 @@ async def test_hanging(serve: Serve) -> None:
     hanging.release()
     await stuck.ended
     assert "wrote 1048576/1048576" in "\n".join(stuck.lines)
+
+
+@ensureDeferred
+async def test_rate(serve: Serve) -> None:
+    """What a rate holds back comes later and unharmed."""
+    served = await serve(
+        "extent0 %/disk 0 64M\ndevice0 RATE extent0 iops=40 burst=0.05\ntarget0 device0 any\n"
+    )
+    writes = [f"aio_write -P {number} {number}M 64k" for number in range(1, 9)]
+    reads = [f"aio_read -P {number} {number}M 64k" for number in range(1, 9)]
+    text = await good(
+        "qemu-io", "-f", "raw", *qemuIO(*writes, "aio_flush", *reads, "aio_flush"), served.url()
+    )
+    assert "failed" not in text
+    assert text.count("read 65536/65536") == 8
