@@ -153,7 +153,7 @@ class Connection:
         if self._paused:
             return
         if self.session is None:
-            self.held = False
+            self.held = self._rests = False
         elif not self.closing:
             self._work(self._begin, self.session)
         if self._stalled:
