@@ -26,6 +26,7 @@ from iscsi_twisted.initiator.node import Endpoint, Initiator
 from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.initiator.url import URL, WORDS, parseURL
 from iscsi_twisted.interfaces import Buffer, Capabilities
+from iscsi_twisted.scsi.client import UnitAttention
 from iscsi_twisted.storage.device import BlockDevice, checkRange
 
 T = TypeVar("T")
@@ -35,6 +36,9 @@ PATIENCE: Final = 20.0
 
 COMMAND_TIME: Final = 60.0
 """Seconds in which a target that lives has to answer a command; a flush may take as long."""
+
+_RESET: Final = 0x29
+"""The first byte of the additional sense codes of power on, reset and loss of the nexus."""
 
 _SERIAL_PAGE: Final = 0x80
 """Vital product data: the unit serial number."""
@@ -111,6 +115,7 @@ class RemoteExtent(BlockDevice):
         self._readOnly, self._fua = readOnly, not writeCache
         self._session: Session | None = None
         self._serial = ""
+        self.restarts = 0
         self._lun: LUN
         self._changed: Callable[[], None]
 
@@ -139,6 +144,7 @@ class RemoteExtent(BlockDevice):
             )
             self._lun = LUN(self._session, self.url.lun or 0, timeout=COMMAND_TIME)
             await self._lun.open(self._remoteChanged)
+            self._lun.attention = self._attention
             self._serial = await self._serialNumber()
             self._measure()
         except Exception as error:  # what endpoints fail with has no common class
@@ -146,6 +152,14 @@ class RemoteExtent(BlockDevice):
             if isinstance(error, DeviceError):
                 raise
             raise NotReady(f"{self.url}: {str(error) or type(error).__name__}") from error
+
+    def _attention(self, condition: UnitAttention) -> None:
+        """
+        The target was started anew, or the session was: what it had not flushed may be gone (SAM-5 5.14).
+        """
+        if condition.code >> 8 == _RESET:
+            self.restarts += 1
+            self._changed()
 
     async def _serialNumber(self) -> str:
         """What the unit calls itself (SPC-4 7.8.15); empty if it does not say."""

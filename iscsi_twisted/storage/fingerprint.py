@@ -30,6 +30,14 @@ def stampOf(device: Any) -> Stamp | Pending:
     return () if method is None else method()
 
 
+def restartsOf(device: Any) -> int:
+    """
+    How often what it stands on was started anew: a unit of another target counts that, and tells of a change.
+    """
+    own: int = getattr(device, "restarts", 0)
+    return own + sum(map(restartsOf, getattr(device, "members", ())))
+
+
 def jointFingerprint(kind: str, devices: Iterable[Any]) -> str | None:
     """Which device it is that is made of these; None if one of them cannot be told from others."""
     prints = [fingerprintOf(device) for device in devices]

@@ -84,6 +84,7 @@ class Leg:
     @ivar late: its last read was not answered at once.
     @ivar attempts: how often in a row it was tried again in vain.
     @ivar due: when it is tried again, in seconds of the reactor's.
+    @ivar restarts: how often what it stands on was started anew, as far as that was noticed.
     @ivar spoilt: grows whenever it comes to lack something.
     @ivar repaired: see L{MemberStatus}.
     @ivar successor: the leg that is to take its place.
@@ -105,6 +106,7 @@ class Leg:
         self.attempts = 0
         self.due = 0.0
         self.spoilt = 0
+        self.restarts = 0
         self.repaired = 0
         self.successor: Leg | None = None
 

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from iscsi_twisted.errors import DeviceError, LocalError, OutOfSpace
 from iscsi_twisted.interfaces import Buffer, Capabilities, Pending, Space, isPending
 from iscsi_twisted.storage.device import checkRange, outOfRange
+from iscsi_twisted.storage.fingerprint import restartsOf
 from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING, Leg
 from iscsi_twisted.storage.members import jointSpace
 from iscsi_twisted.storage.mirrorlife import Life, MirrorStatus
@@ -83,8 +84,16 @@ class Mirror(MirrorReading):
         """Make all durable, keep the record, and close all members; the first failure is told then."""
         return self.life.close()
 
-    def memberChanged(self) -> None:
-        """A member has changed."""
+    def memberChanged(self, leg: Leg) -> None:
+        """A member has changed, or what it stands on was started anew."""
+        restarts = restartsOf(leg.device)
+        if restarts != leg.restarts:
+            leg.restarts = restarts
+            self.life.roster.restarted(leg)
+        self._changed()
+
+    def tellChange(self) -> None:
+        """The mirror itself has changed."""
         self._changed()
 
     def adopt(self, store: MirrorStore | None, reactor: Any) -> None:

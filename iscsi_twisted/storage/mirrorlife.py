@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -28,6 +29,7 @@ from iscsi_twisted.storage.progress import Progress
 from iscsi_twisted.storage.record import MemberRecord, MirrorStore, Record, regionCount
 from iscsi_twisted.storage.regions import Regions, regionShift
 from iscsi_twisted.storage.resync import Resync
+from iscsi_twisted.storage.samples import resembles
 from iscsi_twisted.storage.scrub import Findings, Scrub
 
 if TYPE_CHECKING:
@@ -171,7 +173,7 @@ class Life:
             permitCreation(leg.device, leg.name not in known)
         try:
             outcomes = await ready(
-                settle([attempt(leg.device.open, self._mirror.memberChanged) for leg in legs])
+                settle([attempt(leg.device.open, partial(self._mirror.memberChanged, leg)) for leg in legs])
             )
         finally:
             for leg in legs:
@@ -212,7 +214,10 @@ class Life:
         self.name = record.name if record is not None else os.urandom(8).hex()
         store = None if mirror.readOnly else mirror.store
         mirror.intent = Intent(store, self.name, count, self.record)
-        for warning in verdict.warnings:
+        warnings = [*verdict.warnings]
+        if record is not None:
+            warnings += await self._suspicions(count)
+        for warning in warnings:
             _log.warn("{mirror}: {what}", event="mirror", mirror=str(mirror), what=warning)
         for leg in mirror.legs:
             if leg.isOpen:
@@ -223,6 +228,22 @@ class Life:
         saved = mirror.intent.save()
         if saved is not None:
             await saved
+
+    async def _suspicions(self, count: int) -> list[str]:
+        """Look at members that do not know whether they were changed; what is to be told."""
+        mirror, told = self._mirror, []
+        legs = sorted((leg for leg in mirror.legs if leg.isOpen), key=lambda leg: not leg.stamp)
+        for leg in legs[1:]:
+            source = legs[0]
+            if leg.stamp or await resembles(mirror, leg, source):
+                continue
+            if source.stamp:
+                leg.behind.add(0, count - 1)
+                told.append(f"{leg.name} does not hold what it held, and everything is copied to it")
+            else:
+                mirror.unverified.add(0, count - 1)
+                told.append(f"{leg.name} and {source.name} do not hold the same, and are compared")
+        return told
 
     def _begin(self) -> None:
         self._stopping = self._compared = False

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
@@ -14,6 +15,7 @@ from iscsi_twisted.storage.fingerprint import fingerprintOf, stamps
 from iscsi_twisted.storage.legs import IN_SYNC, Leg
 from iscsi_twisted.storage.pending import attempt, call, ready, settle
 from iscsi_twisted.storage.regions import Regions
+from iscsi_twisted.storage.samples import resembles
 
 if TYPE_CHECKING:
     from iscsi_twisted.storage.mirror import Mirror
@@ -43,7 +45,7 @@ class Roster:
             leg.isOpen = False
         permitCreation(leg.device, False)
         try:
-            (outcome,) = await ready(settle([attempt(leg.device.open, mirror.memberChanged)]))
+            (outcome,) = await ready(settle([attempt(leg.device.open, partial(mirror.memberChanged, leg))]))
         finally:
             permitCreation(leg.device, True)
         if isinstance(outcome, Failure):
@@ -92,9 +94,40 @@ class Roster:
             self._life.old.remove(known)
         leg.fingerprint = fingerprint
         leg.behind.update(mirror.intent.marked())
+        if not stamp and not await self._plausible(leg):
+            leg.behind.add(0, len(leg.behind.flags) - 1)
+        leg.behind.update(mirror.intent.marked())
         leg.spoilt += 1
         leg.happens("behind", mirror, "it is there again")
         self._joined(leg)
+
+    async def _plausible(self, leg: Leg) -> bool:
+        """Whether a member that does not know whether it was changed seems to hold what it held."""
+        source = next((one for one in self._mirror.legs if one.state == IN_SYNC), None)
+        return source is not None and await resembles(self._mirror, leg, source)
+
+    def restarted(self, leg: Leg) -> None:
+        """
+        What a member stands on was started anew: what was written and not flushed may be lost there, and more
+        if it stands on something else now.
+        """
+        mirror = self._mirror
+        if not leg.gets or not mirror.dispensable(leg) or mirror.readOnly:
+            return
+        leg.behind.update(mirror.intent.marked())
+        leg.behind.update(leg.unflushed)
+        leg.spoilt += 1
+        mirror.settleStates()
+        mirror.keepRecord()
+        self._life.go(self._suspect(leg))
+
+    async def _suspect(self, leg: Leg) -> None:
+        if await self._plausible(leg) or not leg.gets or not self._mirror.dispensable(leg):
+            return
+        leg.behind.add(0, len(leg.behind.flags) - 1)
+        leg.spoilt += 1
+        self._mirror.settleStates()
+        self._mirror.keepRecord()
 
     def _joined(self, leg: Leg) -> None:
         mirror = self._mirror
@@ -103,7 +136,7 @@ class Roster:
         mirror.keepRecord()
         if able != mirror.able:
             mirror.able = able
-            mirror.memberChanged()
+            mirror.tellChange()
         self._life.wake()
 
     def inSync(self, leg: Leg) -> None:
@@ -136,7 +169,7 @@ class Roster:
         mirror = self._mirror
         if self._life.stopping or mirror.readOnly:
             raise LocalError(f"{mirror}: is not open for writing, and takes no member")
-        await call(leg.device.open, mirror.memberChanged)
+        await call(leg.device.open, partial(mirror.memberChanged, leg))
         wrong = self._misfit(leg)
         if wrong or self._life.stopping:
             await ready(settle([attempt(leg.device.close)]))

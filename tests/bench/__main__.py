@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from tests.bench import layers, sizes
+from tests.bench import layers, mirrors, sizes
 from tests.bench.flood import flood
 from tests.bench.loads import ROWS, Figures, Row
 from tests.bench.servers import Istgt, Ours, Server, Tgt, Unavailable, fill
@@ -28,10 +28,11 @@ SIZES = {
     "huge": layers.huge,
     "slow": sizes.slow,
     "layers": layers.layers,
+    "mirror": mirrors.mirror,
     "client": sizes.client,
     "flood": flood,
 }
-TIMED = ("slow", "layers", "client", "flood")
+TIMED = ("slow", "layers", "mirror", "client", "flood")
 """Those that take seconds and rounds."""
 
 Results = dict[str, list[Figures]]

@@ -144,6 +144,14 @@ class RemoteTests(InitiatorTests):
         self.clock.advance(1)
         self.assertEqual(bytes(self.now(reading)), bytes(512))
 
+    def test_restarted(self) -> None:
+        """That the target was started anew, or the session, is counted and told of."""
+        extent = self.opened()
+        self.assertEqual((extent.restarts, self.changes), (0, []))
+        self.target.units[0].attention(0x2900)
+        self.now(extent.read(0, 512))
+        self.assertEqual((extent.restarts, self.changes), (1, [LENGTH]))
+
     def test_lostTarget(self) -> None:
         """When the target does not come back, I/O fails as that of a broken disk."""
         extent = self.opened()

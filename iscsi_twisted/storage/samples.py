@@ -1,0 +1,78 @@
+# -*- test-case-name: tests.storage.test_samples -*-
+"""
+Whether a member of a mirror still holds what it held: a look here and there, for members that do not know
+whether they were changed.  A unit of another target may stand on a new, empty file and say that it is the old
+one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.defer import Deferred
+
+from iscsi_twisted.errors import DeviceError
+from iscsi_twisted.storage.legs import Leg
+from iscsi_twisted.storage.pending import ready
+
+if TYPE_CHECKING:
+    from iscsi_twisted.storage.mirror import Mirror
+
+LOOKS: Final = 64
+"""Places that are looked at."""
+
+LENGTH: Final = 4096
+"""Bytes of each."""
+
+
+async def resembles(mirror: Mirror, leg: Leg, source: Leg) -> bool:
+    """
+    Whether two members agree at some places that both should have, where the second one has data.
+
+    @return: false too if the first one cannot be read.
+    """
+    async for offset in _places(mirror, leg, source):
+        end = min(offset + LENGTH, mirror.size)
+        equal = await ready(
+            mirror.lock.run(offset, end, lambda: Deferred.fromCoroutine(_equal(leg, source, offset, end)))  # noqa: B023
+        )
+        # What is being written is copied in any case.
+        if not equal and not mirror.intent.marks[offset >> mirror.shift]:
+            return False
+    return True
+
+
+async def _equal(leg: Leg, source: Leg, offset: int, end: int) -> bool:
+    """Whether two members have the same; the range is locked."""
+    try:
+        wanted = await ready(source.device.read(offset, end - offset))
+    except (DeviceError, OSError):
+        return True
+    try:
+        found = await ready(leg.device.read(offset, end - offset))
+    except (DeviceError, OSError):
+        return False
+    return bytes(found) == bytes(wanted)
+
+
+async def _places(mirror: Mirror, leg: Leg, source: Leg) -> AsyncIterator[int]:
+    """The first block with data of regions that are spread over the whole."""
+    count = len(leg.behind.flags)
+    for region in range(0, count, -(-count // LOOKS)):
+        if leg.behind.flags[region] or source.behind.flags[region] or mirror.unverified.flags[region]:
+            continue
+        offset = region << mirror.shift
+        if not source.abilities.allocated:
+            yield offset
+            continue
+        length = min(1 << mirror.shift, mirror.size - offset)
+        try:
+            runs = await ready(source.device.allocated(offset, length))
+        except (DeviceError, OSError):
+            continue
+        for run, hasStorage in runs:
+            if hasStorage:
+                yield offset // LENGTH * LENGTH
+                break
+            offset += run

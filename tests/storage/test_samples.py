@@ -1,0 +1,119 @@
+# -*- test-case-name: tests.storage.test_samples -*-
+"""Tests for L{iscsi_twisted.storage.samples}, and what mirrors do about what it finds."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.storage import Mirror
+from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING
+from tests.support.mirrors import disks, knownMirror, opened, settled
+from tests.support.platters import MemoryStore, PlatterDisk
+
+SIZE = 4 << 18
+
+
+class Remote(PlatterDisk):
+    """
+    A disk that does not know whether it was changed.
+
+    @ivar restarts: how often what it stands on was started anew.
+    """
+
+    restarts = 0
+
+    def stamp(self) -> tuple[int, ...]:
+        return ()
+
+
+class SampleTests(SynchronousTestCase):
+    """Members that may stand on something else than they say."""
+
+    def setUp(self) -> None:
+        self.clock, self.store = Clock(), MemoryStore()
+        (self.here,) = disks(1, SIZE)
+        self.there = Remote(disks(1, SIZE)[0].platter, "there")
+        self.content = os.urandom(SIZE)
+        for disk in (self.here, self.there):
+            disk.view[:] = self.content
+        self.device = knownMirror([self.here, self.there], self.clock, self.store)
+
+    def start(self) -> list[str]:
+        """Start the mirror; what is told."""
+        with capturedLogs() as events:
+            opened(self.device)
+        return [str(formatEvent(event)) for event in events if event.get("event") == "mirror"]
+
+    def states(self) -> list[str]:
+        """Those of all members."""
+        return [leg.state for leg in self.device.legs]
+
+    def test_same(self) -> None:
+        """One that holds what it held is in sync."""
+        self.assertEqual((self.start(), self.states()), ([], [IN_SYNC] * 2))
+
+    def test_empty(self) -> None:
+        """One that is empty now gets everything."""
+        self.there.view[:] = bytes(SIZE)
+        (line,) = self.start()
+        self.assertIn("there does not hold what it held", line)
+        self.assertEqual(self.states(), [IN_SYNC, RESYNCING])
+        self.assertEqual(self.device.read(0, 512), self.content[:512])
+        settled(self.device, self.clock)
+        self.assertEqual(self.there.view, self.content)
+
+    def test_unreadable(self) -> None:
+        """So does one that cannot be read."""
+        self.there.unreadable = {0}
+        self.assertEqual(len(self.start()), 1)
+
+    def test_nobodyKnows(self) -> None:
+        """If no member knows they are compared."""
+        other = Remote(self.here.platter, "other")
+        other.view[:] = self.content
+        mirror = self.device = knownMirror([other, self.there], self.clock, self.store)
+        self.there.view[:] = bytes(SIZE)
+        (line,) = self.start()
+        self.assertIn("do not hold the same", line)
+        self.assertTrue(mirror.unverified)
+
+    def test_returns(self) -> None:
+        """The same when one comes back while the mirror serves."""
+        for empty in (False, True):
+            opened(self.device)
+            self.there.broken = True
+            self.device.write(0, b"x" * 512)
+            self.there.broken = False
+            if empty:
+                self.there.view[:] = bytes(SIZE)
+            settled(self.device, self.clock)
+            self.assertEqual(self.there.view, self.here.view)
+            self.assertIsNone(self.device.close())
+
+    def test_restarted(self) -> None:
+        """One that tells of a new start gets what was not flushed, and everything if it is empty now."""
+        for empty in (False, True):
+            opened(self.device)
+            self.device.write(0, b"x" * 512)
+            self.there.view[:512] = self.content[:512]
+            if empty:
+                self.there.view[:] = bytes(SIZE)
+            self.there.restarts += 1
+            self.device.memberChanged(self.device.leg("there"))
+            self.assertEqual(self.states(), [IN_SYNC, RESYNCING])
+            self.assertEqual(self.device.read(0, 512), b"x" * 512)
+            settled(self.device, self.clock)
+            self.assertEqual(self.there.view, self.here.view)
+            self.assertIsNone(self.device.close())
+
+    def test_changed(self) -> None:
+        """Other changes are only passed on."""
+        told: list[int] = []
+        mirror = Mirror([self.here, self.there], reactor=self.clock)
+        mirror.open(lambda: told.append(1))
+        mirror.memberChanged(mirror.legs[0])
+        self.assertEqual(told, [1])
