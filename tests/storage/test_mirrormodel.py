@@ -25,7 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import DeviceError
 from iscsi_twisted.interfaces import isPending
-from iscsi_twisted.storage import Mirror, regions, resync, scrub
+from iscsi_twisted.storage import Concatenation, Mirror, Stripe, regions, resync, scrub
 from iscsi_twisted.storage.legs import IN_SYNC
 from tests.support.platters import SECTOR, MemoryStore, Platter, PlatterDisk
 
@@ -133,11 +133,19 @@ class MirrorMachine(RuleBasedStateMachine):
             self.fireAll()
             self.clock.advance(0.01 if self.pending() or self.store.pending else 1.0)
             busy = self.pending() or self.store.pending or self.mirror.life._working
-            if not busy and all(leg.state == IN_SYNC or leg.device.broken for leg in self.mirror.legs):
+            if not busy and all(leg.state == IN_SYNC or self.down(leg) for leg in self.mirror.legs):
                 for disk in self.disks:
                     disk.doomed = False
                 return
         raise AssertionError(f"it never ends: {self.mirror.status()} {self.pending()}")
+
+    def down(self, leg: Any) -> bool:
+        """Whether a member cannot come back now."""
+        return bool(leg.device.broken)
+
+    def contents(self) -> list[bytes]:
+        """What each member holds."""
+        return [bytes(disk.view) for disk in self.disks]
 
     # What initiators do
 
@@ -280,14 +288,14 @@ class MirrorMachine(RuleBasedStateMachine):
             for other in range(self.disksOf)
         )
 
-    @rule(index=st.integers(0, 2))
+    @rule(index=st.integers(0, 3))
     def fail(self, index: int) -> None:
         """A member fails altogether."""
         if index < self.disksOf and self.good(index):
             self.broken.add(index)
             self.disks[index].broken = True
 
-    @rule(index=st.integers(0, 2))
+    @rule(index=st.integers(0, 3))
     def fault(self, index: int) -> None:
         """A member fails once: it tears its next write, or does not flush."""
         if index < self.disksOf and self.good(index):
@@ -357,12 +365,49 @@ class MirrorMachine(RuleBasedStateMachine):
         for _ in range(3):
             self.clock.advance(400)
             self.calm()
-        first = self.disks[0].view
-        for disk in self.disks[1:]:
-            assert disk.view == first, "members differ in the end"
+        first, *others = self.contents()
+        for other in others:
+            assert other == first, "members differ in the end"
         for cell in range(CELLS):
             self.matches(cell, bytes(first[cell * SECTOR :][:SECTOR]), set(self.live[cell]))
         self.sound()
+
+
+class ComposedMachine(MirrorMachine):
+    """Members that are made of others: a stripe of two disks and a concatenation of two."""
+
+    disksOf = 4
+
+    def memberSize(self) -> int:
+        return SIZE // 2
+
+    def make(self) -> Any:
+        first, second, third, fourth = self.disks
+        members = [Stripe([first, second], SECTOR * 2), Concatenation([third, fourth])]
+        return Mirror(members, reactor=self.clock, store=self.store)
+
+    def good(self, index: int) -> bool:
+        """Whether the member that this disk does not belong to has everything, and goes on having it."""
+        others = (2, 3) if index < 2 else (0, 1)
+        disks = [self.disks[other] for other in others]
+        return (
+            self.opened
+            and not self.broken.intersection(others)
+            and not any(disk.faults or disk.doomed for disk in disks)
+            and self.mirror.legs[1 if index < 2 else 0].state == IN_SYNC
+        )
+
+    def down(self, leg: Any) -> bool:
+        return any(disk.broken for disk in leg.device.members)
+
+    def contents(self) -> list[bytes]:
+        chunks = SIZE // SECTOR // 4
+        step = SECTOR * 2
+        first, second, third, fourth = (disk.view for disk in self.disks)
+        striped = b"".join(
+            half[row * step : (row + 1) * step] for row in range(chunks) for half in (first, second)
+        )
+        return [striped, bytes(third + fourth)]
 
 
 class ThreeMachine(MirrorMachine):
@@ -402,3 +447,7 @@ class ModelTests(SynchronousTestCase):
     def test_three(self) -> None:
         """Three members."""
         self.run_(ThreeMachine)
+
+    def test_composed(self) -> None:
+        """Members that are a stripe and a concatenation."""
+        self.run_(ComposedMachine, 40)
