@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench.loads import perf
-from tests.bench.servers import ROOT, Ours, OursOf, SlowAndFast, fill
+from tests.bench.servers import ROOT, Ours, OursOf, Server, SlowAndFast, Tgt, fill
 from tests.support.rawclient import FINAL, READ, RawClient
 from tests.support.wire import read10
 
@@ -122,26 +122,33 @@ def _within(server: SlowAndFast, hung: int, seconds: float) -> float:
 
 
 def client(folder: Path, seconds: float, rounds: int) -> Iterator[str]:
-    """This project's initiator beside iscsi-perf, both with this project's target."""
-    server = Ours(folder)
-    fill(server.disk, 64 << 20)
-    server.start()
+    """This project's initiator beside iscsi-perf, both with this project's target and with tgt, in turn."""
+    servers: list[Server] = []
     try:
+        for kind in (Ours, Tgt):
+            server = kind(folder)
+            fill(server.disk, 64 << 20)
+            server.start()
+            servers.append(server)
         for size, depth in ((4096, 32), (262144, 8)):
-            theirs, ours, cpu = [], [], []
-            for _ in range(rounds):
-                operations, taken = perf(depth, size, True)(server, seconds)
-                theirs.append(operations / taken)
-                arguments = [server.url, str(size), str(depth), str(seconds)]
-                command = [sys.executable, "-m", "tests.bench.client", *arguments]
-                done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-                rate, used = done.stdout.split()
-                ours.append(float(rate))
-                cpu.append(float(used))
-            rate = median(ours)
-            yield (
-                f"initiator, {size >> 10} KiB reads at depth {depth}: {rate:,.0f} a second, "
-                f"{median(cpu):.1f} us of its CPU each, x{rate / median(theirs):.2f} of iscsi-perf"
-            )
+            runs = [[_both(server, size, depth, seconds) for server in servers] for _ in range(rounds)]
+            for server, each in zip(servers, zip(*runs, strict=True), strict=True):
+                theirs, ours, cpu = (median(run[column] for run in each) for column in range(3))
+                ratio = median(run[1] / run[0] for run in each)
+                yield (
+                    f"initiator, {size >> 10} KiB reads at depth {depth} from {server.name}: "
+                    f"{ours:,.0f} a second, {cpu:.1f} us of its CPU each; iscsi-perf {theirs:,.0f}, "
+                    f"x{ratio:.2f} of it in the median round"
+                )
     finally:
-        server.stop()
+        for server in servers:
+            server.stop()
+
+
+def _both(server: Server, size: int, depth: int, seconds: float) -> tuple[float, float, float]:
+    """The rates of iscsi-perf and of our initiator, in turn, and the CPU time that ours took for each."""
+    operations, taken = perf(depth, size, True)(server, seconds)
+    command = [sys.executable, "-m", "tests.bench.client", server.url, str(size), str(depth), str(seconds)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    rate, used = done.stdout.split()
+    return operations / taken, float(rate), float(used)
