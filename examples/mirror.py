@@ -2,9 +2,11 @@
 # and try:     qemu-io -f raw -c 'write -P 7 0 1M' iscsi://127.0.0.1/iqn.2001-04.com.example:mirror/0
 #
 # A disk of 96 MiB whose every byte is in two places: in the file left, and in one of the files right0 and
-# right1, which stand one behind the other.  All are made in the working directory.
-# What you see: the log of whoever logs in and out.  Ctrl-C stops it; afterwards
-# 'cat right0 right1 | cmp - left' finds no difference.
+# right1, which stand one behind the other.  All are made in the working directory, and in its directory
+# 'state' what is known of them.
+# What you see: the states of both members, and who logs in and out.  Ctrl-C stops it; afterwards
+# 'cat right0 right1 | cmp - left' finds no difference.  Take left away, start it again, write, stop it, bring
+# left back and start it once more: left gets what it lacks.
 
 import sys
 from typing import Any
@@ -28,7 +30,7 @@ async def main(reactor: Any, port: str = "3260") -> None:
             FileExtent("right1", 0, 64 * MIB, reactor=reactor),
         ]
     )
-    service = TargetService(reactor, [f"tcp:{port}:interface=127.0.0.1"])
+    service = TargetService(reactor, [f"tcp:{port}:interface=127.0.0.1"], stateDirectory="state")
     service.addTarget("iqn.2001-04.com.example:mirror", [Mirror([left, right])])
     service.startService()
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from iscsi_twisted.errors import DeviceError, LocalError, OutOfSpace
+from iscsi_twisted.errors import DeviceError, LocalError, OutOfSpace, WriteProtected
 from iscsi_twisted.interfaces import Buffer, Capabilities, Pending, Space, isPending
 from iscsi_twisted.storage.device import checkRange, outOfRange
 from iscsi_twisted.storage.fingerprint import restartsOf
@@ -262,6 +262,8 @@ class Mirror(MirrorReading):
         return self._change("zero", offset, offset + length, offset, length, unmap)
 
     def _change(self, operation: str, offset: int, end: int, *arguments: Any) -> Pending | None:
+        if self.readOnly:
+            raise WriteProtected(f"{self}: is read-only, since a member is")
         result: Pending | None = self.lock.run(
             offset, end, self._changeMarked, operation, offset, end, arguments
         )
@@ -284,6 +286,8 @@ class Mirror(MirrorReading):
         failures = {leg: one for leg, one in zip(legs, outcomes, strict=True) if isinstance(one, Failure)}
         first, last = self.regions(offset, end)
         if not failures:
+            # It may have been under way while others were flushed.
+            self._marks[first : last + 1] = b"\2" * (last + 1 - first)
             if self.unverified and self.unverified.has(first, last):
                 self._agreeing(offset, end)
             return self.acknowledge()

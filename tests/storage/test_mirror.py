@@ -9,9 +9,17 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.errors import DeviceError, LocalError, NotReady, OutOfSpace, ReadError, WriteError
+from iscsi_twisted.errors import (
+    DeviceError,
+    LocalError,
+    NotReady,
+    OutOfSpace,
+    ReadError,
+    WriteError,
+    WriteProtected,
+)
 from iscsi_twisted.interfaces import Capabilities
-from iscsi_twisted.storage import MemoryDevice, Mirror
+from iscsi_twisted.storage import MemoryDevice, Mirror, ReadOnly
 from iscsi_twisted.storage.legs import FAILED, IN_SYNC, RESYNCING
 from tests.support.devicecontract import SIZE, DeviceContract
 from tests.support.devices import FakeDevice
@@ -223,6 +231,15 @@ class ChangingTests(SynchronousTestCase):
         self.assertEqual(both.capabilities(), poor)
         self.assertEqual(Mirror([FakeDevice(1, capabilities=good)] * 2).capabilities(), good)
 
+    def test_protected(self) -> None:
+        """A mirror with a member that cannot be written cannot be written, and loses no member by that."""
+        device = Mirror([MemoryDevice(512), ReadOnly(MemoryDevice(512))], reactor=Clock())
+        opened(device)
+        self.assertTrue(device.capabilities().readOnly)
+        self.assertRaises(WriteProtected, device.write, 0, b"x")
+        self.assertRaises(WriteProtected, device.zero, 0, 512, True)
+        self.assertEqual([leg.state for leg in device.legs], [IN_SYNC] * 2)
+
     def test_nested(self) -> None:
         """Mirrors of mirrors write every member and compare sizes however deep."""
         members = [FakeDevice(100, synchronous=True) for _ in range(4)]
@@ -409,6 +426,30 @@ class RecordTests(SynchronousTestCase):
         saves = self.store.saves
         self.clock.pump([5] * 20)
         self.assertEqual(self.store.saves, saves)
+
+    def test_slowWrite(self) -> None:
+        """A write that was under way while all was flushed keeps its mark until there was another flush."""
+        self.store.waits = False
+        self.device.write(0, b"x")
+        for disk in self.disks:
+            disk.waits = True
+        slow: Any = self.device.write(0, b"y")
+        writes = [disk.operations.pop() for disk in self.disks]
+        self.clock.pump([5] * 3)
+        flushing: Any = self.device.flush()
+        for disk in self.disks:
+            disk.operations[0].fire()
+        self.successResultOf(flushing)
+        for disk, write in zip(self.disks, writes, strict=True):
+            disk.operations.append(write)
+            write.fire()
+            disk.waits = False
+        self.successResultOf(slow)
+        self.clock.pump([5] * 3)
+        self.assertEqual(list(self.device.intent.marked()), [0])
+        self.clock.pump([5] * 6)
+        self.assertEqual(list(self.device.intent.marked()), [])
+        self.assertEqual(bytes(self.disks[0].platter.durable[:1]), b"y")
 
     def test_adopt(self) -> None:
         """A mirror that was given a store keeps it."""
