@@ -85,6 +85,7 @@ class Leg:
     @ivar attempts: how often in a row it was tried again in vain.
     @ivar due: when it is tried again, in seconds of the reactor's.
     @ivar restarts: how often what it stands on was started anew, as far as that was noticed.
+    @ivar suspect: it may stand on something else since then, so that it is not read before that is known.
     @ivar spoilt: grows whenever it comes to lack something.
     @ivar repaired: see L{MemberStatus}.
     @ivar successor: the leg that is to take its place.
@@ -107,6 +108,7 @@ class Leg:
         self.due = 0.0
         self.spoilt = 0
         self.restarts = 0
+        self.suspect = False
         self.repaired = 0
         self.successor: Leg | None = None
 
@@ -124,7 +126,7 @@ class Leg:
 
     def lacks(self, first: int, last: int) -> bool:
         """Whether it lacks anything of these regions, or is not there at all."""
-        return self.state not in OPEN or self.behind.has(first, last)
+        return self.state not in OPEN or self.suspect or self.behind.has(first, last)
 
     def happens(self, event: str, mirror: object, reason: str = "") -> None:
         """

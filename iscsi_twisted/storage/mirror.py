@@ -218,7 +218,7 @@ class Mirror(MirrorReading):
         legs = [leg for leg in self.legs if leg.gets]
         doubt = bool(self.unverified)
         self.members = [leg.device for leg in self.legs]
-        self._readers = [] if doubt else [leg for leg in legs if leg.state == IN_SYNC]
+        self._readers = [] if doubt else [leg for leg in legs if leg.state == IN_SYNC and not leg.suspect]
         self._writers = [leg.device.write for leg in legs]
         self._nones = [None] * len(legs)
         self._marks = self.intent.marks
@@ -348,7 +348,7 @@ class Mirror(MirrorReading):
         """Whether all that a member has other members have too."""
         missing = Regions(len(leg.behind.flags), full=True)
         for other in self.legs:
-            if other is not leg and other.gets:
+            if other is not leg and other.gets and not other.suspect:
                 missing.intersect(other.behind)
         return not missing
 

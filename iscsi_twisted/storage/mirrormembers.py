@@ -103,7 +103,7 @@ class Roster:
 
     async def _plausible(self, leg: Leg) -> bool:
         """Whether a member that does not know whether it was changed seems to hold what it held."""
-        source = next((one for one in self._mirror.legs if one.state == IN_SYNC), None)
+        source = next((one for one in self._mirror.legs if one.state == IN_SYNC and one is not leg), None)
         return source is not None and await resembles(self._mirror, leg, source)
 
     def restarted(self, leg: Leg) -> None:
@@ -117,12 +117,18 @@ class Roster:
         leg.behind.update(mirror.intent.marked())
         leg.behind.update(leg.unflushed)
         leg.spoilt += 1
+        leg.suspect = True
         mirror.settleStates()
         mirror.keepRecord()
         self._life.go(self._suspect(leg))
 
     async def _suspect(self, leg: Leg) -> None:
-        if await self._plausible(leg) or not leg.gets or not self._mirror.dispensable(leg):
+        try:
+            plausible = await self._plausible(leg)
+        finally:
+            leg.suspect = False
+            self._mirror.arrange()
+        if plausible or not leg.gets:
             return
         leg.behind.add(0, len(leg.behind.flags) - 1)
         leg.spoilt += 1

@@ -125,8 +125,11 @@ class MirrorReading(Composition):
             self._repair(failed, offset, length)
         return result
 
-    def _hasRead(self, leg: Leg, offset: int, length: int, failed: list[Any], data: Buffer) -> Buffer:
+    def _hasRead(self, leg: Leg, offset: int, length: int, failed: list[Any], data: Buffer) -> Any:
         leg.busy -= 1
+        if leg.suspect:
+            why = ReadError(f"{leg.name} was started anew while it was read", offset)
+            return self._elsewhere(Failure(why), leg, offset, length, failed)
         if failed:
             self._repair(failed, offset, length)
         return data

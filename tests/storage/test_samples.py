@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
@@ -109,6 +110,29 @@ class SampleTests(SynchronousTestCase):
             settled(self.device, self.clock)
             self.assertEqual(self.there.view, self.here.view)
             self.assertIsNone(self.device.close())
+
+    def test_readMeanwhile(self) -> None:
+        """
+        What was being read there then is read elsewhere, and nothing is read there before it is known to be
+        good.
+        """
+        opened(self.device)
+        self.there.waits = True
+        self.device._turn = 0
+        reading: Any = self.device.read(512, 512)
+        self.assertEqual(len(self.there.operations), 1)
+        self.there.view[:] = bytes(SIZE)
+        self.there.restarts += 1
+        self.device.memberChanged(self.device.leg("there"))
+        self.there.operations[0].fire()
+        self.assertEqual(self.successResultOf(reading), self.content[512:1024])
+        for offset in range(0, SIZE, 4096):
+            self.assertEqual(self.device.read(offset, 512), self.content[offset : offset + 512])
+        self.there.waits = False
+        while self.there.operations:
+            self.there.operations[0].fire()
+        settled(self.device, self.clock)
+        self.assertEqual(self.there.view, self.content)
 
     def test_changed(self) -> None:
         """Other changes are only passed on."""
