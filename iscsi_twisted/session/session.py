@@ -7,7 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from iscsi_twisted.interfaces import ILogicalUnit
-from iscsi_twisted.session.node import LUNS_CACHED, Budget, Nexus, Node, Target
+from iscsi_twisted.session.budget import Budget
+from iscsi_twisted.session.node import LUNS_CACHED, Nexus, Node, Target
 from iscsi_twisted.session.parameters import Parameters
 from iscsi_twisted.wire.serial import MASK, within
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import LoginError
+from iscsi_twisted.session.budget import Budget
 from iscsi_twisted.session.limits import Limits
-from iscsi_twisted.session.node import Budget, Nexus, Peer
+from iscsi_twisted.session.node import Nexus, Peer
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.storage import MemoryDevice
 from tests.support import pdus
