@@ -6,6 +6,7 @@ ones.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -66,6 +67,8 @@ def writes(folder: Path, seconds: float, rounds: int) -> Iterator[str]:
     servers = (Plain(folder, SIZE), Mirrored(folder, SIZE))
     for server in servers:
         fill(server.disk, SIZE)
+        if isinstance(server, Mirrored):
+            shutil.copyfile(server.disk, server.other)
         server.start()
     servers[1].whenSaid('"event": "compare"')
     try:
