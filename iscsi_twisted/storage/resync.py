@@ -43,15 +43,19 @@ class Resync:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._skipped = Regions(len(mirror.unverified.flags))
-        self._lacking = Regions(len(mirror.unverified.flags))
-        for leg in self._legs():
-            self._lacking.update(leg.behind)
-        total = min(mirror.size, len(self._lacking) << mirror.shift)
+        total = min(mirror.size, len(self._lacks()) << mirror.shift)
         self.progress = Progress("resync", total, mirror)
         self._kept = mirror.life.now()
 
     def _legs(self) -> list[Leg]:
         return [leg for leg in self._mirror.legs if leg.state == RESYNCING]
+
+    def _lacks(self) -> Regions:
+        """All regions that somebody lacks."""
+        lacking = Regions(len(self._skipped.flags))
+        for leg in self._legs():
+            lacking.update(leg.behind)
+        return lacking
 
     async def run(self) -> None:
         """
@@ -66,17 +70,16 @@ class Resync:
                 await self.checkpoint()
             region = self._next(last + 1)
         await self.checkpoint()
-        if self._skipped:
+        left = self._lacks()
+        if left:
             _log.warn(
                 "{mirror}: {bytes} bytes could not be copied for now", event="resync",
-                mirror=str(self._mirror), bytes=len(self._skipped) << self._mirror.shift,
+                mirror=str(self._mirror), bytes=len(left) << self._mirror.shift,
             )  # fmt: skip
 
     def _next(self, start: int) -> int | None:
         """The first region from there on, or else from the beginning, that somebody lacks."""
-        lacking = Regions(len(self._skipped.flags))
-        for leg in self._legs():
-            lacking.update(leg.behind)
+        lacking = self._lacks()
         lacking.subtract(self._skipped)
         found = lacking.after(start)
         return lacking.after(0) if found is None else found
@@ -94,6 +97,9 @@ class Resync:
             self._skipped.add(first, first)
             return first
         last = min(leg.behind.stretch(first, STRETCH) for leg in targets)
+        skipped = self._skipped.after(first)
+        if skipped is not None:
+            last = min(last, skipped - 1)
         if source.behind.has(first, last) or mirror.unverified.has(first, last):
             last = first
         offset, end = first << mirror.shift, min(last + 1 << mirror.shift, mirror.size)
@@ -209,7 +215,6 @@ class Resync:
             return
         kept = None
         for leg, failure in failures.items():
-            leg.spoilt += 1
             if failure.check(OutOfSpace) or not self._mirror.failed(leg, failure):
                 kept = failure
         self._mirror.keepRecord()

@@ -185,6 +185,31 @@ class ResyncTests(SynchronousTestCase):
         settled(self.device, self.clock)
         self.assertEqual(self.disks[0].view, self.disks[1].view)
 
+    def test_noRoomSomewhere(self) -> None:
+        """If there is no room for a part of it the rest is copied, and that part is left for later."""
+        self.patch(resync, "STRETCH", 64)
+        new = PlatterDisk(Platter(SIZE), "new")
+        self.disks[0].view[:] = os.urandom(SIZE)
+        self.crashed()
+        real, tries = new.write, []
+
+        def full(offset: int, data: bytes) -> Any:
+            if offset <= 5 * REGION < offset + len(data):
+                tries.append(self.clock.seconds())
+                raise OutOfSpace("full")
+            return real(offset, data)
+
+        new.write = full  # type: ignore[method-assign]
+        self.reopen(again(self.disks)[0], new)
+        self.clock.pump([0.1] * 50)
+        self.assertEqual(len(tries), 1)
+        self.assertEqual(
+            (self.device.legs[1].state, list(self.device.legs[1].behind)), (RESYNCING, [4, 5, 6, 7])
+        )
+        new.write = real  # type: ignore[method-assign]
+        settled(self.device, self.clock)
+        self.assertEqual(self.disks[0].view, new.view)
+
     def test_sourceFails(self) -> None:
         """What the source cannot read is left for later, and told; the rest is copied."""
         new = PlatterDisk(Platter(SIZE), "new")

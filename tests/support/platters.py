@@ -188,6 +188,7 @@ class PlatterDisk(BlockDevice):
     def perform(self, name: str, offset: int, what: Any) -> Any:
         """Do an operation."""
         if self.broken or not self._open:
+            self.doomed = True
             raise (
                 NotReady(f"{self.title} is broken")
                 if name == "read"
