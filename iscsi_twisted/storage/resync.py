@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import DeviceError, OutOfSpace
 from iscsi_twisted.storage.legs import RESYNCING, Leg
-from iscsi_twisted.storage.pending import attempt, ready, settle
+from iscsi_twisted.storage.pending import attempt, gather, ready, settle
 from iscsi_twisted.storage.progress import Progress
 from iscsi_twisted.storage.regions import Regions
 
@@ -157,7 +157,7 @@ class Resync:
                 )
                 for start in range(offset, stop, PIECE)
             ]
-            await ready(settle(list(pieces)))
+            await ready(gather(list(pieces)))
             await self.progress.advance(stop - offset)
             offset = stop
 

@@ -433,6 +433,7 @@ class ModelTests(SynchronousTestCase):
                 max_examples=examples,
                 stateful_step_count=steps,
                 deadline=None,
+                derandomize=True,
                 suppress_health_check=list(HealthCheck),
             ),
         )
