@@ -182,11 +182,17 @@ class Resync:
 
     async def _piece(self, source: Leg, targets: list[Leg], offset: int, end: int) -> bool:
         """Copy what fits into memory; the range is locked."""
-        if source.lacks(*self._mirror.regions(offset, end)):
-            raise DeviceError(f"{source.name} lacks it by now")
-        data = await ready(source.device.read(offset, end - offset))
-        await self._tell(targets, "write", offset, data)
-        return True
+        first = None
+        holders = self._mirror.holders(offset, end)
+        for leg in sorted(holders, key=lambda one: one is not source):
+            try:
+                data = await ready(leg.device.read(offset, end - offset))
+            except (DeviceError, OSError) as error:
+                first = first or error
+                continue
+            await self._tell(targets, "write", offset, data)
+            return True
+        raise first or DeviceError("no member has it by now")
 
     async def _hole(self, source: Leg, targets: list[Leg], offset: int, end: int) -> bool:
         """

@@ -225,6 +225,16 @@ class ResyncTests(SynchronousTestCase):
         settled(self.device, self.clock)
         self.assertEqual(old.view, new.view)
 
+    def test_otherSource(self) -> None:
+        """What one member cannot read is copied from another that has it."""
+        third, new = PlatterDisk(Platter(SIZE), "third"), PlatterDisk(Platter(SIZE), "new")
+        self.successResultOf(self.device.add(third))
+        settled(self.device, self.clock)
+        self.disks[0].unreadable = set(range(SIZE // 64))
+        self.successResultOf(self.device.add(new))
+        settled(self.device, self.clock)
+        self.assertEqual(new.view, third.view)
+
     def test_progress(self) -> None:
         """How far it is, is in the status and in the log."""
         self.patch(progress, "TOLD", 0.0)
