@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from iscsi_twisted.scsi.cdb import EXEMPT, READS, SHARED, WRITES, Command
+from iscsi_twisted.scsi.cdb import EXEMPT, READS, SHARED, STEERS, WRITES, Command
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.optical import OpticalUnit
 
@@ -82,6 +82,8 @@ def notes(command: Command) -> list[str]:
         found.append("answered before a unit attention")
     if command.access & SHARED:
         found.append("not held up by a reservation")
+    if command.access & STEERS:
+        found.append("not for who may only read")
     if command.condition is not None:
         found.append(f"only where {CONDITIONS[command.condition]}")
     return found

@@ -31,6 +31,8 @@ SHARED: Final = 16
 """Allowed although another nexus has reserved the unit (SPC-2 table 8, SBC-2 table 7)."""
 PUBLIC: Final = 32
 """Allowed although another nexus holds a persistent reservation; so is what is L{SHARED} (SPC-4 table 68)."""
+STEERS: Final = 64
+"""Changes what others find, or keeps them out, but nothing that is stored: not for who may only read."""
 
 
 class Layout:
@@ -71,7 +73,8 @@ class Command:
     @ivar layout: its fields.
     @ivar usage: CDB usage data: a one for each bit that is evaluated, the operation code and the
         service action as they are.
-    @ivar access: L{EXEMPT}, L{READS}, L{WRITES}, L{MEDIUM}, L{SHARED}, or 0 for none of them.
+    @ivar access: L{EXEMPT}, L{READS}, L{WRITES}, L{MEDIUM}, L{SHARED}, L{PUBLIC}, L{STEERS}, or 0 for none
+        of them.
     @ivar serviceAction: which of those that share the operation code, or None.
     @ivar condition: name of the unit's attribute that must be true for the command to exist, or None.
     @ivar fast: it is on the data path, and checks the CONTROL byte itself.
@@ -179,14 +182,19 @@ SET_TARGET_PORT_GROUPS = declare(
     "SET TARGET PORT GROUPS",
     "opcode:B action:B _:4x length:I _:x control:B",
     "A4 0A 00 00 00 00 FF FF FF FF 00 04",
+    STEERS,
     serviceAction=0x0A,
     condition="explicit",
 )
 MODE_SELECT_6 = declare(
-    0x15, "MODE SELECT (6)", "opcode:B flags:B _:2x length:B control:B", "15 11 00 00 FF 04"
+    0x15, "MODE SELECT (6)", "opcode:B flags:B _:2x length:B control:B", "15 11 00 00 FF 04", STEERS
 )
 MODE_SELECT_10 = declare(
-    0x55, "MODE SELECT (10)", "opcode:B flags:B _:5x length:H control:B", "55 11 00 00 00 00 00 FF FF 04"
+    0x55,
+    "MODE SELECT (10)",
+    "opcode:B flags:B _:5x length:H control:B",
+    "55 11 00 00 00 00 00 FF FF 04",
+    STEERS,
 )
 LOG_SENSE = declare(
     0x4D,
@@ -200,16 +208,19 @@ LOG_SELECT = declare(
     "LOG SELECT",
     "opcode:B flags:B page:B subpage:B _:3x length:H control:B",
     "4C 03 FF FF 00 00 00 FF FF 04",
+    STEERS,
 )
-RESERVE_6 = declare(0x16, "RESERVE (6)", "opcode:B flags:B _:3x control:B", "16 11 00 00 00 04")
+RESERVE_6 = declare(0x16, "RESERVE (6)", "opcode:B flags:B _:3x control:B", "16 11 00 00 00 04", STEERS)
 RELEASE_6 = declare(0x17, "RELEASE (6)", "opcode:B flags:B _:3x control:B", "17 11 00 00 00 04", SHARED)
-RESERVE_10 = declare(0x56, "RESERVE (10)", "opcode:B flags:B _:7x control:B", "56 13 00 00 00 00 00 00 00 04")
+RESERVE_10 = declare(
+    0x56, "RESERVE (10)", "opcode:B flags:B _:7x control:B", "56 13 00 00 00 00 00 00 00 04", STEERS
+)
 RELEASE_10 = declare(
     0x57, "RELEASE (10)", "opcode:B flags:B _:7x control:B", "57 13 00 00 00 00 00 00 00 04", SHARED
 )
 
 
-def _persistent(action: int, name: str, outward: bool = False) -> Command:
+def _persistent(action: int, name: str, outward: bool = False, access: int = PUBLIC) -> Command:
     """A service action of PERSISTENT RESERVE IN or OUT; SPC-4 6.15, 6.16."""
     if outward:
         spec, usage = (
@@ -222,7 +233,7 @@ def _persistent(action: int, name: str, outward: bool = False) -> Command:
             f"5E {action:02X} 00 00 00 00 00 FF FF 04",
         )
     title = f"PERSISTENT RESERVE {'OUT' if outward else 'IN'} ({name})"
-    return declare(0x5F if outward else 0x5E, title, spec, usage, PUBLIC, serviceAction=action)
+    return declare(0x5F if outward else 0x5E, title, spec, usage, access, serviceAction=action)
 
 
 READ_KEYS = _persistent(0, "READ KEYS")
@@ -230,14 +241,14 @@ READ_RESERVATION = _persistent(1, "READ RESERVATION")
 REPORT_CAPABILITIES = _persistent(2, "REPORT CAPABILITIES")
 READ_FULL_STATUS = _persistent(3, "READ FULL STATUS")
 PR_REGISTER = _persistent(0, "REGISTER", True)
-PR_RESERVE = _persistent(1, "RESERVE", True)
-PR_RELEASE = _persistent(2, "RELEASE", True)
-PR_CLEAR = _persistent(3, "CLEAR", True)
-PR_PREEMPT = _persistent(4, "PREEMPT", True)
-PR_PREEMPT_AND_ABORT = _persistent(5, "PREEMPT AND ABORT", True)
+PR_RESERVE = _persistent(1, "RESERVE", True, PUBLIC | STEERS)
+PR_RELEASE = _persistent(2, "RELEASE", True, PUBLIC | STEERS)
+PR_CLEAR = _persistent(3, "CLEAR", True, PUBLIC | STEERS)
+PR_PREEMPT = _persistent(4, "PREEMPT", True, PUBLIC | STEERS)
+PR_PREEMPT_AND_ABORT = _persistent(5, "PREEMPT AND ABORT", True, PUBLIC | STEERS)
 PR_REGISTER_IGNORING = _persistent(6, "REGISTER AND IGNORE EXISTING KEY", True)
-PR_REGISTER_AND_MOVE = _persistent(7, "REGISTER AND MOVE", True)
-PR_REPLACE_LOST = _persistent(8, "REPLACE LOST RESERVATION", True)
+PR_REGISTER_AND_MOVE = _persistent(7, "REGISTER AND MOVE", True, PUBLIC | STEERS)
+PR_REPLACE_LOST = _persistent(8, "REPLACE LOST RESERVATION", True, PUBLIC | STEERS)
 
 # Block commands
 

@@ -5,7 +5,7 @@ The shape of the commands that take long, or take care: as in L{iscsi_twisted.sc
 
 from __future__ import annotations
 
-from iscsi_twisted.scsi.cdb import WRITES, Command, declare
+from iscsi_twisted.scsi.cdb import STEERS, WRITES, Command, declare
 
 WRITE_ATOMIC_16 = declare(
     0x9C,
@@ -33,7 +33,7 @@ def _sanitize(action: int, name: str, usage: str, access: int, condition: str) -
 SANITIZE_OVERWRITE = _sanitize(0x01, "OVERWRITE", "48 A1 00 00 00 00 00 FF FF 04", WRITES, "forgets")
 SANITIZE_BLOCK_ERASE = _sanitize(0x02, "BLOCK ERASE", "48 A2 00 00 00 00 00 FF FF 04", WRITES, "erases")
 SANITIZE_EXIT_FAILURE_MODE = _sanitize(
-    0x1F, "EXIT FAILURE MODE", "48 9F 00 00 00 00 00 FF FF 04", 0, "forgets"
+    0x1F, "EXIT FAILURE MODE", "48 9F 00 00 00 00 00 FF FF 04", STEERS, "forgets"
 )
 FORMAT_UNIT = declare(
     0x04, "FORMAT UNIT", "opcode:B flags:B _:2x fast:B control:B", "04 FF 00 00 03 04", WRITES

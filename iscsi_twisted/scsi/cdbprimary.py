@@ -5,11 +5,13 @@ The shape of commands of every device type that are seldom sent: as in L{iscsi_t
 
 from __future__ import annotations
 
-from iscsi_twisted.scsi.cdb import SHARED, declare
+from iscsi_twisted.scsi.cdb import SHARED, STEERS, declare
 
 _BUFFER = "opcode:B mode:B buffer:B offsetHigh:B offset:H {0}High:B {0}:H control:B"
 
-WRITE_BUFFER = declare(0x3B, "WRITE BUFFER", _BUFFER.format("length"), "3B 1F FF FF FF FF FF FF FF 04")
+WRITE_BUFFER = declare(
+    0x3B, "WRITE BUFFER", _BUFFER.format("length"), "3B 1F FF FF FF FF FF FF FF 04", STEERS
+)
 READ_BUFFER = declare(0x3C, "READ BUFFER (10)", _BUFFER.format("allocation"), "3C 1F FF FF FF FF FF FF FF 04")
 REPORT_IDENTIFYING = declare(
     0xA3,
@@ -33,6 +35,7 @@ SET_IDENTIFYING = declare(
     "SET IDENTIFYING INFORMATION",
     "opcode:B action:B _:4x length:I type:B control:B",
     "A4 06 00 00 00 00 FF FF FF FF FE 04",
+    STEERS,
     serviceAction=0x06,
     condition="nonvolatile",
 )
@@ -41,6 +44,7 @@ SET_TIMESTAMP = declare(
     "SET TIMESTAMP",
     "opcode:B action:B _:4x length:I _:x control:B",
     "A4 0F 00 00 00 00 FF FF FF FF 00 04",
+    STEERS,
     serviceAction=0x0F,
 )
 RECEIVE_DIAGNOSTIC = declare(
@@ -50,5 +54,5 @@ RECEIVE_DIAGNOSTIC = declare(
     "1C 01 FF FF FF 04",
 )
 SEND_DIAGNOSTIC = declare(
-    0x1D, "SEND DIAGNOSTIC", "opcode:B flags:B _:x length:H control:B", "1D F7 00 FF FF 04"
+    0x1D, "SEND DIAGNOSTIC", "opcode:B flags:B _:x length:H control:B", "1D F7 00 FF FF 04", STEERS
 )

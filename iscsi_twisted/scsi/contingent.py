@@ -60,10 +60,14 @@ class Allegiance:
         return False
 
     def failed(self, task: ITask) -> None:
-        """A command has ended with CHECK CONDITION."""
+        """
+        A command has ended with CHECK CONDITION.
+
+        Who may only read must not stop those who may write.
+        """
         wanted = wantsACA(task)
         if self.nexus is None:
-            if wanted:
+            if wanted and not self._unit.onlyReads(task.nexus):
                 self.nexus = task.nexus
                 self._unit.reconsider()
         elif task.attribute == ACA and not wanted:

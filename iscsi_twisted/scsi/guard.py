@@ -53,6 +53,7 @@ class Guard:
     @ivar registrations: persistent reservations.
     @ivar store: keeps them through a loss of power, or None.
     @ivar stored: something is in it.
+    @ivar wantsReadOnly: nobody may write, whatever the device can do.
     @ivar interlock: UA_INTLCK_CTRL: whether a unit attention stays until REQUEST SENSE (SPC-4 7.5.8).
     """
 
@@ -61,6 +62,7 @@ class Guard:
     room: Room
     allegiance: Allegiance
     interlock = CLEARED
+    wantsReadOnly = False
 
     def __init__(self) -> None:
         self.paths = SYMMETRIC
@@ -326,6 +328,14 @@ class Guard:
         elif self.notReady and access & MEDIUM:
             condition = CheckCondition(codes.NOT_READY, self.notReady)
         return None if condition is None else (codes.CHECK_CONDITION, condition)
+
+    def onlyReads(self, nexus: INexus) -> bool:
+        """
+        Whether a nexus may only read where others may write: it must not get in their way.
+
+        Where nobody may write all are equal.
+        """
+        return nexus.readOnly and not self.wantsReadOnly
 
     def reservedAgainst(self, nexus: INexus) -> bool:
         """Whether another nexus has reserved the unit."""

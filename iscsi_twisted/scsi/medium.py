@@ -40,6 +40,9 @@ def startStopUnit(unit: DiskUnit, task: ITask) -> None:
     elif options & _POWER_CONDITION:
         # LOEJ and START are then ignored.
         task.complete()
+    elif unit.onlyReads(task.nexus) and options & (_LOEJ | _START) != _START:
+        # Others are using it; to start it harms nobody.
+        raise CheckCondition(codes.DATA_PROTECT, codes.WRITE_PROTECTED)
     elif options & _LOEJ:
         _loadOrEject(unit, task, bool(options & _START))
     elif options & (_START | _NO_FLUSH) or unit.notReady:
@@ -85,6 +88,8 @@ def preventAllow(unit: DiskUnit, task: ITask) -> None:
     elif unit.reservedAgainst(task.nexus):
         unit.turnAway(task, codes.RESERVATION_CONFLICT)
         return
+    elif unit.onlyReads(task.nexus):
+        raise CheckCondition(codes.DATA_PROTECT, codes.WRITE_PROTECTED)
     else:
         unit.prevents.add(task.nexus)
     task.complete()

@@ -264,11 +264,16 @@ def _everywhere(unit: LogicalUnit, ports: list[Port], flags: int) -> list[Port]:
 
 
 def _enter(unit: LogicalUnit, task: ITask, key: int | None, new: int, flags: int, ports: list[Port]) -> None:
+    reader = unit.onlyReads(task.nexus)
+    if reader and flags & (_SPEC_I_PT | _ALL_TG_PT | _APTPL):
+        raise CheckCondition(codes.DATA_PROTECT, codes.WRITE_PROTECTED)
     _checkStore(unit, flags, 20)
     state = unit.registrations
     own, *also = _everywhere(unit, ports, flags)
     told = state.register(own, key, new, also)
-    state.kept = bool(flags & _APTPL)
+    if not reader:
+        # Whether it is kept is for those who may write to say.
+        state.kept = bool(flags & _APTPL)
     unit.tellPorts(told)
     _end(unit, task)
 

@@ -55,9 +55,6 @@ def reportTargetPortGroups(unit: LogicalUnit, task: ITask) -> None:
 def setTargetPortGroups(unit: LogicalUnit, task: ITask) -> None:
     """SET TARGET PORT GROUPS; SPC-4 6.45."""
     _, _, length, _ = cdb.SET_TARGET_PORT_GROUPS.layout.unpack(task.cdb)
-    if task.nexus.readOnly:
-        # Whoever may not write must not keep others from it.
-        raise CheckCondition(codes.DATA_PROTECT, codes.WRITE_PROTECTED)
     if not length:
         task.complete()
     elif length % 4 or length > LONGEST:

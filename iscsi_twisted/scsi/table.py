@@ -8,8 +8,15 @@ from typing import Any, TypeAlias
 
 from iscsi_twisted.errors import CheckCondition, LocalError
 from iscsi_twisted.interfaces import ITask
-from iscsi_twisted.scsi.cdb import Command
-from iscsi_twisted.scsi.codes import ILLEGAL_REQUEST, INVALID_FIELD_IN_CDB, INVALID_OPCODE, NACA
+from iscsi_twisted.scsi.cdb import STEERS, Command
+from iscsi_twisted.scsi.codes import (
+    DATA_PROTECT,
+    ILLEGAL_REQUEST,
+    INVALID_FIELD_IN_CDB,
+    INVALID_OPCODE,
+    NACA,
+    WRITE_PROTECTED,
+)
 
 Handler: TypeAlias = Callable[[Any, ITask], None]
 """What carries out a command: called with the logical unit and the task."""
@@ -95,12 +102,15 @@ class CommandTable:
 def _checked(command: Command, handler: Handler) -> Handler:
     """Do what is done before every command that is not on the data path."""
     control, condition = command.layout.offsets["control"], command.condition
+    steers = command.access & STEERS
 
     def check(unit: Any, task: ITask) -> None:
         if condition is not None and not getattr(unit, condition):
             unknown(unit, task) if command.serviceAction is None else _unknownAction()
         if task.cdb[control] & NACA and not unit.normalACA:
             raise CheckCondition(ILLEGAL_REQUEST, INVALID_FIELD_IN_CDB, field=control, bit=2)
+        if steers and unit.onlyReads(task.nexus):
+            raise CheckCondition(DATA_PROTECT, WRITE_PROTECTED)
         handler(unit, task)
 
     return check

@@ -149,6 +149,8 @@ def _onUnit(session: Session, function: int, lunField: bytes) -> int:
     if function == numbers.ABORT_TASK_SET:
         session.abortUnit(lun)
         return numbers.FUNCTION_COMPLETE
+    if _onlyReads(session):
+        return numbers.FUNCTION_NOT_AUTHORIZED
     others = [other for other in target.sessions.values() if other is not session]
     session.abortUnit(lun)
     if function == numbers.CLEAR_TASK_SET:
@@ -169,11 +171,18 @@ _ON_UNIT: Final = _ON_TASK_SET | {numbers.CLEAR_ACA}
 _ON_TARGET: Final = frozenset((numbers.TARGET_WARM_RESET, numbers.TARGET_COLD_RESET))
 
 
+def _onlyReads(session: Session) -> bool:
+    """Whether it may only read where others may write: it must not end what they do."""
+    target = session.target
+    assert target is not None and session.nexus is not None
+    return session.nexus.readOnly and not target.readOnly
+
+
 def _onTarget(session: Session, function: int) -> int:
     """Reset all units (RFC 7143 11.5.1)."""
     target = session.target
     assert target is not None and session.nexus is not None
-    if session.nexus.luns is not None:
+    if session.nexus.luns is not None or _onlyReads(session):
         # There may be units that it must not know of.
         return numbers.FUNCTION_NOT_AUTHORIZED
     for other in list(target.sessions.values()):

@@ -258,3 +258,16 @@ class ManagementTests(SynchronousTestCase):
         for _ in range(50):
             self.manage(numbers.LOGICAL_UNIT_RESET)
         self.assertEqual((self.attention(self.other), self.attention(self.other)), ("2903", ""))
+
+    def test_reader(self) -> None:
+        """Who may only read ends nothing of those who may write."""
+        (session,) = [
+            each for each in self.target.sessions.values() if "other" not in each.nexus.initiatorName
+        ]
+        session.nexus.readOnly = True
+        for function in (
+            numbers.CLEAR_TASK_SET, numbers.LOGICAL_UNIT_RESET, numbers.TARGET_WARM_RESET,
+            numbers.TARGET_COLD_RESET,
+        ):  # fmt: skip
+            self.assertEqual(self.manage(function), numbers.FUNCTION_NOT_AUTHORIZED)
+        self.assertEqual(self.left(), set(self.tasks))
