@@ -161,6 +161,23 @@ async def test_initiators(serve: Serve) -> None:
 
 
 @ensureDeferred
+async def test_groups(serve: Serve) -> None:
+    """A target of one portal group is listed and found there, and not elsewhere."""
+    lines = "extent0 %/a 0 20MB\nextent1 %/b 0 20MB\ntarget0 extent0 any portals=2\ntarget1 extent1 any\n"
+    served = await serve(lines, tags=(1, 2))
+    first, second = (f"iscsi://{served.portal(family)}" for family in (4, 6))
+    listed = await good("iscsi-ls", first + "/")
+    assert "target0" not in listed
+    assert f"target1 Portal:{served.portal()},1\n" in listed
+    assert f"target1 Portal:{served.portal(6)},2\n" in listed
+    listed = await good("iscsi-ls", "-s", second + "/")
+    assert f"target0 Portal:{served.portal(6)},2\n" in listed
+    assert f"target0 Portal:{served.portal()}" not in listed
+    assert "CONNECTED" in await good("iscsi-inq", f"{second}/{BASE}:target0/0")
+    assert "Target not found(515)" in (await run("iscsi-inq", f"{first}/{BASE}:target0/0")).text
+
+
+@ensureDeferred
 async def test_excluded(serve: Serve) -> None:
     """A host that no target admits is cut off."""
     served = await serve("extent0 %/a 0 20MB\ntarget0 extent0 any,!127.0.0.0/8\n")

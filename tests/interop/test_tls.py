@@ -37,8 +37,7 @@ async def test_harness(serve: Serve, tmp_path: Path) -> None:
     refused = await run(*harness)
     assert refused.status == 1
     assert "TLS: the other side refuses it: certificate required" in refused.text
-    passed = await good(*harness, "-n", "2", "--cert", certificate, "--key", key)
-    assert passed.count("##END DEVICE-SPECIFIC TESTS") == 2
+    passed = await good(*harness, "--cert", certificate, "--key", key)
     assert "all tests were completed successfully" in passed
     wrong = await run(sys.executable, "-c", HARNESS, "-h", "127.0.0.1", *where)
     assert "TLS: the certificate of the target is for localhost, and not for 127.0.0.1" in wrong.text
