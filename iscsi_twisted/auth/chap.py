@@ -121,6 +121,10 @@ class Credentials:
         if hmac.compare_digest(self.secret, self.targetSecret):
             raise LocalError("the target's secret has to be another than the initiator's (RFC 7143 12.1.3)")
 
+    def oneWay(self) -> Credentials:
+        """The same, insisting on nothing: for discovery, where many targets ask nobody who they are."""
+        return Credentials(self.user, self.secret)
+
 
 class CHAP:
     """

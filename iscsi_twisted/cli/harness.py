@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import attrs
-
 from iscsi_twisted import __version__
 from iscsi_twisted.cli.exercises import Exercises, Failed
 from iscsi_twisted.cli.running import Running, runCommand, unbroken
@@ -141,10 +139,7 @@ class Harness:
         self.say("logged out")
 
     async def _discover(self, credentials: Credentials | None) -> str:
-        # Many targets ask nobody who only looks round, and refuse who insists on it.
-        offered = None
-        if credentials is not None:
-            offered = attrs.evolve(credentials, required=False, targetUser="", targetSecret=b"")
+        offered = None if credentials is None else credentials.oneWay()
         discovery = self.initiator.discover(self._endpoint, credentials=offered)
         found = await unbroken(self.reactor, discovery, lambda found: None)
         names = [one.name for one in found]

@@ -103,7 +103,9 @@ class Tool:
     async def ls(self) -> None:
         """Targets, and the units of those that let us in."""
         url = parseURL(self.options.url)
-        discovery = self.initiator.discover(self._where(url), credentials=self._credentials(url))
+        credentials = self._credentials(url)
+        offered = None if credentials is None else credentials.oneWay()
+        discovery = self.initiator.discover(self._where(url), credentials=offered)
         found = await unbroken(self._reactor, discovery, lambda found: None)
         told: list[Any] = []
         lines: list[str] = []
@@ -328,7 +330,8 @@ class Tool:
             from iscsi_twisted.config.auths import loadAuths
 
             entry = loadAuths(options.auths).find(url.user)
-            secret = entry.secret or b"" if entry is not None else b""
+            if entry is not None and entry.secret:
+                return Credentials(url.user, entry.secret, entry.targetUser, entry.targetSecret or b"")
         if not secret:
             raise LocalError(f"no secret for {url.user}: give it by --secret-file, {SECRET} or --auths")
         return Credentials(url.user, secret)

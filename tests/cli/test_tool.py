@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from iscsi_twisted.auth.chap import Credentials
 from iscsi_twisted.cli.copying import PIECE, Differs
 from iscsi_twisted.cli.options import parser
 from iscsi_twisted.cli.tool import Tool, main
@@ -274,3 +275,10 @@ class ToolTests(ToolCase):
             found = made._credentials(parseURL(f"iscsi://{user}192.0.2.1/"))
             assert found is not None
             self.assertEqual((found.user, found.secret), ("me", secret.encode()))
+            self.assertEqual((found.targetUser, found.targetSecret), ("", b""))
+        with open(auths, "w") as file:
+            file.write("me:chap:from-the-auths:it:of-the-target\n")
+        found = made._credentials(parseURL("iscsi://me@192.0.2.1/"))
+        assert found is not None
+        self.assertEqual((found.targetUser, found.targetSecret), ("it", b"of-the-target"))
+        self.assertEqual(found.oneWay(), Credentials("me", b"from-the-auths"))
