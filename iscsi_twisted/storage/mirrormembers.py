@@ -66,8 +66,12 @@ class Roster:
             return
         await self._returned(leg)
 
-    def _misfit(self, leg: Leg) -> str:
-        """Why a device cannot be a member; empty if it can."""
+    def _misfit(self, leg: Leg, old: Leg | None = None) -> str:
+        """
+        Why a device cannot be a member; empty if it can.
+
+        @param old: the member whose place it takes, which it may well be under another name.
+        """
         mirror, device = self._mirror, leg.device
         if device.size != mirror.size:
             return f"it has {device.size} bytes, and the mirror {mirror.size}"
@@ -75,6 +79,10 @@ class Roster:
             return f"it has blocks of {device.blockSize} bytes, and the mirror of {mirror.blockSize}"
         if device.capabilities().readOnly and not mirror.readOnly:
             return "it cannot be written"
+        same = fingerprintOf(device)
+        for other in mirror.legs:
+            if other not in (leg, old) and other.gets and same is not None and other.fingerprint == same:
+                return f"it is the same device as {other.name}"
         return ""
 
     async def _returned(self, leg: Leg) -> None:
@@ -171,12 +179,12 @@ class Roster:
         """See L{Mirror.add}."""
         return Deferred.fromCoroutine(self._add(Leg(asDevice(device))))
 
-    async def _add(self, leg: Leg) -> None:
+    async def _add(self, leg: Leg, old: Leg | None = None) -> None:
         mirror = self._mirror
         if self._life.stopping or mirror.readOnly:
             raise LocalError(f"{mirror}: is not open for writing, and takes no member")
         await call(leg.device.open, partial(mirror.memberChanged, leg))
-        wrong = self._misfit(leg)
+        wrong = self._misfit(leg, old)
         if wrong or self._life.stopping:
             await ready(settle([attempt(leg.device.close)]))
             raise DeviceError(f"{leg.name} cannot be a member of {mirror}: {wrong or 'it is closed'}")
@@ -201,7 +209,7 @@ class Roster:
         return Deferred.fromCoroutine(self._replace(self._mirror.leg(old), Leg(asDevice(new))))
 
     async def _replace(self, old: Leg, new: Leg) -> None:
-        await self._add(new)
+        await self._add(new, old)
         if old.gets:
             old.successor = new
         elif old in self._mirror.legs:

@@ -370,6 +370,14 @@ class RecordTests(SynchronousTestCase):
         self.device = opened(knownMirror(self.disks, self.clock, self.store))
         self.store.waits = True
 
+    def test_flushLost(self) -> None:
+        """A flush that a member did not do is answered when that is recorded."""
+        self.disks[0].faults = 1
+        result = self.device.flush()
+        self.assertNoResult(result)
+        self.store.fire()
+        self.assertIsNone(self.successResultOf(result))
+
     def test_marked(self) -> None:
         """The first write to a region waits for its mark, before any member sees it; the next does not."""
         result: Any = self.device.write(0, b"x")

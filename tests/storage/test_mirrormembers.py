@@ -58,6 +58,15 @@ class MemberTests(SynchronousTestCase):
         self.assertIsNone(self.device.close())
         self.failureResultOf(self.device.add(self.new), LocalError)
 
+    def test_sameDevice(self) -> None:
+        """What is a member already is not taken once more: both would be one copy."""
+        twin = PlatterDisk(self.disks[0].platter, "twin")
+        failure = self.failureResultOf(self.device.add(twin), DeviceError)
+        self.assertIn("it is the same device as disk0", str(failure.value))
+        self.assertFalse(twin._open)
+        self.failureResultOf(self.device.replace("disk1", twin), DeviceError)
+        self.assertEqual(self.states(), [IN_SYNC] * 2)
+
     def test_remove(self) -> None:
         """A member that goes is closed; the last one cannot go."""
         leg = self.device.legs[0]
