@@ -453,9 +453,12 @@ class Link:
         session = self._session
         session.told(event)
         connection = session.connection
-        if event.code == numbers.EVENT_LOGOUT_REQUEST and connection is not None:
+        if connection is None or not connection.full:
+            return
+        # Once is enough, however often a target says so: its messages must not fill our memory.
+        if event.code == numbers.EVENT_LOGOUT_REQUEST and not connection.leaving:
             connection.logout(lambda result: None)
-        elif event.code == numbers.EVENT_NEGOTIATION and connection is not None:
+        elif event.code == numbers.EVENT_NEGOTIATION and not connection.texts:
             connection.ask([], lambda result: None)
 
     def ended(self, error: ISCSIError) -> None:

@@ -73,6 +73,7 @@ class Text:
     def __init__(self, done: Callback) -> None:
         self.done = done
         self.parts = bytearray()
+        self.rounds = 0
 
 
 class ClientConnection:
@@ -85,6 +86,7 @@ class ClientConnection:
     @ivar commands: those that were sent and have not ended, by initiator task tag.
     @ivar dropped: initiator task tags of some that were aborted: a target may have sent something for them.
     @ivar waiting: those that the window has no room for yet.
+    @ivar leaving: whether a logout was asked for.
     @ivar bytesIn: bytes received; C{bytesOut} sent.
     """
 
@@ -128,6 +130,7 @@ class ClientConnection:
         self._skips = 0
         self._missing: dict[int, None] = {}
         self._tag = 0
+        self.leaving = False
         self.headerDigest = self.dataDigest = False
         self.loginText = bytearray()
         self.loginTag = 0
@@ -290,6 +293,7 @@ class ClientConnection:
         @param done: called with the response code, or with an error; then the connection ends.
         """
         self._usable()
+        self.leaving = True
         tag = self._nextTag()
         self.callbacks[tag] = done
         self.put(
@@ -366,6 +370,7 @@ class ClientConnection:
             if not parameters.initialR2T and immediate < first:
                 unsolicited = first
                 flags &= ~numbers.FINAL
+            command.due = length - (unsolicited or immediate)
         header = layout.SCSI_COMMAND.pack(
             numbers.SCSI_COMMAND, flags, 0, command.lunField, tag, command.expected or length, cmdSN,
             self.expStatSN, command.cdb,

@@ -43,6 +43,7 @@ class Command:
     @ivar expected: bytes of Data-In that there is room for.
     @ivar data: the Data-Out; they must not change until the command has ended.
     @ivar into: where the Data-In go; if None, memory is made for them.
+    @ivar due: bytes of the Data-Out that the target may still ask for, once it was sent.
     @ivar itt: its initiator task tag, once it was sent.
     """
 
@@ -53,6 +54,7 @@ class Command:
         "cdb",
         "cmdSN",
         "data",
+        "due",
         "expected",
         "into",
         "itt",
@@ -88,7 +90,7 @@ class Command:
             self.into = memoryview(into).cast("B")
         self.attribute = attribute
         self.itt = self.cmdSN = -1
-        self.received = self.r2tSN = self._dataSN = 0
+        self.received = self.r2tSN = self.due = self._dataSN = 0
         self._whole: Buffer | None = None
 
     def restart(self) -> None:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 LONGEST_TEXT: Final = 16 << 20
 """Bytes of a text answer in several PDUs: 100,000 targets."""
 
+TEXT_ROUNDS: Final = LONGEST_TEXT // 512
+"""PDUs of one text answer: no target has smaller segments (RFC 7143 13.12)."""
+
 _NO_TAG: Final = numbers.NO_TAG
 _STATUS: Final = numbers.STATUS
 
@@ -162,6 +165,10 @@ def r2t(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) 
         raise RemoteError(f"an R2T for {wanted} bytes at offset {place} of {len(command.data)}")
     if r2tSN != command.r2tSN:
         raise RemoteError(f"an R2T with R2TSN {r2tSN} where {command.r2tSN} is due")
+    if wanted > command.due:
+        # At recovery level 0 nothing is sent twice; a small PDU could make us queue much, again and again.
+        raise RemoteError(f"an R2T for {wanted} bytes where {command.due} have not been sent yet")
+    command.due -= wanted
     command.r2tSN += 1
     connection.dataOut(command, ttt, place, end)
 
@@ -206,6 +213,9 @@ def textResponse(connection: ClientConnection, chunk: Buffer, offset: int, data:
     waiting.parts += data
     if len(waiting.parts) > LONGEST_TEXT:
         raise RemoteError(f"a text answer of more than {LONGEST_TEXT} bytes")
+    waiting.rounds += 1
+    if waiting.rounds > TEXT_ROUNDS:
+        raise RemoteError(f"a text answer in more than {TEXT_ROUNDS} parts")
     if flags & numbers.FINAL:
         pairs = text.decode(bytes(waiting.parts))
         del connection.texts[itt]

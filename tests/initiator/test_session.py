@@ -358,6 +358,20 @@ class LifeTests(InitiatorTests):
         self.assertEqual(core.pdusIn, before + 1)
         self.assertEqual(self.now(session.ping(b"here")), b"here")
 
+    def test_manyEvents(self) -> None:
+        """However often a target asks for a logout, or a negotiation, it is answered once at a time."""
+        session: Session = self.session()
+        connection = session.connection
+        link = connection.owner
+        for _ in range(100):
+            link.told(Event(numbers.EVENT_NEGOTIATION, bytes(8), b"", (0, 0, 0)))
+        self.assertEqual(len(connection.texts), 1)
+        for _ in range(100):
+            link.told(Event(numbers.EVENT_LOGOUT_REQUEST, bytes(8), b"", (0, 0, 0)))
+        self.assertEqual(len(connection.callbacks), 1)
+        self.turn()
+        self.assertEqual(self.node.sessions, set())
+
     def test_events(self) -> None:
         """Events are told; a request to log out is obeyed."""
         session: Session = self.session()

@@ -20,6 +20,7 @@ from iscsi_twisted.session.answers import (
 from iscsi_twisted.session.client import ClientConnection
 from iscsi_twisted.session.command import Command, Outcome
 from iscsi_twisted.session.request import MAX_RECEIVE, ROUNDS, Wish
+from iscsi_twisted.session.responses import TEXT_ROUNDS
 from iscsi_twisted.wire import layout, numbers, text
 
 ISID = b"\x80\1\2\3\4\5"
@@ -305,6 +306,39 @@ class FullFeatureTests(SessionTestCase):
             )
         self.assertBroken("more than 16777216 bytes")
         self.assertEqual(self.results, [self.core.error])
+
+    def test_emptyText(self) -> None:
+        """Nor does text end that has nothing in it, for ever."""
+        self.core.ask([("SendTargets", "All")], self.results.append)
+        for _ in range(TEXT_ROUNDS + 1):
+            self.core.receive(
+                self.numbered(layout.TEXT_RESPONSE, numbers.TEXT_RESPONSE, itt=2, ttt=1, flags=0)
+            )
+            self.sent.clear()
+        self.assertBroken("parts")
+        self.assertEqual(self.results, [self.core.error])
+
+    def test_askedAgain(self) -> None:
+        """What was sent, unasked too, is not sent again: no target can have one write queued many times."""
+        for keys in (
+            {"InitialR2T": "Yes", "ImmediateData": "No"},
+            {"InitialR2T": "Yes", "ImmediateData": "Yes"},
+            {"InitialR2T": "No", "ImmediateData": "No"},
+        ):
+            self.make()
+            self.login(FirstBurstLength="512", **keys)
+            command = self.command(data=bytes(2048))
+            sent = 0 if keys == {"InitialR2T": "Yes", "ImmediateData": "No"} else 512
+            asked: dict[str, Any] = {
+                "itt": command.itt, "ttt": 5, "expCmdSN": 1, "maxCmdSN": 64, "desiredLength": 1024,
+            }  # fmt: skip
+            self.core.receive(pdu(layout.R2T, numbers.R2T, bufferOffset=sent, **asked))
+            self.assertFalse(self.closed)
+            self.taken()
+            asked["desiredLength"] = 1025 - sent
+            self.core.receive(pdu(layout.R2T, numbers.R2T, r2tSN=1, bufferOffset=sent, **asked))
+            self.assertBroken(f"{1024 - sent} have not been sent")
+            self.assertEqual(self.taken(), b"")
 
     def test_tooLong(self) -> None:
         """A NOP-Out carries no more than the target takes; without ping it gets no answer."""
