@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.initiator.test_session -*-
+# -*- test-case-name: tests.initiator.test_protocol -*-
 """Bytes between a transport and the initiator's core."""
 
 from __future__ import annotations
@@ -7,15 +7,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from twisted.internet.interfaces import IAddress, ITCPTransport
+from twisted.internet.interfaces import IAddress, IPushProducer, ITCPTransport
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session.client import ClientConnection
 from iscsi_twisted.transport import Vectored, writeBytes
 
 
+@implementer(IPushProducer)
 class InitiatorProtocol(Protocol):
     """
     iSCSI, the initiator's side, on one transport.
@@ -43,6 +45,7 @@ class InitiatorProtocol(Protocol):
             # Endpoints put a protocol of theirs between, which is of no use any more.
             transport.protocol = self
             self._write = transport.writeSequence
+        transport.registerProducer(self, True)
         self.core.start()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -56,8 +59,28 @@ class InitiatorProtocol(Protocol):
             self._write(buffers)
 
     def _close(self) -> None:
-        if self.connected:
-            self.transport.loseConnection()  # type: ignore[union-attr]
+        transport: Any = self.transport
+        if not self.connected:
+            return
+        transport.unregisterProducer()
+        if self.core.clogged:
+            # Whoever does not read would keep the connection, and all that waits for it, for ever.
+            transport.abortConnection()
+        else:
+            transport.loseConnection()
+
+    # As the producer of what is sent: commands have their window, answers to pings have not.
+
+    def pauseProducing(self) -> None:
+        """The target does not read as fast as we write."""
+        self.core.clogged = self.core.clogged or 1
+
+    def resumeProducing(self) -> None:
+        """It has read what was written."""
+        self.core.clogged = 0
+
+    def stopProducing(self) -> None:
+        """The transport is gone, as it tells by C{connectionLost} too."""
 
 
 class InitiatorFactory(ClientFactory):

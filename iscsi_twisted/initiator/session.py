@@ -35,6 +35,9 @@ LOGIN_TIME: Final = 15.0
 ABORT_TIME: Final = 10.0
 """Seconds in which a target has to answer that it has aborted a task; else the connection is given up."""
 
+TEXT_TIME: Final = 60.0
+"""Seconds in which a text request has to be answered, however many parts the answer has."""
+
 _log = Logger()
 
 
@@ -388,9 +391,16 @@ class Session:
             raise LocalError("the session is not connected")
         self.connection.nop(data)
 
-    def text(self, pairs: list[tuple[str, str]]) -> Deferred[list[tuple[str, str]]]:
-        """A Text Request; fires with the pairs of its answer."""
-        return self._ask(lambda connection, done: connection.ask(pairs, done))
+    def text(
+        self, pairs: list[tuple[str, str]], timeout: float = TEXT_TIME
+    ) -> Deferred[list[tuple[str, str]]]:
+        """
+        A Text Request; fires with the pairs of its answer.
+
+        @param timeout: seconds after which this fails with C{TimeoutError}.
+        """
+        answer = self._ask(lambda connection, done: connection.ask(pairs, done))
+        return answer.addTimeout(timeout, self.reactor, partial(_unanswered, "text request"))
 
     def _ask(self, request: Callable[[ClientConnection, Callable[[Any], Any]], None]) -> Deferred[Any]:
         if self.connection is None or not self.connection.full:

@@ -87,6 +87,7 @@ class ClientConnection:
     @ivar dropped: initiator task tags of some that were aborted: a target may have sent something for them.
     @ivar waiting: those that the window has no room for yet.
     @ivar leaving: whether a logout was asked for.
+    @ivar clogged: 0 while the target reads what is sent; else 1, and 1 more for each of its pings since then.
     @ivar bytesIn: bytes received; C{bytesOut} sent.
     """
 
@@ -131,6 +132,7 @@ class ClientConnection:
         self._missing: dict[int, None] = {}
         self._tag = 0
         self.leaving = False
+        self.clogged = 0
         self.headerDigest = self.dataDigest = False
         self.loginText = bytearray()
         self.loginTag = 0

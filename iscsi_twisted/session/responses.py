@@ -36,6 +36,9 @@ LONGEST_TEXT: Final = 16 << 20
 TEXT_ROUNDS: Final = LONGEST_TEXT // 512
 """PDUs of one text answer: no target has smaller segments (RFC 7143 13.12)."""
 
+UNREAD_PINGS: Final = 1024
+"""NOP-Ins that are answered while the target does not read: 48 bytes each, which wait in our memory."""
+
 _NO_TAG: Final = numbers.NO_TAG
 _STATUS: Final = numbers.STATUS
 
@@ -233,6 +236,10 @@ def nopIn(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer
     if itt != _NO_TAG:
         _answered(connection, itt, "a NOP-In", bytes(data))
     elif ttt != _NO_TAG:
+        if connection.clogged:
+            connection.clogged += 1
+            if connection.clogged > UNREAD_PINGS:
+                raise RemoteError(f"{UNREAD_PINGS} NOP-Ins want an answer from us, and none is read")
         connection.nopOut(_NO_TAG, ttt, lunField, b"")
 
 

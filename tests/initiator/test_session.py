@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionRefusedError
 
 from iscsi_twisted.errors import LocalError
 from iscsi_twisted.initiator import LUN, Session
-from iscsi_twisted.initiator.session import ABORT_TIME, FIRST_DELAY, REDIRECTS
+from iscsi_twisted.initiator.session import ABORT_TIME, FIRST_DELAY, REDIRECTS, TEXT_TIME
 from iscsi_twisted.session.answers import ConnectionEnded, Event, LoginRefused, LogoutRefused, Redirected
 from iscsi_twisted.wire import numbers
 from tests.support.devices import FakeDevice
@@ -357,6 +357,17 @@ class LifeTests(InitiatorTests):
         self.turn()
         self.assertEqual(core.pdusIn, before + 1)
         self.assertEqual(self.now(session.ping(b"here")), b"here")
+
+    def test_textTime(self) -> None:
+        """A text request that is not answered does not wait for ever."""
+        session: Session = self.session()
+        transport: Any = session.connection._close.__self__.transport
+        transport.other.pauseProducing()
+        asked = session.text([("SendTargets", "All")])
+        self.clock.advance(TEXT_TIME - 1)
+        self.assertNoResult(asked)
+        self.clock.advance(1)
+        self.assertIn("not answered within 60 seconds", str(self.failureResultOf(asked, TimeoutError).value))
 
     def test_manyEvents(self) -> None:
         """However often a target asks for a logout, or a negotiation, it is answered once at a time."""

@@ -20,7 +20,7 @@ from iscsi_twisted.session.answers import (
 from iscsi_twisted.session.client import ClientConnection
 from iscsi_twisted.session.command import Command, Outcome
 from iscsi_twisted.session.request import MAX_RECEIVE, ROUNDS, Wish
-from iscsi_twisted.session.responses import TEXT_ROUNDS
+from iscsi_twisted.session.responses import TEXT_ROUNDS, UNREAD_PINGS
 from iscsi_twisted.wire import layout, numbers, text
 
 ISID = b"\x80\1\2\3\4\5"
@@ -423,6 +423,19 @@ class FullFeatureTests(SessionTestCase):
         )
         sent = layout.NOP_OUT.asDict(self.taken())
         self.assertEqual((sent["itt"], sent["ttt"]), (numbers.NO_TAG, 77))
+
+    def test_unreadPings(self) -> None:
+        """A target that pings, and reads no answers, does not fill our memory with them."""
+        asked = {"itt": numbers.NO_TAG, "ttt": 77, "statSN": self.statSN, "maxCmdSN": 64, "expCmdSN": 1}
+        ping = pdu(layout.NOP_IN, numbers.NOP_IN, **asked)
+        self.core.receive(ping * 2 * UNREAD_PINGS)
+        self.assertEqual(len(self.taken()), 2 * UNREAD_PINGS * 48)
+        self.core.clogged = 1
+        self.core.receive(ping * (UNREAD_PINGS - 1))
+        self.assertFalse(self.closed)
+        self.taken()
+        self.core.receive(ping * 2)
+        self.assertBroken(f"{UNREAD_PINGS} NOP-Ins want an answer")
 
     def test_direction(self) -> None:
         """A command has data in one direction, and a CDB of a length that there is."""
