@@ -417,7 +417,9 @@ class LUN(BlockDevice):
 
     async def _learn(self) -> None:
         self.inquiry = await self.identify()
-        if not self.inquiry.present or self.inquiry.kind != 0:
+        if not self.inquiry.present:
+            raise NotReady(f"there is no unit {self}")
+        if self.inquiry.kind != 0:
             raise NotReady(f"{self} is no disk (peripheral device type {self.inquiry.kind})")
         await self.ready()
         capacity = self.capacityData = await self.capacity()

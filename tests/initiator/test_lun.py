@@ -58,7 +58,7 @@ class UnitTests(InitiatorTests):
 
     def test_absent(self) -> None:
         """A number without a unit."""
-        self.assertIn("is no disk", str(self.fails(NotReady, LUN(self.session(), 7).open())))
+        self.assertIn("there is no unit LUN 7 of", str(self.fails(NotReady, LUN(self.session(), 7).open())))
 
     def test_readBack(self) -> None:
         """What is written is read, in one command or several, into memory of the caller's or new one."""
