@@ -14,7 +14,7 @@ from iscsi_twisted.errors import (
     TextError,
     UnknownUser,
 )
-from iscsi_twisted.interfaces import Buffer, Pending, isPending
+from iscsi_twisted.interfaces import Buffer, Grant, Pending, isPending
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.negotiation import Negotiation
 from iscsi_twisted.session.node import Authenticator, Nexus, Target
@@ -355,6 +355,7 @@ class Login:
     def _complete(self, fields: tuple[int, ...], part: bytes) -> None:
         """The last response, and the session that it begins or goes on with."""
         connection, session = self._connection, self._joined
+        self._checkAsked()
         if session is None:
             session = self._session(fields)
             session.user = self.user
@@ -364,6 +365,7 @@ class Login:
         elif session.user != self.user:
             raise LoginError(numbers.AUTHORIZATION_FAILURE, "the session belongs to another user")
         else:
+            self._grant(self._target)
             session.rejoin(connection, session.parameters.rejoined(self._negotiation))
         connection.cid = fields[8]
         self._respond(fields, part, numbers.FINAL | numbers.FULL_FEATURE, session.tsih)
@@ -371,18 +373,35 @@ class Login:
             connection.framer.maxSegment = MAX_RECEIVE
         connection.loggedIn(session)
 
+    def _checkAsked(self) -> None:
+        """@raise LoginError: if authentication was not required when the login began, and is by now."""
+        asks = (self._target or self._connection.node).authenticate
+        if asks is not None and self._authenticator is None:
+            raise LoginError(numbers.AUTHENTICATION_FAILURE, "authentication is required since it began")
+
+    def _grant(self, target: Target | None) -> Grant | None:
+        """
+        What the initiator may do with a target; None for discovery.
+
+        @raise LoginError: if it may do nothing.
+        """
+        if target is None:
+            self._checkDoor()
+            return None
+        grant = target.grant(self._connection.peer, self.initiatorName, self.user)
+        if grant is None:
+            raise LoginError(numbers.AUTHORIZATION_FAILURE, f"this initiator may not use {target.name}")
+        return grant
+
     def _session(self, fields: tuple[int, ...]) -> Session:
         connection, node, target = self._connection, self._connection.node, self._target
         isid: bytes = fields[5]  # type: ignore[assignment]
         parameters = Parameters.agreed(self._negotiation)
-        if target is None:
-            self._checkDoor()
+        grant = self._grant(target)
+        if target is None or grant is None:
             key = self.initiatorName, isid, connection.portal.tag, self._named
             self._reinstate(node.discoveries.get(key))
             return Session(node, self.initiatorName, isid, node.nextTSIH(), fields[9], parameters, key=key)
-        grant = target.grant(connection.peer, self.initiatorName, self.user)
-        if grant is None:
-            raise LoginError(numbers.AUTHORIZATION_FAILURE, f"this initiator may not use {target.name}")
         readOnly = target.readOnly or grant.readOnly
         nexus = Nexus(self.initiatorName, isid, target.name, connection.portal.tag, readOnly, grant.luns)
         self._reinstate(target.sessions.get(nexus.key))

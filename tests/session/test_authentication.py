@@ -216,3 +216,16 @@ class AttackTests(LoginTests):
         self.assertRefused(0x0200, {}, line, stage=0, following=1)
         self.store.asked[0].callback(Account(SECRET))
         self.assertTrue(line.closed)
+
+    def test_requiredMeanwhile(self) -> None:
+        """A login that began when nobody was asked does not end as a session once somebody is."""
+        for names, door in ((NAMES, self.target), (DISCOVERY, self.node)):
+            with self.subTest(names=names):
+                door.authenticate = None
+                line = Line(self.node)
+                (first,) = line.say(pdus.loginRequest(names | {"AuthMethod": "None"}, stage=0, following=1))
+                self.assertEqual((first["status"], first["flags"]), (numbers.SUCCESS, 0x81))
+                door.authenticate = lambda: Verifier(Store(me=Account(SECRET)), os.urandom)
+                (last,) = line.say(pdus.loginRequest({}, stage=1))
+                self.assertEqual(last["status"], numbers.AUTHENTICATION_FAILURE)
+                self.assertEqual(self.node.sessions, set())

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.interfaces import Asker, Grant
 from iscsi_twisted.session.session import Session
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers, text
@@ -16,6 +17,7 @@ from tests.support.wire import (
     R2T,
     TARGET,
     TEST_UNIT_READY,
+    Anybody,
     Line,
     makeNode,
     makeTarget,
@@ -69,6 +71,19 @@ class ReinstatementTests(SynchronousTestCase):
         told = "the initiator reinstated the connection"
         self.assertEqual(self.diary.entries, [("lost", told), ("loggedIn",)])
         self.assertEqual(line.command(TEST_UNIT_READY)[0]["status"], 0)
+
+    def test_refusedMeanwhile(self) -> None:
+        """Who may not use the target any more does not get its connection back, and disturbs nothing."""
+
+        class Closed(Anybody):
+            def decide(self, asker: Asker) -> Grant | None:
+                return None
+
+        policy: Any = Closed()
+        self.target.policy = policy
+        _, response = self.again()
+        self.assertEqual(response["status"], numbers.AUTHORIZATION_FAILURE)
+        self.assertFalse(self.line.closed)
 
     def test_goneOld(self) -> None:
         """What becomes of the old transport afterwards does not touch the session."""
