@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -180,8 +181,9 @@ class Options(usage.Options):
         fresh.update(self._files)
         # Who is to be believed was said for the start: by now others may have what that one lacks.
         fresh["force-member"] = []
-        faults: list[ConfigurationError] = []
-        fresh._read(faults, fresh._configure, fresh._users, fresh._access)
+        faults = [fault for path in self._files.values() for fault in _onlyOnce(path)]
+        if not faults:
+            fresh._read(faults, fresh._configure, fresh._users, fresh._access)
         if faults:
             raise ConfigurationErrors(faults)
         return Wanted(tuple(fresh.plans), fresh.users, tuple(fresh.warnings), discovery(fresh.configuration))
@@ -412,6 +414,16 @@ def _exists(path: str) -> bool:
     except OSError:
         return True
     return True
+
+
+def _onlyOnce(path: str) -> Iterator[ConfigurationError]:
+    """A pipe or a terminal: to read it again would have all disks wait for whoever writes to it."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # whoever reads it will say so
+    if not stat.S_ISREG(mode) and not os.path.samefile(path, os.devnull):
+        yield ConfigurationError("is no regular file, and is read at the start only", path)
 
 
 def _defaults(reactor: Any, options: Options) -> Iterator[Listener]:

@@ -576,6 +576,19 @@ class AgainTests(OptionsTestCase):
         self.assertTrue(first.startswith(f"{self.directory}/F:1: "), first)
         self.assertTrue(second.startswith(f"{self.directory}/A:1: "), second)
 
+    def test_pipe(self) -> None:
+        """A pipe in the place of a file is not read: that would wait until somebody writes to it."""
+        options = self.options("-f", "F", "-a", "A")
+        for name in ("A", "F"):
+            os.rename(name, "kept")
+            os.mkfifo(name)
+            (fault,) = self.faults(options)
+            self.assertEqual(
+                fault, f"{self.directory}/{name}: is no regular file, and is read at the start only"
+            )
+            os.rename("kept", name)
+        options.again()
+
     def test_discovery(self) -> None:
         """Who may ask for targets is read anew, too."""
         options = self.options("-f", "F", "-a", "A")
