@@ -1,0 +1,78 @@
+# -*- test-case-name: tests.storage.test_resyncraces -*-
+"""Tests for L{iscsi_twisted.storage.resync}: what happens to members while something is copied to them."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.interfaces import isPending
+from iscsi_twisted.storage import resync
+from tests.support.mirrors import disks, knownMirror, opened, settled
+from tests.support.platters import MemoryStore, Platter, PlatterDisk
+
+REGION = 1 << 18
+SIZE = 4 * REGION
+
+
+class RaceTests(SynchronousTestCase):
+    """A member is added to a mirror that has one."""
+
+    def setUp(self) -> None:
+        self.patch(resync, "PIECE", REGION)
+        self.clock, self.store = Clock(), MemoryStore()
+        self.old, other = disks(2, SIZE)
+        self.device = opened(knownMirror([self.old, other], self.clock, self.store))
+        self.successResultOf(self.device.remove(other))
+        self.device.write(0, os.urandom(SIZE))
+        self.device.flush()
+        self.new = PlatterDisk(Platter(SIZE), "new")
+
+    def add(self) -> None:
+        """Add the new member, and let the copying begin."""
+        self.successResultOf(self.device.add(self.new))
+        self.clock.advance(0)
+
+    def names(self, disk: PlatterDisk) -> list[tuple[str, int]]:
+        """What a disk has to do."""
+        return [(one.name, one.offset) for one in disk.operations]
+
+    def finish(self) -> None:
+        """Let all happen, the latest first, and the rest at once."""
+        for disk in (self.old, self.new):
+            disk.waits = False
+            for operation in reversed(disk.operations[:]):
+                operation.fire()
+
+    def changedMeanwhile(self, operation: str, *arguments: object) -> None:
+        """Change region 1 while older bytes of it are on their way to the new member."""
+        self.old.waits = self.new.waits = True
+        self.add()
+        self.assertIn(("read", REGION), self.names(self.old))
+        for one in self.old.operations[:]:
+            one.fire()
+        self.assertIn(("write", REGION), self.names(self.new))
+        changing = getattr(self.device, operation)(REGION, *arguments)
+        self.assertTrue(isPending(changing))
+        self.finish()
+        self.successResultOf(changing)
+        settled(self.device, self.clock)
+        self.assertEqual(self.device.read(REGION, 512), bytes(self.old.view[REGION : REGION + 512]))
+        self.assertTrue(self.old.view == self.new.view, "the new member holds older bytes")
+
+    def test_written(self) -> None:
+        """What is written while the region is copied is not overwritten by what was there before."""
+        self.changedMeanwhile("write", b"x" * 512)
+        self.assertEqual(self.new.view[REGION : REGION + 512], b"x" * 512)
+
+    def test_discarded(self) -> None:
+        """What is discarded then does not come back."""
+        self.changedMeanwhile("discard", 512)
+        self.assertEqual(self.new.view[REGION : REGION + 512], bytes(512))
+
+    def test_zeroed(self) -> None:
+        """Nor does what is zeroed."""
+        self.changedMeanwhile("zero", 512, True)
+        self.assertEqual(self.new.view[REGION : REGION + 512], bytes(512))
