@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.interfaces import isPending
 from iscsi_twisted.storage import resync
+from iscsi_twisted.storage.legs import FAILED, RESYNCING
 from tests.support.mirrors import disks, knownMirror, opened, settled
 from tests.support.platters import MemoryStore, Platter, PlatterDisk
 
@@ -76,3 +77,22 @@ class RaceTests(SynchronousTestCase):
         """Nor does what is zeroed."""
         self.changedMeanwhile("zero", 512, True)
         self.assertEqual(self.new.view[REGION : REGION + 512], bytes(512))
+
+    def test_spoilt(self) -> None:
+        """A member that fails a write to what was just copied, and is back meanwhile, gets it again."""
+        self.old.waits = True
+        self.add()
+        self.old.operations[0].fire()
+        self.new.faults = 1
+        writing = self.device.write(0, b"x" * 512)
+        self.assertEqual(self.names(self.old)[-1], ("write", 0))
+        self.old.operations[-1].fire()
+        self.successResultOf(writing)
+        self.assertEqual(self.device.legs[1].state, FAILED)
+        self.clock.advance(5)
+        self.assertEqual(self.device.legs[1].state, RESYNCING)
+        self.assertIn(("read", REGION), self.names(self.old))
+        self.finish()
+        settled(self.device, self.clock)
+        self.assertEqual(self.new.view[:512], b"x" * 512)
+        self.assertTrue(self.old.view == self.new.view, "the new member holds older bytes")
