@@ -123,6 +123,27 @@ class LifeTests(SynchronousTestCase):
         self.start()
         self.assertEqual(self.states(), [RESYNCING, IN_SYNC])
 
+    def test_busy(self) -> None:
+        """A region stays marked for as long as a write is under way there, however long that takes."""
+        opened(self.device)
+        for _ in range(2):
+            self.disks[1].waits = True
+            writing = self.device.write(SIZE // 2, b"x" * 512)
+            for _ in range(12):
+                self.clock.advance(5)
+                for operation in self.disks[1].operations[:]:
+                    if operation.name == "flush":
+                        operation.fire()
+            self.assertEqual([one.name for one in self.disks[1].operations], ["write"])
+            (data,) = self.store.kept.values()
+            self.assertEqual(list(Record.decode(data).marked), [self.device.regions(SIZE // 2, SIZE)[0]])
+            self.disks[1].waits = False
+            self.disks[1].operations[0].fire()
+            self.successResultOf(writing)
+        self.clock.pump([5] * 12)
+        (data,) = self.store.kept.values()
+        self.assertFalse(Record.decode(data).marked)
+
     def test_nested(self) -> None:
         """A mirror in a mirror is known by its record, even if its own members have changed."""
         inner = Mirror(disks(2, SIZE), reactor=self.clock, store=self.store)
