@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.interfaces import isPending
-from iscsi_twisted.storage import resync
+from iscsi_twisted.storage import Mirror, resync
 from iscsi_twisted.storage.legs import FAILED, RESYNCING
-from tests.support.mirrors import disks, knownMirror, opened, settled
+from iscsi_twisted.storage.record import Record
+from tests.support.mirrors import again, disks, knownMirror, opened, settled
 from tests.support.platters import MemoryStore, Platter, PlatterDisk
 
 REGION = 1 << 18
@@ -96,3 +98,26 @@ class RaceTests(SynchronousTestCase):
         settled(self.device, self.clock)
         self.assertEqual(self.new.view[:512], b"x" * 512)
         self.assertTrue(self.old.view == self.new.view, "the new member holds older bytes")
+
+    def copied(self) -> None:
+        """Copy all to the new member, which is about to flush it; the record is kept meanwhile."""
+        self.new.flush = Deferred  # type: ignore[method-assign]
+        self.add()
+        self.clock.pump([0.1] * 20)
+        self.assertTrue(self.old.view == self.new.view)
+        self.device.keepRecord()
+
+    def test_unflushed(self) -> None:
+        """What was copied and not flushed is lacking after a power cut, and copied again."""
+        self.copied()
+        (data,) = self.store.kept.values()
+        member = next(one for one in Record.decode(data).members if one.fingerprint == self.new.fingerprint())
+        self.assertEqual(list(member.behind), [0, 1, 2, 3])
+        for call in self.clock.getDelayedCalls():
+            call.cancel()
+        self.old.platter.durable[:] = self.old.view
+        old, new = again([self.old, self.new])
+        self.assertFalse(any(new.view))
+        device = opened(Mirror([old, new], reactor=self.clock, store=self.store))
+        settled(device, self.clock)
+        self.assertTrue(old.view == new.view, "the new member lacks what it had in its cache")
