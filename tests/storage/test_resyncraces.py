@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.errors import WriteError
 from iscsi_twisted.interfaces import isPending
 from iscsi_twisted.storage import Mirror, resync
 from iscsi_twisted.storage.legs import FAILED, RESYNCING
@@ -121,3 +122,22 @@ class RaceTests(SynchronousTestCase):
         device = opened(Mirror([old, new], reactor=self.clock, store=self.store))
         settled(device, self.clock)
         self.assertTrue(old.view == new.view, "the new member lacks what it had in its cache")
+
+    def test_flushFails(self) -> None:
+        """If it cannot be flushed it may be gone, so that it is copied again when the member is back."""
+        self.clock.pump([5] * 12)
+        self.assertFalse(self.device.intent.marked())
+        real = self.new.flush
+
+        def lost() -> None:
+            self.new.view[:] = self.new.platter.durable
+            self.new.flush = real  # type: ignore[method-assign]
+            raise WriteError("the cache is gone")
+
+        self.new.flush = lost  # type: ignore[method-assign]
+        self.add()
+        self.clock.pump([0.1] * 20)
+        self.assertEqual(self.device.legs[1].state, FAILED)
+        self.assertEqual(list(self.device.legs[1].behind), [0, 1, 2, 3])
+        settled(self.device, self.clock)
+        self.assertTrue(self.old.view == self.new.view, "the new member lacks what it had in its cache")
