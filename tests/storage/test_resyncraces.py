@@ -114,7 +114,7 @@ class RaceTests(SynchronousTestCase):
         (data,) = self.store.kept.values()
         member = next(one for one in Record.decode(data).members if one.fingerprint == self.new.fingerprint())
         self.assertEqual(list(member.behind), [0, 1, 2, 3])
-        for call in self.clock.getDelayedCalls():
+        for call in list(self.clock.getDelayedCalls()):
             call.cancel()
         self.old.platter.durable[:] = self.old.view
         old, new = again([self.old, self.new])
