@@ -31,11 +31,11 @@ from iscsi_twisted.scsi.unit import Report
 from iscsi_twisted.scsi.work import Later, atOnce
 from iscsi_twisted.storage import Concatenation, FileExtent, Filter, Mirror, Stripe
 from iscsi_twisted.storage.members import Composition
-from iscsi_twisted.storage.pending import answered, call, ready
+from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.access import linePolicy
 from iscsi_twisted.target.identity import Installation, UnitIdentity, identify
 from iscsi_twisted.target.kinds import Kind, kindOf
-from iscsi_twisted.target.placed import Placed, faulty, makeFilter, takeFaults
+from iscsi_twisted.target.placed import Placed, PlacedFilter, faulty, makeFilter, takeFaults
 
 VENDOR: Final = "TWISTED"
 PRODUCT: Final = "iSCSI disk"
@@ -199,26 +199,18 @@ class PlacedConcatenation(PlacedComposition, Concatenation):
     """A RAID0 device of a targets file."""
 
 
-class PlacedMirror(Placed, Mirror):
+class PlacedMirror(PlacedFilter, Mirror):
     """A RAID1 device of a targets file."""
 
-    def __str__(self) -> str:
-        return self.title
-
-    def open(self, changed: Callable[[], None]) -> Pending | None:
-        """See L{IBlockDevice}."""
-        return answered(self._openPlaced(changed))  # type: ignore[no-any-return]
-
-    async def _openPlaced(self, changed: Callable[[], None]) -> None:
-        try:
-            await ready(super().open(changed))
-        except DeviceError as error:
-            # What is wrong with a member has its own line.
-            if str(error) in (str(each.fault) for each in faulty(self)):
-                raise
-            raise self.misplaced(error) from error
+    async def openPlaced(self, changed: Callable[[], None]) -> None:
+        """See L{PlacedFilter}."""
+        await super().openPlaced(changed)
         # It serves without the members that have faults.
         takeFaults(self)
+
+    def told(self, error: DeviceError) -> bool:
+        """See L{PlacedFilter}; a mirror does without some members, whatever their faults are."""
+        return str(error) in (str(each.fault) for each in faulty(self))
 
 
 class PlacedStripe(PlacedComposition, Stripe):

@@ -54,23 +54,28 @@ class Placed:
 
 
 class PlacedFilter(Placed, BlockDevice):
-    """What devices of a targets file have in common that are neither extents nor RAIDs."""
+    """What filters and mirrors of a targets file have in common: they open their members themselves."""
 
     def __str__(self) -> str:
         return self.title
 
     def open(self, changed: Callable[[], None]) -> Pending | None:
         """See L{IBlockDevice}."""
-        return answered(self._openPlaced(changed))  # type: ignore[no-any-return]
+        return answered(self.openPlaced(changed))  # type: ignore[no-any-return]
 
-    async def _openPlaced(self, changed: Callable[[], None]) -> None:
+    async def openPlaced(self, changed: Callable[[], None]) -> None:
+        """Open it, and have what is wrong name its line."""
         try:
             await ready(super().open(changed))
         except DeviceError as error:
             # What is wrong with a member has its own line.
-            if next(faulty(self), None) is not None:
+            if self.told(error):
                 raise
             raise self.misplaced(error) from error
+
+    def told(self, error: DeviceError) -> bool:
+        """Whether what keeps it from opening is the fault of a member, which names that member's line."""
+        return next(faulty(self), None) is not None
 
 
 class PlacedReadOnly(PlacedFilter, ReadOnly):
