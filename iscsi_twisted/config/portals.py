@@ -61,7 +61,7 @@ def takeApart(description: str) -> Described:
     """
     left: list[str] = []
     found: dict[str, str] = {}
-    words = _words(description)
+    words = wordsOf(description)
     while words:
         word = words.pop(0)
         name, equals, value = word.partition("=")
@@ -79,7 +79,7 @@ def takeApart(description: str) -> Described:
     return Described(":".join(left), left[0] if left else "", tag, advertised)
 
 
-def _words(description: str) -> list[str]:
+def wordsOf(description: str) -> list[str]:
     """The parts between colons, escapes and all; a stray backslash ends the last one."""
     found: list[str] = []
     at = 0

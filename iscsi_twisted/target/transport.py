@@ -14,6 +14,8 @@ from twisted.internet.posixbase import PosixReactorBase
 from zope.interface import implementer
 
 from iscsi_twisted.errors import ConfigurationError
+from iscsi_twisted.target.proxied import KIND as PROXIED
+from iscsi_twisted.target.proxied import ProxiedEndpoint, takeProxies
 from iscsi_twisted.transport import VectorServer
 
 BACKLOG = 1024
@@ -88,7 +90,8 @@ def portal(reactor: Any, description: str) -> IStreamServerEndpoint:
     """
     The endpoint for a description in the language of L{endpoints.serverFromString}.
 
-    Plain TCP gets the vectored transport; all others are Twisted's own.  C{tcp4} means C{tcp}.
+    Plain TCP gets the vectored transport, and behind a proxy whatever its place gets; all others are
+    Twisted's own.  C{tcp4} means C{tcp}.
 
     @raise ConfigurationError: if it cannot be understood or what it names cannot be had.
     """
@@ -96,6 +99,9 @@ def portal(reactor: Any, description: str) -> IStreamServerEndpoint:
     try:
         if kind in _TCP_KINDS:
             return tcpEndpoint(reactor, kind, _TCP_KINDS[kind] + colon + rest)
+        if kind == PROXIED:
+            place, proxies = takeProxies(rest)
+            return ProxiedEndpoint(portal(reactor, place), proxies)
         endpoint: IStreamServerEndpoint = endpoints.serverFromString(reactor, description)
         return endpoint
     except ConfigurationError as error:

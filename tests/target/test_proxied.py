@@ -9,21 +9,29 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import TestCase
 
 from iscsi_twisted.config.netmasks import Netmask
+from iscsi_twisted.errors import ConfigurationError
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target import TargetService
+from iscsi_twisted.target.listeners import listener
+from iscsi_twisted.target.proxied import ProxiedEndpoint
 from tests.support.processes import Python, portIn
 from tests.support.rawclient import Closed, RawClient
 from tests.support.wire import TARGET, read10, write10
 from tests.target.test_loopback import LoopbackTestCase, loggedIn
+from tests.target.test_proxyheader import binary
 
 T = TypeVar("T")
 
 BASE = "iqn.1994-04.org.netbsd.iscsi-target:target0"
 REFUSED = b"\x02\x02"
 """Login status: authorization failure (RFC 7143 11.13.5)."""
+
+PASSED = b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 3260\r\n"
+"""What a proxy says."""
 
 
 class ProxyTests(LoopbackTestCase):
@@ -55,12 +63,36 @@ class ProxyTests(LoopbackTestCase):
         """Netmasks look at the address that the proxy tells, not at the proxy's own."""
         service = self.masked("any")
         for words, status in (
-            (b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 3260\r\n", b"\0\0"),
+            (PASSED, b"\0\0"),
+            (b"PROXY TCP6 ::ffff:192.0.2.7 ::1 40000 3260\r\n", b"\0\0"),
             (b"PROXY TCP4 203.0.113.7 198.51.100.1 40000 3260\r\n", REFUSED),
             (b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 3260\r\n", REFUSED),
             (b"PROXY UNKNOWN 192.0.2.7 198.51.100.1 40000 3260\r\n", REFUSED),
         ):
             self.assertEqual(await self.status(service, words), status, words)
+
+    async def test_unknown(self) -> None:
+        """Whom the proxy does not know is nowhere, but the proxy's own connections are on its machine."""
+        service = self.serve(listen="haproxy:tcp:0:interface=127.0.0.1")
+        for name, mask in ((TARGET, "127.0.0.0/8"), (f"{TARGET}1", "any")):
+            service.addTarget(name, [MemoryDevice(512)], policy=Netmask(mask))
+        service.startService()
+        unspecified, unix = (binary(kind, bytes(216)) for kind in (0x00, 0x31))
+        for words, status in (
+            (b"PROXY UNKNOWN\r\n", REFUSED), (unspecified, REFUSED), (unix, REFUSED),
+            (binary(0, b"", 0x20), b"\0\0"),
+        ):  # fmt: skip
+            self.assertEqual(await self.status(service, words), status, words)
+        await self.status(service, unspecified)
+
+        def open_(client: RawClient) -> bytes:
+            client.send(unspecified)
+            return bytes(client.login(f"{TARGET}1").header[36:38])
+
+        with capturedLogs() as events:
+            self.assertEqual(await self.talk(service, open_), b"\0\0")
+        (address,) = [event["address"] for event in events if event.get("event") == "login"]
+        self.assertEqual(address, "behind 127.0.0.1")
 
     async def test_turnedAway(self) -> None:
         """A host that no target admits is cut off once the proxy has told its address."""
@@ -73,21 +105,103 @@ class ProxyTests(LoopbackTestCase):
         service = self.masked()
 
         def discover(client: RawClient) -> bytes:
-            client.send(b"PROXY TCP4 192.0.2.7 198.51.100.1 40000 3260\r\n")
+            client.send(PASSED)
             client.login(None)
             return client.text(SendTargets="All").data
 
         self.assertIn(b"TargetAddress=198.51.100.1:3260,1\0", await self.talk(service, discover))
 
-    async def test_noProxy(self) -> None:
-        """Who does not say where it comes from is cut off."""
+    async def test_pieces(self) -> None:
+        """A header may come byte by byte, or with the first request."""
         service = self.masked()
 
-        def run(client: RawClient) -> bytes:
-            client.send(b"\x43\x87" + bytes(46))
-            return client.socket.recv(1)
+        def slowly(client: RawClient) -> bytes:
+            client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for byte in PASSED:
+                client.send(bytes((byte,)))
+            return bytes(client.login(TARGET).header[36:38])
 
-        self.assertEqual(await self.talk(service, run), b"")
+        self.assertEqual(await self.talk(service, slowly), b"\0\0")
+
+    async def refused(self, service: TargetService, words: bytes) -> list[str]:
+        """Say something that is no header; the reasons that are logged."""
+        with capturedLogs() as events:
+            with self.assertRaises(Closed):
+                await self.status(service, words)
+            (factory,) = service.factories
+            await factory.whenIdle()
+        self.assertEqual([event for event in events if "log_failure" in event], [])
+        return [event["reason"] for event in events if event.get("event") == "handshakeFailed"]
+
+    async def test_wrong(self) -> None:
+        """Who does not say where it comes from, or lies badly, is cut off; that is one line of the log."""
+        service = self.masked("any")
+        line = "PROXY: its line is none of the protocol's"
+        for words, why in (
+            (b"\x43\x87" + bytes(46), "it does not begin with the PROXY protocol"),
+            (
+                b"PROXY TCP4 192.0.2.7 198.51.100.1 forty 3260\r\n",
+                "PROXY: its line is none of the protocol's",
+            ),
+            (b"PROXY TCP4 \xff 198.51.100.1 40000 3260\r\n", line),
+            (
+                b"PROXY TCP4 192.0.2.7\n>\x1b[2J 198.51.100.1 40000 3260\r\n",
+                "PROXY: its line is none of the protocol's",
+            ),
+            (
+                binary(0x12, bytes(12)),
+                "PROXY: family and protocol are 0x12: no stream that could carry iSCSI",
+            ),
+        ):
+            self.assertEqual(await self.refused(service, words), [why])
+
+    async def test_secondTry(self) -> None:
+        """After a wrong header nothing that follows is looked at."""
+        service = self.masked()
+        self.assertEqual(len(await self.refused(service, b"nonsense" + PASSED)), 1)
+        self.assertEqual(service.journal.logins, 0)
+
+    async def test_proxies(self) -> None:
+        """Only proxies that are named are believed, by default those of this machine."""
+        for words, fine in (
+            ("", True),
+            (":proxies=192.0.2.0/24", False),
+            (r":proxies=\:\:1,127.0.0.1", True),
+        ):
+            service = self.serve(MemoryDevice(512), listen=f"haproxy:tcp:0:interface=127.0.0.1{words}")
+            service.startService()
+            if fine:
+                self.assertEqual(await self.status(service, PASSED), b"\0\0")
+            else:
+                why = "PROXY: no proxy is believed there (proxies=192.0.2.0/24)"
+                self.assertEqual(await self.refused(service, PASSED), [why])
+
+    async def test_plainPortal(self) -> None:
+        """A portal that is not behind a proxy believes nobody."""
+        service = self.serve()
+        service.addTarget(TARGET, [MemoryDevice(512)], policy=Netmask("any,!127.0.0.0/8"))
+        service.addTarget(f"{TARGET}1", [MemoryDevice(512)], policy=Netmask("127.0.0.0/8"))
+        service.startService()
+        for words in (PASSED, binary(0x11, bytes(12))):
+            with self.assertRaises(Closed):
+                await self.status(service, words)
+        self.assertEqual(service.journal.logins, 0)
+
+    def test_descriptions(self) -> None:
+        """What stands in a description is told, or what is wrong with it."""
+        made = listener(self.reactor, "haproxy:tcp:3262:proxies=10.0.0.1:tpgt=2")
+        self.assertEqual((made.portal.tag, made.portal.carrier), (2, "haproxy"))
+        assert isinstance(made.endpoint, ProxiedEndpoint)
+        self.assertEqual(made.endpoint.terms, "PROXY protocol from 10.0.0.1")
+        self.assertEqual(repr(made.endpoint), "<ProxiedEndpoint <VectorEndpoint port 3262 of 0.0.0.0>>")
+        for words, why in (
+            ("", "should read haproxy:ENDPOINT, as in"), (":proxies=any", "should read haproxy:ENDPOINT"),
+            (":tcp:1:proxies=host", "proxies=: 'host' is not a netmask"),
+            (":tcp:1:proxies=any:proxies=any", "proxies= stands twice"),
+            (":tcp:http", "should read tcp:PORT"),
+        ):  # fmt: skip
+            error = self.assertRaises(ConfigurationError, listener, self.reactor, f"haproxy{words}")
+            self.assertIn(why, str(error))
 
 
 class UNIXTests(LoopbackTestCase):
