@@ -15,6 +15,7 @@ from iscsi_twisted.errors import (
     UnknownUser,
 )
 from iscsi_twisted.interfaces import Buffer, Grant, Pending, isPending
+from iscsi_twisted.session.failures import Held
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.negotiation import Negotiation
 from iscsi_twisted.session.node import Authenticator, Nexus, Target
@@ -54,7 +55,7 @@ class Login:
         self._fixed: tuple[bytes, int, int, int] | None = None
         self._target: Target | None = None
         self._authenticator: Authenticator | None = None
-        self._waiting: Pending | None = None
+        self._waiting: Pending | Held | None = None
         self._named = ""
         self._certified = ""
         self._joined: Session | None = None
@@ -124,7 +125,35 @@ class Login:
         pairs, self._text = text.decode(self._text), b""
         self._offered = dict(pairs)
         answers = self._answers(pairs, isid, tsih, cid)  # type: ignore[arg-type]
-        proof: Any = self._authenticate(self._offered)
+        said = {name: value for name, value in pairs if name.startswith(_PROOF)}
+        if said:
+            return self._authenticate(fields, answers, said)
+        self._unsent = text.encode(answers)
+        return True
+
+    def _authenticate(
+        self, fields: tuple[int, ...], answers: list[tuple[str, str]], said: dict[str, str]
+    ) -> bool:
+        """Hand on what belongs to the authentication (RFC 7143 12.1); whether it can be answered now."""
+        agreed = self._negotiation.results["AuthMethod"] == "CHAP"
+        if self._authenticator is None or self.stage != numbers.SECURITY or not agreed:
+            raise LoginError(numbers.INITIATOR_ERROR, "CHAP keys where CHAP was not agreed upon")
+        failures = self._connection.node.failures
+        if failures is not None and "CHAP_R" in said:
+            turn = partial(self._turn, self._authenticator, fields, answers, said)
+            self._waiting = failures.hold(self._connection.peer.address, self.initiatorName, turn)
+            if self._waiting is not None:
+                return False
+        return self._judge(self._authenticator, fields, answers, said)
+
+    def _judge(
+        self,
+        authenticator: Authenticator,
+        fields: tuple[int, ...],
+        answers: list[tuple[str, str]],
+        said: dict[str, str],
+    ) -> bool:
+        proof: Any = authenticator.answer(said)
         if isPending(proof):
             self._waiting = proof
             proof.addCallbacks(partial(self._proved, fields, answers), partial(self._unproved, fields))
@@ -132,33 +161,32 @@ class Login:
         self._unsent = text.encode(answers + proof)
         return True
 
-    def _authenticate(self, pairs: dict[str, str]) -> list[tuple[str, str]] | Pending:
-        """Hand on what belongs to the authentication (RFC 7143 12.1)."""
-        said = {name: value for name, value in pairs.items() if name.startswith(_PROOF)}
-        if not said:
-            return []
-        agreed = self._negotiation.results["AuthMethod"] == "CHAP"
-        if self._authenticator is None or self.stage != numbers.SECURITY or not agreed:
-            raise LoginError(numbers.INITIATOR_ERROR, "CHAP keys where CHAP was not agreed upon")
-        failures = self._connection.node.failures
-        held = failures.hold(self._connection.peer.address) if failures and "CHAP_R" in said else None
-        if held is None:
-            return self._authenticator.answer(said)
-        held.addCallbacks(partial(self._judge, self._authenticator, said))
-        return held
-
-    def _judge(self, authenticator: Authenticator, said: dict[str, str], _: object) -> Any:
+    def _turn(self, *attempt: Any) -> None:
         """An attempt from where others have failed has waited long enough."""
-        return [] if self._connection.closing else authenticator.answer(said)
+        self._waiting, fields = None, attempt[1]
+        try:
+            if self._judge(*attempt):
+                self._goOn(fields)
+        except Exception as error:
+            self._fail(fields, error)
 
     def _proved(
         self, fields: tuple[int, ...], answers: list[tuple[str, str]], proof: list[tuple[str, str]]
     ) -> None:
         """The authentication could be judged, after a while."""
         self._waiting = None
-        if self._connection.closing:
-            return
-        self._unsent = text.encode(answers + proof)
+        if not self._connection.closing:
+            self._unsent = text.encode(answers + proof)
+            self._goOn(fields)
+
+    def _unproved(self, fields: tuple[int, ...], why: Any) -> None:
+        """The authentication has failed, or nobody could judge it."""
+        self._waiting = None
+        if not self._connection.closing:
+            self._fail(fields, why.value)
+
+    def _goOn(self, fields: tuple[int, ...]) -> None:
+        """Answer a request that had to wait."""
         flags = fields[1]
         try:
             self._answer(fields, flags & 3 if flags & numbers.FINAL else None)
@@ -166,12 +194,8 @@ class Login:
             self._refuse(fields, error.status, str(error), error)
         self._connection.flush()
 
-    def _unproved(self, fields: tuple[int, ...], why: Any) -> None:
-        """The authentication has failed, or nobody could judge it."""
-        self._waiting = None
-        error = why.value
-        if self._connection.closing:
-            return
+    def _fail(self, fields: tuple[int, ...], error: Exception) -> None:
+        """Refuse a request that had to wait."""
         if isinstance(error, RemoteError):
             status = error.status if isinstance(error, LoginError) else numbers.INITIATOR_ERROR
             self._refuse(fields, status, str(error), error)
@@ -305,6 +329,9 @@ class Login:
         begin = (self._target or node).authenticate
         if begin is None:
             return
+        if node.failures is not None and not self._certified:
+            # Who could not be judged anyway is refused before anything is done for him.
+            node.failures.admit(self._connection.peer.address, self.initiatorName)
         self._authenticator = begin()
         methods = self._authenticator.methods
         if self._certified:

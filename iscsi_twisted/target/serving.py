@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
-from functools import partial
 from typing import Any
 
 from twisted.internet.defer import DeferredList, ensureDeferred
-from twisted.internet.task import deferLater
 
 from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.errors import ConfigurationErrors, LocalError
@@ -67,7 +65,7 @@ class Serving:
         self.groups = groups
         self._builder: Builder | None = None
         self._opening: Mounting | None = None
-        node.failures = Failures(reactor.seconds, partial(deferLater, reactor))
+        node.failures = Failures(reactor.seconds, reactor.callLater)
         self.ask(secrets, discovery)
 
     # Who may log in
