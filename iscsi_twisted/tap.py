@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -19,7 +18,7 @@ from iscsi_twisted.auth.chap import NAMES, available
 from iscsi_twisted.config.auths import loadAuths
 from iscsi_twisted.config.disks import fromDisks, newcomer
 from iscsi_twisted.config.extents import absolute
-from iscsi_twisted.config.lines import quoted, visible
+from iscsi_twisted.config.lines import onlyOnce, quoted, visible
 from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Device, Target
 from iscsi_twisted.config.options import BLOCK_SIZES
 from iscsi_twisted.config.targets import load
@@ -181,7 +180,7 @@ class Options(usage.Options):
         fresh.update(self._files)
         # Who is to be believed was said for the start: by now others may have what that one lacks.
         fresh["force-member"] = []
-        faults = [fault for path in self._files.values() for fault in _onlyOnce(path)]
+        faults = [fault for path in self._files.values() for fault in onlyOnce(path)]
         if not faults:
             fresh._read(faults, fresh._configure, fresh._users, fresh._access)
         if faults:
@@ -414,16 +413,6 @@ def _exists(path: str) -> bool:
     except OSError:
         return True
     return True
-
-
-def _onlyOnce(path: str) -> Iterator[ConfigurationError]:
-    """A pipe or a terminal: to read it again would have all disks wait for whoever writes to it."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return  # whoever reads it will say so
-    if not stat.S_ISREG(mode) and not os.path.samefile(path, os.devnull):
-        yield ConfigurationError("is no regular file, and is read at the start only", path)
 
 
 def _defaults(reactor: Any, options: Options) -> Iterator[Listener]:

@@ -8,7 +8,9 @@ but the tab may stand in it: names and paths reach logs and terminals.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -194,3 +196,13 @@ def _collect(line: str, words: list[str], word: str) -> tuple[str, bool]:
         else:
             word += token
     return word, False
+
+
+def onlyOnce(path: str) -> Iterator[ConfigurationError]:
+    """A pipe or a terminal: to read it again would have all disks wait for whoever writes to it."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return  # whoever reads it will say so
+    if not stat.S_ISREG(mode) and not os.path.samefile(path, os.devnull):
+        yield ConfigurationError("is no regular file, and is read at the start only", path)

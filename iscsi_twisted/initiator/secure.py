@@ -21,8 +21,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from iscsi_twisted.errors import LocalError
-from iscsi_twisted.tls.files import loadAuthorities, loadIdentity, names
-from iscsi_twisted.tls.protocol import GuardedFactory, makeContext
+from iscsi_twisted.tls.files import loadAuthorities, loadIdentity, names, shortened
+from iscsi_twisted.tls.protocol import GuardedFactory, makeContext, parsed
 from iscsi_twisted.transport import vectoring
 
 KIND: Final = "iscsi-tls"
@@ -62,16 +62,27 @@ class ClientTLS:
         if not where & SSL.SSL_CB_HANDSHAKE_DONE:
             return
         guarded: Any = connection.get_app_data()
-        shown = connection.get_peer_certificate()
-        assert shown is not None
-        certificate = shown.to_cryptography()
+        try:
+            # OpenSSL hears of no exception, and would go on.
+            guarded.complaint = self._objection(connection.get_peer_certificate())
+            if guarded.complaint:
+                raise LocalError(guarded.complaint)
+        except Exception:
+            guarded.complaint = guarded.complaint or "TLS: the certificate of the target cannot be checked"
+            guarded.failVerification(Failure())
+
+    def _objection(self, shown: Any) -> str:
+        """What is wrong with a certificate that is valid; empty if it is the target's."""
+        certificate = None if shown is None else parsed(shown)
+        if certificate is None:
+            return "TLS: the certificate of the target is malformed"
         verify = verify_certificate_ip_address if self._address else verify_certificate_hostname
         try:
             verify(certificate, self.name)
         except (VerificationError, CertificateError):
-            theirs = ", ".join(names(certificate)) or "nobody"
-            guarded.complaint = f"TLS: the certificate of the target is for {theirs}, and not for {self.name}"
-            guarded.failVerification(Failure())
+            theirs = shortened(", ".join(names(certificate))) or "nobody"
+            return f"TLS: the certificate of the target is for {theirs}, and not for {self.name}"
+        return ""
 
 
 @implementer(IStreamClientEndpoint)

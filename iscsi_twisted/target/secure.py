@@ -23,10 +23,10 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from iscsi_twisted.config.lines import quoted
+from iscsi_twisted.config.lines import onlyOnce, quoted
 from iscsi_twisted.errors import ConfigurationError
 from iscsi_twisted.target.transport import VectorEndpoint, tcpEndpoint
-from iscsi_twisted.tls.files import loadAuthorities, loadIdentity, readableByAll, subject
+from iscsi_twisted.tls.files import exposed, loadAuthorities, loadIdentity, subject
 from iscsi_twisted.tls.protocol import GuardedFactory, makeContext
 
 KIND: Final = "iscsi-tls"
@@ -54,9 +54,13 @@ class Files:
     clientCA: str = ""
     required: bool = True
 
+    def paths(self) -> list[str]:
+        """Those that there are."""
+        return list(dict.fromkeys(filter(None, (self.key, self.certificate, self.clientCA))))
+
     def stamps(self) -> list[tuple[int, ...]]:
         """What changes when a file does."""
-        return [_stamp(path) for path in (self.key, self.certificate, self.clientCA) if path]
+        return list(map(_stamp, self.paths()))
 
 
 def _stamp(path: str) -> tuple[int, ...]:
@@ -64,7 +68,7 @@ def _stamp(path: str) -> tuple[int, ...]:
         found = os.stat(path)
     except OSError:
         return ()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -92,23 +96,41 @@ class ServerTLS:
 
     def _renew(self) -> None:
         try:
+            faults = [fault for path in self.files.paths() for fault in onlyOnce(path)]
+            if faults:
+                raise faults[0]
             self._context = self._load()
         except ConfigurationError as error:
             _log.error("{error}: TLS goes on with what was there before", error=error, event="notRenewed")
         else:
+            self.warn()
             _log.info("TLS: {path} was renewed", path=self.files.certificate, event="renewed")
+
+    def warn(self) -> None:
+        """Log what others than the administrator can do with the files."""
+        for path in self.files.paths():
+            private = path == self.files.key
+            what = exposed(path, private)
+            if what is not None:
+                _log.warn(
+                    "{path}: {what} this {kind}: chmod o= it",
+                    path=path,
+                    what=what,
+                    kind="private key" if private else "file",
+                    event="open",
+                )
 
     def _load(self) -> SSL.Context:
         files = self.files
         identity = loadIdentity(files.certificate, files.key)
-        self.subject = subject(identity.chain[0])
-        if not files.clientCA:
-            return makeContext(identity, (), SSL.VERIFY_NONE)
-        authorities = loadAuthorities(files.clientCA)
-        verify = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if files.required else 0)
-        context = makeContext(identity, authorities, verify)
+        authorities = loadAuthorities(files.clientCA) if files.clientCA else ()
+        verify = SSL.VERIFY_NONE
+        if authorities:
+            verify = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if files.required else 0)
+        context = makeContext(identity, authorities, verify, files.certificate)
         for each in authorities:
             context.add_client_ca(each)
+        self.subject = subject(identity.chain[0])
         return context
 
 
@@ -146,12 +168,7 @@ class TLSEndpoint:
 
         @return: the port; fails with L{twisted.internet.error.CannotListenError}.
         """
-        if readableByAll(self.tls.files.key):
-            _log.warn(
-                "{path}: everybody on this machine can read this private key: chmod o= it",
-                path=self.tls.files.key,
-                event="open",
-            )
+        self.tls.warn()
         return self.tcp.listen(GuardedFactory(self.tls, False, protocolFactory, self._reactor))
 
 

@@ -18,6 +18,9 @@ from iscsi_twisted.errors import ConfigurationError
 MAX_READ = 4 << 20
 """Bytes that are read of a file: many times those of the largest bundle of authorities."""
 
+MAX_SHOWN = 100
+"""Characters of a name that are shown to people."""
+
 
 @attrs.frozen
 class Identity:
@@ -59,31 +62,56 @@ def loadAuthorities(path: str, now: datetime | None = None) -> tuple[x509.Certif
     return found
 
 
-def readableByAll(path: str) -> bool:
-    """Whether everybody on this machine can read a file."""
-    return bool(os.stat(path).st_mode & 0o004)
+def exposed(path: str, private: bool) -> str | None:
+    """
+    What anybody on this machine can do with a file that only some should.
+
+    @param private: nobody else is to read it, as little as write it.
+    @return: a phrase; None if all is well.
+    """
+    mode = os.stat(path).st_mode
+    if mode & 0o002:
+        return "everybody on this machine can write"
+    return "everybody on this machine can read" if private and mode & 0o004 else None
 
 
 def subject(certificate: x509.Certificate) -> str:
-    """Whom a certificate names, for people."""
-    return next(iter(names(certificate)), "") or certificate.subject.rfc4514_string() or "nobody"
+    """Whom a certificate names, for people: one line, whoever wrote it."""
+    try:
+        named = next(iter(names(certificate)), "") or certificate.subject.rfc4514_string()
+    except ValueError:
+        named = ""
+    return shortened(named) or "nobody"
+
+
+def shortened(text: str) -> str:
+    """A name from a certificate as it may stand in a log: short, and no control characters."""
+    return "".join(each if each.isprintable() else "?" for each in text[:MAX_SHOWN])
 
 
 def names(certificate: x509.Certificate) -> tuple[str, ...]:
     """
     The names in a certificate, in their order, each once: the common names of its subject, then what the
     extension subjectAltName has of DNS names, mail addresses and URIs (RFC 5280 4.2.1.6).
+
+    A malformed certificate names nobody.
     """
+    try:
+        return tuple(dict.fromkeys(filter(None, _names(certificate))))
+    except (ValueError, x509.DuplicateExtension):
+        return ()
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    """@raise ValueError: for a malformed subject or extension."""
     found = [_text(one.value) for one in certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]
     try:
         others = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
-        # A malformed extension names nobody.
-        others = None
-    if others is not None:
-        for kind in (x509.DNSName, x509.RFC822Name, x509.UniformResourceIdentifier):
-            found += others.get_values_for_type(kind)
-    return tuple(dict.fromkeys(each for each in found if each))
+    except x509.ExtensionNotFound:
+        return found
+    for kind in (x509.DNSName, x509.RFC822Name, x509.UniformResourceIdentifier):
+        found += others.get_values_for_type(kind)
+    return found
 
 
 def _text(value: str | bytes) -> str:

@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from cryptography import x509
 from OpenSSL import SSL, crypto
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from iscsi_twisted.errors import ConfigurationError
 from iscsi_twisted.tls.files import Identity, names, subject
 
 COMPLAINTS: Final = {
@@ -53,7 +55,8 @@ class GuardedTLS(BufferingTLSTransport):
     def certifiedNames(self) -> tuple[str, ...]:
         """The names in the certificate that the peer has shown, and that was verified; empty if none was."""
         shown = self.getPeerCertificate() if self._tlsConnection is not None else None
-        return () if shown is None else names(shown.to_cryptography())
+        certificate = None if shown is None else parsed(shown)
+        return () if certificate is None else names(certificate)
 
     def why(self, reason: Failure) -> str | None:
         """What TLS has ended a connection for, in words; None if it was for something else."""
@@ -76,13 +79,26 @@ class GuardedFactory(TLSMemoryBIOFactory):
     protocol = GuardedTLS
 
 
-def makeContext(identity: Identity | None, authorities: Iterable[Any] | None, verify: int) -> SSL.Context:
+def makeContext(
+    identity: Identity | None, authorities: Iterable[Any] | None, verify: int, path: str = ""
+) -> SSL.Context:
     """
     TLS 1.3, and nothing else.
 
     @param authorities: certificates of those that are trusted; None for the platform's.
     @param verify: flags of C{SSL.VERIFY_PEER} and so on.
+    @param path: the file of our certificate, for messages.
+    @raise ConfigurationError: for a key or certificates that OpenSSL refuses, such as weak ones.
     """
+    try:
+        return _context(identity, authorities, verify)
+    except SSL.Error as error:
+        said = error.args[0] if error.args else ()
+        why = next((str(each[-1]) for each in said if each[-1]), "no reason is given")
+        raise ConfigurationError(f"OpenSSL does not use these certificates: {why}", path or None) from None
+
+
+def _context(identity: Identity | None, authorities: Iterable[Any] | None, verify: int) -> SSL.Context:
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_TICKET)
@@ -106,11 +122,21 @@ def makeContext(identity: Identity | None, authorities: Iterable[Any] | None, ve
     return context
 
 
+def parsed(shown: crypto.X509) -> x509.Certificate | None:
+    """What OpenSSL has been shown; None if it takes what nobody else can read."""
+    try:
+        return shown.to_cryptography()
+    except (ValueError, x509.InvalidVersion):
+        return None
+
+
 def _verified(connection: SSL.Connection, shown: crypto.X509, number: int, depth: int, fine: int) -> bool:
     """OpenSSL has looked at one certificate of the peer's chain: keep what it found wrong."""
     if not fine:
         guarded: Any = connection.get_app_data()
-        who = "the issuer " * bool(depth) + subject(shown.to_cryptography())
+        certificate = parsed(shown)
+        named = "nobody" if certificate is None else subject(certificate)
+        who = "the issuer " * bool(depth) + named
         what = COMPLAINTS.get(number, f"X.509 error {number}")
         guarded.complaint = f"TLS: the certificate of {who}: {what}"
     return bool(fine)

@@ -60,6 +60,9 @@ class Diary:
     def crowded(self, peer: Peer) -> None:
         self.entries.append(("crowded", peer.text))
 
+    def handshakeFailed(self, peer: Peer, reason: str) -> None:
+        self.entries.append(("handshakeFailed", reason))
+
     def reset(self, session: Session, function: str, lun: int | None) -> None:
         self.entries.append(("reset", function, lun))
 

@@ -295,6 +295,48 @@ class HandshakeTests(TLSTestCase):
             shutil.copy(new, old)
         self.assertNotEqual(await self.serial(service), before)
 
+    async def test_renewedMeanwhile(self) -> None:
+        """Sessions go on when the certificate is another; what is no file any more is not waited for."""
+        service = self.secured()
+        session = await self.initiator.login(self.there(service), TARGET)
+        before = await self.serial(service)
+        for old, new in zip(
+            (self.certificate, self.key), self.authority.issue("new", "localhost"), strict=True
+        ):
+            shutil.copy(new, old)
+        self.assertNotEqual(await self.serial(service), before)
+        await session.ping(b"here")
+        now = await self.serial(service)
+        os.rename(self.key, self.key + ".old")
+        os.mkfifo(self.key)
+        with capturedLogs() as events:
+            self.assertEqual(await self.serial(service), now)
+        (event,) = [each for each in events if each.get("event") == "notRenewed"]
+        self.assertIn("is no regular file, and is read at the start only", str(event["error"]))
+        os.rename(self.key + ".old", self.key)
+        os.chmod(self.key, 0o644)
+        with capturedLogs() as events:
+            self.assertEqual(await self.serial(service), now)
+        self.assertEqual([each["event"] for each in events if "event" in each], ["open", "renewed"])
+        await session.logout()
+
+    async def test_weak(self) -> None:
+        """A certificate that OpenSSL does not use is told; if it comes later the old one stays."""
+        weak = self.authority.issue("weak", "localhost", bits=1024)
+        error = self.assertRaises(ConfigurationError, serverEndpoint, None, "1", cert=weak[0], key=weak[1])
+        self.assertEqual(
+            str(error),
+            f"{os.path.abspath(weak[0])}: OpenSSL does not use these certificates: ee key too small",
+        )
+        service = self.secured()
+        before = await self.serial(service)
+        for old, new in zip((self.certificate, self.key), weak, strict=True):
+            shutil.copy(new, old)
+        with capturedLogs() as events:
+            self.assertEqual(await self.serial(service), before)
+        self.assertIn("notRenewed", [each.get("event") for each in events])
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def serial(self, service: TargetService) -> Deferred[int]:
         """The serial number of the certificate that a service shows."""
         import ssl

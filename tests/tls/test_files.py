@@ -9,7 +9,7 @@ from cryptography import x509
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import ConfigurationError
-from iscsi_twisted.tls.files import loadAuthorities, loadIdentity, names, readableByAll, subject
+from iscsi_twisted.tls.files import exposed, loadAuthorities, loadIdentity, names, subject
 from tests.support.certificates import YEAR, Authority
 
 
@@ -96,11 +96,15 @@ class FilesTests(SynchronousTestCase):
         (nobody,) = loadAuthorities(self.authority.issue("")[0])
         self.assertEqual((names(nobody), subject(nobody)), ((), "nobody"))
 
-    def test_readable(self) -> None:
-        """A file that everybody can read is known."""
-        self.assertFalse(readableByAll(self.key))
-        os.chmod(self.key, 0o644)
-        self.assertTrue(readableByAll(self.key))
+    def test_exposed(self) -> None:
+        """A key that everybody can read, and any file that everybody can write, is known."""
+        for mode, private, public in (
+            (0o640, None, None),
+            (0o644, "everybody on this machine can read", None),
+            (0o622, *2 * ("everybody on this machine can write",)),
+        ):
+            os.chmod(self.key, mode)
+            self.assertEqual((exposed(self.key, True), exposed(self.key, False)), (private, public))
 
     def test_age(self) -> None:
         """The certificates of these tests can be made in the past."""
