@@ -192,6 +192,10 @@ class Options(usage.Options):
         self._files[name] = absolute(path, self._directory)
         return path
 
+    def pathOf(self, name: str) -> str:
+        """The absolute path of a file that is read; empty for one that is not."""
+        return self._files.get(name, "")
+
     def _words(self) -> Iterator[ConfigurationError]:
         for name in ("targets", "auths", "state"):
             if self[name] == "":
@@ -458,7 +462,7 @@ def makeService(options: Options) -> IService:
         algorithms=options.algorithms,
         openDiscovery=bool(options["open-discovery"]),
         warnings=options.warnings,
-        auths=options["auths"] or AUTHS,
+        auths=options.pathOf("auths") or AUTHS,
         newcomer=options.newcomer,
         terminal=_terminal(options),
         read=options.again,

@@ -272,6 +272,9 @@ class AuthsTests(OptionsTestCase):
         self.assertEqual(service.journal.auths, tap.AUTHS)
         service = tap.makeService(self.options("-f", "F", "--open-discovery"))
         self.assertIsNone(service.node.authenticate)
+        self.users()
+        service = tap.makeService(self.options("-f", "F", "-a", "A"))
+        self.assertEqual(service.journal.auths, os.path.join(os.getcwd(), "A"))
 
     def test_hashes(self) -> None:
         """All hashes are allowed but for those that are left out; what is none is an error."""

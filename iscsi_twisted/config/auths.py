@@ -9,7 +9,7 @@ might have been meant as one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -110,8 +110,26 @@ def parseAuths(text: str, path: str | None) -> Auths:
                 f" {quoted(other.user)}, line {other.where.line}; remove one",
                 number,
             )
+    _checkDirections(users.values(), faults)
     faults.settle()
     return Auths(tuple(users.values()))
+
+
+def _checkDirections(users: Iterable[Credential], faults: Faults) -> None:
+    """
+    No secret may serve both directions (RFC 7143 12.1.3): not even for two users.
+
+    With the target's response to one, that one could be the other.
+    """
+    own = {each.secret: each for each in users if each.secret}
+    for each in users:
+        other = own.get(each.targetSecret) if each.targetSecret else None
+        if other is not None:
+            faults.add(
+                f"the target's secret for {quoted(each.user)} is also the secret of {quoted(other.user)},"
+                f" line {other.where.line}; the target's has to be another (RFC 7143 12.1.3)",
+                each.where.line,
+            )
 
 
 def _entries(text: str, faults: Faults) -> Iterator[tuple[int, str]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +12,6 @@ from iscsi_twisted.errors import (
     LoginError,
     NotAuthenticated,
     RemoteError,
-    TextError,
     UnknownUser,
 )
 from iscsi_twisted.interfaces import Buffer, Grant, Pending, isPending
@@ -68,14 +68,14 @@ class Login:
         if self._latest is None:
             self._connection.node.spoke(self._connection)
         fields = self._latest = layout.LOGIN_REQUEST.unpack(chunk, offset)
+        self._attempt(fields, partial(self._request, fields, bytes(data)))
+
+    def _attempt(self, fields: tuple[int, ...], step: Callable[[], None]) -> None:
+        """Go one step; whatever keeps the login from going on is told to the initiator."""
         try:
-            self._request(fields, bytes(data))
-        except TextError as error:
-            self._refuse(fields, numbers.INITIATOR_ERROR, str(error))
-        except LoginError as error:
-            self._refuse(fields, error.status, str(error), error)
-        except RemoteError as error:
-            self._refuse(fields, numbers.INITIATOR_ERROR, str(error))
+            step()
+        except Exception as error:
+            self._fail(fields, error)
 
     def abandon(self) -> None:
         """The connection is closing: nobody wants to know any more who comes."""
@@ -125,9 +125,11 @@ class Login:
         pairs, self._text = text.decode(self._text), b""
         self._offered = dict(pairs)
         answers = self._answers(pairs, isid, tsih, cid)  # type: ignore[arg-type]
-        said = {name: value for name, value in pairs if name.startswith(_PROOF)}
+        said = [pair for pair in pairs if pair[0].startswith(_PROOF)]
+        if len(dict(said)) < len(said):
+            raise LoginError(numbers.INITIATOR_ERROR, "a key of CHAP is given twice")
         if said:
-            return self._authenticate(fields, answers, said)
+            return self._authenticate(fields, answers, dict(said))
         self._unsent = text.encode(answers)
         return True
 
@@ -188,20 +190,18 @@ class Login:
     def _goOn(self, fields: tuple[int, ...]) -> None:
         """Answer a request that had to wait."""
         flags = fields[1]
-        try:
-            self._answer(fields, flags & 3 if flags & numbers.FINAL else None)
-        except LoginError as error:
-            self._refuse(fields, error.status, str(error), error)
+        following = flags & 3 if flags & numbers.FINAL else None
+        self._attempt(fields, partial(self._answer, fields, following))
         self._connection.flush()
 
     def _fail(self, fields: tuple[int, ...], error: Exception) -> None:
-        """Refuse a request that had to wait."""
+        """Refuse a request; if a store or a policy of an application's could not answer, nobody is let in."""
         if isinstance(error, RemoteError):
             status = error.status if isinstance(error, LoginError) else numbers.INITIATOR_ERROR
             self._refuse(fields, status, str(error), error)
         else:
-            self._connection.node.events.surprise(error, "looking up a secret")
-            self._refuse(fields, numbers.TARGET_ERROR, "the secret could not be looked up")
+            self._connection.node.events.surprise(error, "finding out who may log in")
+            self._refuse(fields, numbers.TARGET_ERROR, "it could not be found out whether it may")
         self._connection.flush()
 
     def _answer(self, fields: tuple[int, ...], following: int | None) -> None:
@@ -392,8 +392,11 @@ class Login:
         elif session.user != self.user:
             raise LoginError(numbers.AUTHORIZATION_FAILURE, "the session belongs to another user")
         else:
-            self._grant(self._target)
+            grant = self._grant(self._target)
             session.rejoin(connection, session.parameters.rejoined(self._negotiation))
+            if grant is not None and self._target is not None:
+                # It may come from elsewhere, or a policy have changed its mind.
+                self._target.regrant(session, grant)
         connection.cid = fields[8]
         self._respond(fields, part, numbers.FINAL | numbers.FULL_FEATURE, session.tsih)
         if self._declared:

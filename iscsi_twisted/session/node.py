@@ -210,7 +210,14 @@ class Target(Door):
         before = {lun for lun in self.units if self.sees(session, lun)}
         nexus.luns = grant.luns
         session.forgetUnits()
-        if {lun for lun in self.units if self.sees(session, lun)} == before:
+        after = {lun for lun in self.units if self.sees(session, lun)}
+        for lun in before - after:
+            # What it holds there it could never give back.
+            session.abortUnit(lun, tell=True)
+            self.units[lun].nexusLost(nexus)
+        for lun in after - before:
+            self.units[lun].nexusFound(nexus)
+        if after == before:
             return False
         self._tellOthers([nexus])
         return True

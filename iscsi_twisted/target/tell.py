@@ -78,7 +78,7 @@ def regrant(node: Node, names: Iterable[str], gone: set[str], told: Told) -> lis
     """
     ending = []
     for session in list(node.discoveries.values()):
-        why = _identity(session, node.authenticate, gone)
+        why = _identity(session, node.authenticate, gone) or _unasked(node, session)
         if why is not None:
             ending.append(session)
             _say(session, "discovery", why)
@@ -89,6 +89,21 @@ def regrant(node: Node, names: Iterable[str], gone: set[str], told: Told) -> lis
                 ending.append(session)
                 _say(session, target.name, why)
     return ending
+
+
+def _unasked(node: Node, session: Session) -> str | None:
+    """Why a discovery session may ask no more, if so."""
+    connection, door = session.connection, node.door
+    assert connection is not None
+    try:
+        if not node.admits(connection.peer.address, connection.portal):
+            return "no target admits it any more"
+        if door is None or door.grant(connection.peer, session.initiatorName, session.user) is not None:
+            return None
+    except Exception as error:
+        node.events.surprise(error, "asking a policy")
+        return "whether it may could not be found out"
+    return "it is none of those that may ask for targets"
 
 
 def _identity(session: Session, authenticate: Any, gone: set[str]) -> str | None:

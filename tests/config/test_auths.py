@@ -138,6 +138,21 @@ class AuthsTests(SynchronousTestCase):
             self.assertTrue(str(error).startswith(f"F:1: {message}"), error)
             self.assertNotIn("hidden", str(error))
 
+    def test_directions(self) -> None:
+        """What the target proves itself with to one user is no other user's secret either."""
+        lines = "a:chap:hidden-one:it:hidden-two\nb:chap:hidden-two\nc:chap:hidden-3:it:hidden-two\n"
+        error = self.assertRaises(ConfigurationErrors, parseAuths, lines, "F")
+        self.assertEqual(
+            str(error).splitlines(),
+            [
+                f"F:{line}: the target's secret for '{user}' is also the secret of 'b', line 2;"
+                " the target's has to be another (RFC 7143 12.1.3)"
+                for line, user in ((1, "a"), (3, "c"))
+            ],
+        )
+        both = parseAuths(lines.replace("b:chap:hidden-two", "b:chap:hidden-4"), "F")
+        self.assertEqual(len(both.users), 3)
+
     def test_secrecy(self) -> None:
         """Nothing that is shown of a credential holds its secret."""
         auths = parseAuths("agc:chap:hidden\n", "F")

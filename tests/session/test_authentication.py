@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from iscsi_twisted.auth.chap import STRONGEST_FIRST, Credentials
+from twisted.internet.defer import Deferred
+
+from iscsi_twisted.auth.chap import STRONGEST_FIRST, Credentials, encode, response
 from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.errors import RemoteError
-from iscsi_twisted.interfaces import Account
+from iscsi_twisted.interfaces import Account, Asker, Grant
 from iscsi_twisted.session.answers import LoginRefused
 from iscsi_twisted.session.node import Peer
-from iscsi_twisted.wire import numbers
+from iscsi_twisted.wire import numbers, text
 from tests.auth.test_verifier import OTHER, SECRET, Store
 from tests.session.cases import DISCOVERY, NAMES, LoginTests
 from tests.support import pdus
 from tests.support.initiator import InitiatorTests
-from tests.support.wire import INITIATOR, Line
+from tests.support.wire import INITIATOR, Anybody, Line
 
 ME, YOU = Credentials("me", SECRET), Credentials("you", OTHER)
 
@@ -128,6 +130,35 @@ class GuardedTests(InitiatorTests):
         self.assertEqual([entry[0] for entry in self.diary.entries], ["surprise", "refused"])
         self.diary.entries.clear()
 
+    def test_brokenAtOnce(self) -> None:
+        """So it is if the store fails at once, or a policy does, however long the store took."""
+
+        class Broken:
+            def admits(self, address: str | None) -> bool:
+                return True
+
+            def decide(self, asker: Asker) -> Grant | None:
+                raise ZeroDivisionError
+
+        self.target.policy = Broken()
+        for later in (False, True):
+            self.store.asked = [] if later else None
+            waiting = Deferred.fromCoroutine(
+                self.initiator.login(self.endpoint, self.target.name, credentials=ME)
+            )
+            self.turn()
+            for asked in self.store.asked or ():
+                asked.callback(self.store.accounts["me"])
+            self.turn()
+            self.assertEqual(self.failureResultOf(waiting, LoginRefused).value.status, numbers.TARGET_ERROR)
+        self.target.policy = Anybody()
+        self.store.find = lambda user: 1 // 0  # type: ignore[method-assign]
+        self.refused(numbers.TARGET_ERROR, credentials=ME)
+        self.assertEqual(self.node.sessions, set())
+        told = [entry[0] for entry in self.diary.entries]
+        self.assertEqual((told.count("surprise"), told.count("refused")), (3, 3))
+        self.diary.entries.clear()
+
     def test_laterRefused(self) -> None:
         """What the store tells after a while is refused as what it tells at once."""
         self.store.asked = []
@@ -139,8 +170,6 @@ class GuardedTests(InitiatorTests):
 
     def started(self) -> Any:
         """A login that waits for the store."""
-        from twisted.internet.defer import Deferred
-
         waiting = Deferred.fromCoroutine(
             self.initiator.login(self.endpoint, self.target.name, credentials=ME)
         )
@@ -195,6 +224,45 @@ class AttackTests(LoginTests):
         self.target.authenticate = None
         self.assertRefused(0x0200, NAMES | {"CHAP_A": "5"}, Line(self.node), stage=0, following=None)
         self.assertRefused(0x0200, NAMES | {"CHAP_N": "me"}, Line(self.node), stage=1, following=None)
+
+    def test_twice(self) -> None:
+        """A key that is given twice is an error, not a choice."""
+        for first, more in (
+            ({"CHAP_A": "5"}, b"CHAP_A=7\0"),
+            ({"CHAP_N": "me", "CHAP_R": "0x00"}, b"CHAP_N=you\0"),
+        ):
+            line = Line(self.node)
+            self.ask(NAMES | {"AuthMethod": "CHAP"}, line, stage=0, following=None)
+            if "CHAP_R" in first:
+                self.ask({"CHAP_A": "5"}, line, stage=0, following=None)
+            request = pdus.loginRequest(text.encode(first.items()) + more, stage=0, following=None)
+            (answer,) = line.say(request)
+            self.assertEqual(answer["status"], numbers.INITIATOR_ERROR)
+
+    def test_renegotiated(self) -> None:
+        """Who has agreed to CHAP cannot change to another method, nor from one that was rejected."""
+        for method in ("CHAP", "KRB5"):
+            line = Line(self.node)
+            self.ask(NAMES | {"AuthMethod": method}, line, stage=0, following=None)
+            self.assertRefused(0x0200, {"AuthMethod": "None"}, line, stage=0, following=1)
+            self.assertEqual(self.node.sessions, set())
+
+    def test_secondRound(self) -> None:
+        """Who has proved who it is says no more of that: neither again, nor in the next stage."""
+        for stage, said in (
+            (0, {"CHAP_A": "5"}),
+            (0, {"CHAP_N": "you", "CHAP_R": "0x00"}),
+            (1, {"CHAP_A": "5"}),
+        ):
+            line = Line(self.node)
+            self.ask(NAMES | {"AuthMethod": "CHAP"}, line, stage=0, following=None)
+            keys = self.ask({"CHAP_A": "5"}, line, stage=0, following=None)["keys"]
+            proof = response(5, int(keys["CHAP_I"]), SECRET, bytes.fromhex(keys["CHAP_C"][2:]))
+            proved = {"CHAP_N": "me", "CHAP_R": encode(proof)}
+            answer = self.ask(proved, line, stage=0, following=1 if stage else None)
+            self.assertEqual(answer["status"], 0)
+            self.assertRefused(0x0200, said, line, stage=stage, following=3)
+            self.assertEqual(self.node.sessions, set())
 
     def test_oversized(self) -> None:
         """Values that are too long are an error, and nothing is kept of them."""

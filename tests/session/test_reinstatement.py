@@ -85,6 +85,32 @@ class ReinstatementTests(SynchronousTestCase):
         self.assertEqual(response["status"], numbers.AUTHORIZATION_FAILURE)
         self.assertFalse(self.line.closed)
 
+    def test_otherGrant(self) -> None:
+        """Who gets its connection back may do what it may do now: read alone, and fewer LUNs, or more."""
+
+        class Granting(Anybody):
+            grant = Grant()
+
+            def decide(self, asker: Asker) -> Grant | None:
+                return self.grant
+
+        policy: Any = Granting()
+        self.target.policy = policy
+        lun = b"\0\1" + bytes(6)
+        for grant, status, codes in (
+            (Grant(True), 2, ["2a01"]), (Grant(True, frozenset((0,))), 2, ["3f0e"]),
+            (Grant(False, frozenset((0, 1))), 0, ["2a01", "3f0e"]),
+        ):  # fmt: skip
+            policy.grant = grant
+            self.line, response = self.again()
+            self.assertEqual(response["status"], 0)
+            told = [self.line.command(TEST_UNIT_READY)[0]["data"][14:16].hex() for _ in codes]
+            self.assertEqual(sorted(told), codes)
+            written = self.line.command(write10(0, 1), write=512, data=bytes(512))[0]["status"]
+            self.assertEqual(written, status)
+            seen = self.line.command(TEST_UNIT_READY, lun=lun)[0]["data"][14:16].hex()
+            self.assertEqual(seen == "2500", grant.luns == frozenset((0,)))
+
     def test_goneOld(self) -> None:
         """What becomes of the old transport afterwards does not touch the session."""
         line, _ = self.again()

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.config.auths import parseAuths
 from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import UnitOptions
 from iscsi_twisted.errors import ConfigurationErrors, DeviceError, LocalError
@@ -23,11 +21,10 @@ from iscsi_twisted.scsi.paths import STANDBY
 from iscsi_twisted.scsi.room import QUEUE
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.target import Listener, TargetService, VectorEndpoint
-from iscsi_twisted.target.assembly import Discovery, Disk, Plan
+from iscsi_twisted.target.assembly import Disk, Plan
 from iscsi_twisted.target.change import GRACE, Wanted
 from iscsi_twisted.target.farewell import LOGOUT
 from iscsi_twisted.target.kinds import Kind
-from iscsi_twisted.target.users import FileUsers
 from iscsi_twisted.wire import numbers
 from tests.support import pdus
 from tests.support.devices import FakeDevice
@@ -525,125 +522,3 @@ class FailureTests(ReloadTestCase):
         opening.callback(None)
         self.assertEqual(self.successResultOf(first).added, (OTHER,))
         self.assertEqual(self.successResultOf(second).removed, (TARGET, OTHER))
-
-
-class AccessTests(ReloadTestCase):
-    """Who may do what changes for sessions that there are."""
-
-    def test_netmask(self) -> None:
-        """A client that is not admitted any more is asked to log out, then ended, and that is logged."""
-        client = Client(self.memory)
-        policy = cast(IAccessPolicy, Netmask("10.0.0.0/8"))
-        with capturedLogs() as events:
-            changes = self.change(plan(disk(self.device), policy=policy))
-        self.assertEqual(changes.ended, 1)
-        (line,) = [formatEvent(each) or "" for each in events if each.get("event") == "revoked"]
-        self.assertIn("on 192.0.2.7 may not use", line)
-        self.assertIn("the netmask does not admit it any more", line)
-        self.assertEqual(client.events(), [(numbers.EVENT_LOGOUT_REQUEST, int(LOGOUT))])
-        self.advance(LOGOUT + 1)
-        self.assertTrue(client.gone)
-        self.assertEqual(self.device.closings, 0)
-
-    def test_masked(self) -> None:
-        """A session that sees other LUNs than before is told; what it does not see is not there."""
-        devices = [disk(self.device), disk(ready())]
-        self.memory = self.serve(plan(*devices, policy=Masked(0, 1)))
-        client = Client(self.memory, luns=2)
-        self.change(plan(*devices, policy=Masked(0)))
-        self.assertEqual(client.events(), [(numbers.EVENT_SCSI, codes.LUNS_CHANGED)])
-        self.assertEqual(client.attentions(), [codes.LUNS_CHANGED])
-        refused = client.do(TEST_UNIT_READY, 1)
-        self.assertEqual(int.from_bytes(refused["data"][14:16], "big"), codes.LUN_NOT_SUPPORTED)
-        self.change(plan(*devices, policy=Masked(0, 1)))
-        self.assertEqual(client.attentions(1), [codes.LUNS_CHANGED])
-
-    def test_reader(self) -> None:
-        """A session that may only read from now on is told, and cannot write."""
-        client = Client(self.memory)
-        self.change(plan(disk(self.device), policy=Masked(0, readOnly=True)))
-        self.assertEqual(client.attentions(), [codes.MODE_PARAMETERS_CHANGED])
-        refused = client.do(write10(0, 1), data=bytes(512), write=512)
-        self.assertEqual(refused["data"][14:16], codes.WRITE_PROTECTED.to_bytes(2, "big"))
-
-    def test_refused(self) -> None:
-        """An initiator that a policy lets in no more has to go, and so has one that a policy fails for."""
-
-        class Broken(Masked):
-            def decide(self, asker: Asker) -> Grant | None:
-                raise ZeroDivisionError
-
-        for policy in (Masked(), Broken()):
-            self.setUp()
-            client = Client(self.memory)
-            self.assertEqual(self.change(plan(disk(self.device), policy=policy)).ended, 1)
-            self.assertEqual(client.events()[0][0], numbers.EVENT_LOGOUT_REQUEST)
-        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-
-    def test_discovery(self) -> None:
-        """Who may ask for targets changes for those who come, and for nobody who is there."""
-        self.memory = self.serve(self.first)
-        asking = self.memory.line()
-        self.assertEqual(asking.login(None)["status"], 0)
-        rule = Discovery(cast(IAccessPolicy, Netmask("10.0.0.0/8")))
-        self.successResultOf(self.memory.service.change([self.first], discovery=rule))
-        self.assertEqual(self.memory.line().login(None)["status"], 0x0202)
-        self.assertEqual(self.memory.line().login(self.first.name)["status"], 0)
-        self.assertIsNotNone(asking.protocol.core)
-        self.successResultOf(self.memory.service.change([self.first]))
-        self.assertEqual(self.memory.line().login(None)["status"], 0)
-
-    def test_users(self) -> None:
-        """Where users are required from now on, sessions of nobody have to go; discovery too."""
-        discovery, client = self.memory.line(), Client(self.memory)
-        discovery.login(None)
-        changes = self.change(self.first, secrets=users("joe:chap:correct-horse-battery"))
-        self.assertEqual((changes.ended, client.events()[0][0]), (2, numbers.EVENT_LOGOUT_REQUEST))
-        refused = self.memory.line().login()
-        self.assertEqual(refused["status"], numbers.AUTHENTICATION_FAILURE)
-        self.advance(LOGOUT + 1)
-        self.change(self.first)
-        self.assertEqual(self.memory.line().login()["status"], 0)
-
-    def test_user(self) -> None:
-        """A user that is none any more, or may not any more, has to go; one with a new secret stays."""
-        both = users("joe:chap:correct-horse-battery", "ann:chap:another-horse-battery")
-        for other, options, ended in (
-            (users("joe:chap:changed-horse-battery"), {}, 0),
-            (users("ann:chap:another-horse-battery"), {}, 1),
-            (both, {"users": frozenset(("ann",))}, 1),
-            (both, {"users": frozenset(("joe",))}, 0),
-        ):
-            self.memory = self.serve(self.first)
-            client = Client(self.memory)
-            client.line.protocol.core.session.user = "joe"  # type: ignore[union-attr]
-            changes = self.change(plan(disk(self.device), **options), secrets=other)
-            self.assertEqual((changes.ended, bool(client.events())), (ended, bool(ended)))
-
-    def test_certified(self) -> None:
-        """A user whom a certificate proves is none any more when it proves nobody."""
-        for line, ended in (("joe:tls:cn", 0), ("ann:tls:cn", 1), ("joe:tls:other", 1)):
-            self.memory = self.serve(self.first)
-            core = Client(self.memory).line.protocol.core
-            core.session.user = "joe"  # type: ignore[union-attr]
-            core.peer = evolve(core.peer, certificate=("cn",))  # type: ignore[union-attr]
-            self.assertEqual(self.change(self.first, secrets=users(line)).ended, ended, line)
-
-    def test_meanwhile(self) -> None:
-        """A login that is under way when the users change begins anew; without a change it goes on."""
-        old = users("joe:chap:correct-horse-battery")
-        for new, gone in (
-            (users("joe:chap:correct-horse-battery"), False),
-            (users("ann:chap:1234567890ab"), True),
-        ):
-            self.memory = self.serve(self.first, secrets=old)
-            line = self.memory.line()
-            pairs = {"InitiatorName": "iqn.2001-04.com.example:i", "TargetName": TARGET, "AuthMethod": "CHAP"}
-            line.say(pdus.loginRequest(pairs, stage=0, following=None))
-            self.change(self.first, secrets=new)
-            self.assertEqual(line.transport.disconnecting, gone)
-
-
-def users(*lines: str) -> FileUsers:
-    """Those of an auths file."""
-    return FileUsers(parseAuths("".join(f"{line}\n" for line in lines), None))
