@@ -50,6 +50,12 @@ NOT_DRAWN: Final = Installation(bytes(16))
 LATER: Final = "(drawn at the first start)"
 
 
+NOBODY_LEFT: Final = (
+    "holds no users any more, and so nobody would be asked who they are; if that is meant write auth=none on"
+    " the lines of all targets, or start the target anew"
+)
+
+
 class Options(usage.Options):
     """
     Options of C{twistd iscsi}.
@@ -171,7 +177,8 @@ class Options(usage.Options):
         """
         Read the files once more; the other options stay as they are.
 
-        A file that was there is not done without: who removed it may have meant anything.
+        A file that was there is not done without: who removed it may have meant anything.  Nor are users,
+        where there were any: a file that was truncated must not let everybody in.
 
         @raise ConfigurationErrors: all that is wrong.
         """
@@ -183,8 +190,11 @@ class Options(usage.Options):
         faults = [fault for path in self._files.values() for fault in onlyOnce(path)]
         if not faults:
             fresh._read(faults, fresh._configure, fresh._users, fresh._access)
+        if not faults and self.users and not fresh.users and any(plan.guarded for plan in fresh.plans):
+            faults = [ConfigurationError(NOBODY_LEFT, self.pathOf("auths"))]
         if faults:
             raise ConfigurationErrors(faults)
+        self.users = fresh.users
         return Wanted(tuple(fresh.plans), fresh.users, tuple(fresh.warnings), discovery(fresh.configuration))
 
     def _place(self, name: str, path: str) -> str:

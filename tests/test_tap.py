@@ -579,6 +579,18 @@ class AgainTests(OptionsTestCase):
         self.assertTrue(first.startswith(f"{self.directory}/F:1: "), first)
         self.assertTrue(second.startswith(f"{self.directory}/A:1: "), second)
 
+    def test_emptied(self) -> None:
+        """Where there were users, and are none any more, nobody is let in for that, unless it is said so."""
+        options = self.options("-f", "F", "-a", "A")
+        for text in ("", "# nobody\n", "joe:none\n"):
+            self.write("A", text)
+            (fault,) = self.faults(options)
+            self.assertTrue(fault.startswith(f"{self.directory}/A: holds no users any more"), fault)
+        self.write("F", FILE.replace("any", "any auth=none").replace("/16", "/16 auth=none"))
+        self.assertIsNone(options.again().secrets)
+        self.write("F", FILE)
+        self.assertIsNone(options.again().secrets)
+
     def test_pipe(self) -> None:
         """A pipe in the place of a file is not read: that would wait until somebody writes to it."""
         options = self.options("-f", "F", "-a", "A")

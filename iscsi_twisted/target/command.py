@@ -77,7 +77,7 @@ class CommandService(TargetService):
         if auths:
             self.journal.auths = auths
         self._end = end or self._endProcess
-        self._hangup = Hangup(reactor, self.reload) if hangup else None
+        self._hangup = Hangup(reactor, self._reloadOnceReady) if hangup else None
         self.whenReady().addCallbacks(self._announce, lambda _: None)
 
     def privilegedStartService(self) -> None:
@@ -91,8 +91,9 @@ class CommandService(TargetService):
     def startService(self) -> None:
         """The same where nobody gives privileges; and begin to serve."""
         self._orRefuse(super().startService)
-        if self._hangup is not None:
-            self._hangup.install()
+
+    def _reloadOnceReady(self) -> Deferred[Changes]:
+        return self.whenReady().addCallback(lambda _: self.reload())
 
     def reload(self) -> Deferred[Changes]:
         """See L{TargetService}; also says who need not say who they are."""
@@ -104,13 +105,20 @@ class CommandService(TargetService):
         return super().reload().addCallback(warn)
 
     def stopService(self) -> Deferred[None]:
-        """Stop, and let SIGHUP be what it was."""
-        if self._hangup is not None:
-            self._hangup.remove()
-        return super().stopService()
+        """Stop, and then let SIGHUP be what it was: by itself it would end the process at once."""
+        stopping = super().stopService()
+        return stopping if self._hangup is None else stopping.addBoth(self._calm)
+
+    def _calm(self, outcome: Any) -> Any:
+        assert self._hangup is not None
+        self._hangup.remove()
+        return outcome
 
     def _orRefuse(self, start: Callable[[], None]) -> None:
         raiseDescriptorLimit()
+        if self._hangup is not None:
+            # By itself the signal would end a process that is about to serve.
+            self._hangup.install()
         try:
             start()
         except (ConfigurationError, ConfigurationErrors) as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
 
 from iscsi_twisted.initiator import LUN, Initiator
 from tests.support.clients import BASE, good, run, watch
@@ -212,3 +214,91 @@ async def test_users(daemon: Daemon) -> None:
         assert ((await run("iscsi-inq", daemon.url("target0", 0, user))).status == 0) is status
     if not perf.ended.called:
         await perf.interrupt()
+
+
+def spoilers(daemon: Daemon) -> Iterator[Callable[[], None]]:
+    """Everything that may have become of the two files, and lets nobody in."""
+    targets, auths = daemon.directory / "targets", daemon.directory / "auths"
+    yield lambda: targets.write_text("nonsense\n")  # type: ignore[return-value]
+    yield lambda: auths.write_text("agc:chap:one:two\n")  # type: ignore[return-value]
+    yield lambda: auths.write_text("")  # type: ignore[return-value]
+    yield lambda: auths.chmod(0o666)
+    yield lambda: targets.write_bytes(bytes(65 << 20))  # type: ignore[return-value]
+    for path in (targets, auths):
+
+        def replace(make: Callable[[Path], Any], path: Path = path) -> Callable[[], None]:
+            return lambda: (path.unlink(), make(path))  # type: ignore[func-returns-value,return-value]
+
+        yield replace(Path.mkdir)
+        yield replace(os.mkfifo)
+        yield replace(lambda path: path.symlink_to("/dev/zero"))
+        yield replace(lambda path: path.symlink_to(path))
+        yield replace(lambda path: None)
+
+
+def clear(path: Path) -> None:
+    """Whatever it is, it goes."""
+    if path.is_dir():
+        path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
+
+
+@ensureDeferred
+async def test_storm(daemon: Daemon) -> None:
+    """
+    Signals in hundreds, with good files and with all kinds of broken ones, while iscsi-perf works on and
+    others log in: nobody is let in who should not be, nobody is kept out, nothing is left behind.
+    """
+    users = "agc:chap:correct-horse-battery\n"
+    agc = "agc%correct-horse-battery@"
+    two = ONE + "extent1 b 0 1MB\ntarget1 extent1 any\n"
+    await daemon.start(two, users)
+    pid = daemon.process.process.pid
+
+    def hangUp(times: int) -> None:
+        for _ in range(times):
+            os.kill(pid, signal.SIGHUP)
+
+    perf = watch(
+        "iscsi-perf", "-i", "iqn.2001-04.com.example:busy", "-m", "16", "-r", "-t", "15",
+        daemon.url("target0", 0, agc),
+    )  # fmt: skip
+    await daemon.process.line("Normal login from iqn.2001-04.com.example:busy")
+    await daemon.reload(two, users)
+    kept = len(os.listdir(f"/proc/{pid}/fd"))
+    log = ""
+    for spoil in spoilers(daemon):
+        daemon.process.output = ""
+        spoil()
+        hangUp(3)
+        clients = [
+            run("iscsi-inq", daemon.url("target1", 0, agc)),
+            run("iscsi-ls", f"iscsi://{agc}{daemon.portal}/"),
+            run("iscsi-inq", daemon.url("target1")),
+            run("iscsi-ls", f"iscsi://{daemon.portal}/"),
+        ]
+        outcomes = [await each for each in map(Deferred.fromCoroutine, clients)]
+        assert [each.status == 0 for each in outcomes] == [True, True, False, False], outcomes
+        assert "Authentication failure(513)" in outcomes[2].text
+        await daemon.process.line("nothing was changed")
+        log += daemon.process.output
+        for path in ("targets", "auths"):
+            clear(daemon.directory / path)
+        await daemon.reload(two, users)
+    daemon.process.output = ""
+    hangUp(100)
+    await daemon.process.line("reloaded: no changes")
+    assert len(os.listdir(f"/proc/{pid}/fd")) <= kept + 2
+    await perf.ended
+    text = "\n".join(perf.lines)
+    assert "iops average" in text
+    assert "error" not in text.lower()
+    assert not [line for line in log.splitlines() if "com.example:busy" in line or "Traceback" in line]
+    hangUp(5)
+    os.kill(pid, signal.SIGTERM)
+    for _ in range(20):
+        hangUp(1)
+    ended = await daemon.process.exited
+    # twistd ends by the signal that it was told to end with.
+    assert ended.signal == signal.SIGTERM, ended

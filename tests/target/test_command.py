@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import sys
 from io import StringIO
 from typing import Any
@@ -17,6 +19,7 @@ from iscsi_twisted.errors import DeviceError
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.storage import BlockDevice, MemoryDevice, Mirror, ReadOnly
 from iscsi_twisted.target import Listener, VectorEndpoint
+from iscsi_twisted.target.change import Wanted
 from iscsi_twisted.target.command import SHOWN, CommandService, StartFailed, raiseDescriptorLimit
 
 NAME = "iqn.2001-04.com.example"
@@ -48,8 +51,48 @@ class KeptStringIO(StringIO):
         super().close()
 
 
+class Threads(MemoryReactorClock):
+    """A reactor that takes calls from elsewhere."""
+
+    def callFromThread(self, function: Any, *arguments: Any) -> None:
+        self.callLater(0, function, *arguments)
+
+
 class CommandTests(SynchronousTestCase):
     """Tests of L{CommandService}."""
+
+    def test_hangup(self) -> None:
+        """SIGHUP ends the process neither while it starts nor while it stops; it is obeyed when it can be."""
+        before = signal.signal(signal.SIGHUP, lambda number, frame: self.fail("it was not taken"))
+        self.addCleanup(signal.signal, signal.SIGHUP, before)
+        opening: Deferred[None] = Deferred()
+        read: list[Wanted] = []
+
+        def again() -> Wanted:
+            read.append(Wanted(tuple(service._serving.plans.values())))
+            return read[-1]
+
+        reactor = Threads()
+        service = CommandService(reactor, ["tcp:3260:interface=127.0.0.1"], hangup=True, read=again)
+        service.addTarget(f"{NAME}:t0", [Disk(opening)])
+        service.privilegedStartService()
+        os.kill(os.getpid(), signal.SIGHUP)
+        reactor.advance(0)
+        service.startService()
+        self.assertEqual(read, [])
+        opening.callback(None)
+        self.assertEqual(len(read), 1)
+        closing: Deferred[None] = Deferred()
+        ((place,)) = service._serving.places.values()
+        place.mount.device.close = lambda: closing
+        stopping = service.stopService()
+        os.kill(os.getpid(), signal.SIGHUP)
+        reactor.advance(0)
+        self.assertNoResult(stopping)
+        closing.callback(None)
+        self.successResultOf(stopping)
+        self.assertEqual(len(read), 1)
+        self.assertNotEqual(signal.getsignal(signal.SIGHUP), service._hangup._came)  # type: ignore[union-attr]
 
     def service(self, *devices: Any, **options: Any) -> CommandService:
         """A service with a target for each device."""
