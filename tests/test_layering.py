@@ -17,19 +17,21 @@ _PURE = {"wire", "session", "scsi", "auth", "config"}
 """Rooms without Twisted."""
 
 _SEAMS = {"errors", "interfaces"}
-_BELOW = {"wire", "session", "scsi", "storage", "auth", "config", "transport", "durable", "tls"} | _SEAMS
+_SMALL = {"comparing", "durable"}
+_BELOW = {"wire", "session", "scsi", "storage", "auth", "config", "transport", "tls"} | _SEAMS | _SMALL
 
 LAW: dict[str, set[str]] = {
     "interfaces": set(),
     "errors": set(),
     "wire": {"errors"},
     "session": {"wire"} | _SEAMS,
-    "scsi": _SEAMS,
-    "storage": {"durable"} | _SEAMS,
+    "scsi": {"comparing"} | _SEAMS,
+    "storage": {"comparing", "durable"} | _SEAMS,
     "auth": _SEAMS,
     "config": {"errors"},
     "transport": _SEAMS,
     "durable": set(),
+    "comparing": {"interfaces"},
     "tls": {"errors"},
     "target": _BELOW,
     "initiator": _BELOW,

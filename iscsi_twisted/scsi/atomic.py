@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from iscsi_twisted.comparing import mismatch
 from iscsi_twisted.errors import CheckCondition, ReadError
 from iscsi_twisted.interfaces import Buffer, ITask
 from iscsi_twisted.scsi import cdb, codes
@@ -19,7 +20,7 @@ from iscsi_twisted.scsi.codes import FUA, PROTECT
 from iscsi_twisted.scsi.operation import Sequence, Step
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.transfer import flushes, guard, refuseRange, storing
-from iscsi_twisted.scsi.verify import alone, miscompare, mismatch
+from iscsi_twisted.scsi.verify import alone, miscompare
 
 if TYPE_CHECKING:
     from iscsi_twisted.scsi.disk import DiskUnit

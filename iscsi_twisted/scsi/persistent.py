@@ -34,7 +34,7 @@ LONGEST: Final = 1 << 14
 
 _SPEC_I_PT, _ALL_TG_PT, _APTPL = 0x08, 0x04, 0x01
 _UNREG = 0x02
-_CRH, _SIP_C, _ATP_C, _PTPL_C = 0x10, 0x08, 0x04, 0x01
+_RLR_C, _CRH, _SIP_C, _ATP_C, _PTPL_C = 0x80, 0x10, 0x08, 0x04, 0x01
 """Bits of REPORT CAPABILITIES; SPC-4 6.15.4."""
 _LIST_LENGTH = struct.Struct(">I")
 """Of TransportIDs, after the parameter list."""
@@ -81,7 +81,7 @@ def readReservation(unit: LogicalUnit, task: ITask) -> None:
 @COMMANDS.handles(cdb.REPORT_CAPABILITIES)
 def reportCapabilities(unit: LogicalUnit, task: ITask) -> None:
     """REPORT CAPABILITIES; SPC-4 6.15.4.  All that there is; PTPL_C and PTPL_A where there is a store."""
-    capable = _CRH | _SIP_C | _ATP_C | (_PTPL_C if unit.store is not None else 0)
+    capable = _RLR_C | _CRH | _SIP_C | _ATP_C | (_PTPL_C if unit.store is not None else 0)
     kept = 0x01 if unit.registrations.kept else 0
     _answer(task, struct.pack(">HBB2s2x", 8, capable, 0x80 | kept, TYPE_MASK))
 

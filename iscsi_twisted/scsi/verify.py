@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from iscsi_twisted.comparing import mismatch
 from iscsi_twisted.errors import CheckCondition, ReadError
 from iscsi_twisted.interfaces import Buffer, ITask, isPending
 from iscsi_twisted.scsi import cdb, codes
@@ -131,22 +132,6 @@ def _read(unit: DiskUnit, offset: int, length: int, found: list[Buffer]) -> Any:
 
     data: Any = unit.device.read(offset, length)
     return data.addCallbacks(keep) if isPending(data) else keep(data)
-
-
-def mismatch(found: Buffer, wanted: Buffer) -> int | None:
-    """Where two buffers of one length differ first; None if they do not."""
-    first, second = bytes(found), bytes(wanted)
-    if first == second:
-        return None
-    low, high = 0, len(first)
-    # The first difference is in low:high.
-    while high - low > 1:
-        middle = (low + high) // 2
-        if first[low:middle] == second[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def miscompare(information: int) -> CheckCondition:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from iscsi_twisted.comparing import mismatch
 from iscsi_twisted.errors import DeviceError, ReadError
 from iscsi_twisted.interfaces import Buffer, Pending, isPending
 from iscsi_twisted.storage.device import BlockDevice, checkRange, outOfRange
@@ -21,7 +22,6 @@ from iscsi_twisted.storage.members import Composition
 from iscsi_twisted.storage.pending import Joint, attempt, gather, ready, whenDone
 from iscsi_twisted.storage.ranges import RangeLock
 from iscsi_twisted.storage.regions import Regions
-from iscsi_twisted.storage.scrub import differs
 
 if TYPE_CHECKING:
     from iscsi_twisted.storage.intent import Intent
@@ -198,7 +198,7 @@ class MirrorReading(Composition):
             raise ReadError(f"{self}: nobody knows whether what is left here is right", offset)
         first: Buffer = outcomes[0]
         for other in outcomes[1:]:
-            place = differs(first, other)
+            place = mismatch(first, other)
             if place is not None:
                 raise ReadError(f"{self}: members differ, and nobody knows which is right", offset + place)
         return first

@@ -215,21 +215,6 @@ class Scrub:
         )  # fmt: skip
 
 
-def differs(first: Buffer, other: Buffer) -> int | None:
-    """Where two buffers of one length differ first; None if they do not."""
-    one, two = bytes(first), bytes(other)
-    if one == two:
-        return None
-    low, high = 0, len(one)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if one[low:middle] == two[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
 def differences(data: list[Buffer]) -> list[tuple[int, int]]:
     """
     Runs of sectors in which buffers of one length are not all the same: first byte, and that after the last.

@@ -121,7 +121,7 @@ class PersistentTests(DiskTests):
 
     def test_capabilities(self) -> None:
         """All types; nothing that is refused is claimed."""
-        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=255).hex(), "00081c80ea010000")
+        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=255).hex(), "00089c80ea010000")
 
     def test_fullStatus(self) -> None:
         """Every registration with its port, and who holds."""
@@ -319,7 +319,7 @@ class PersistentTests(DiskTests):
         """With APTPL the state is kept before the command ends, and comes back; without, nothing is."""
         store = Store()
         self.unit.keep(store)
-        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8).hex(), "00081d80ea010000")
+        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8).hex(), "00089d80ea010000")
         self.ok(cdb.PR_REGISTER, 0, 7)
         self.assertEqual(store.states, [])
         store.waiting = Deferred()
@@ -329,7 +329,7 @@ class PersistentTests(DiskTests):
         self.assertEqual(task.status, codes.GOOD)
         store.waiting = None
         self.ok(cdb.PR_RESERVE, 8, 0, 5)
-        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8).hex(), "00081d81ea010000")
+        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8).hex(), "00089d81ea010000")
         again = self.makeUnit(self.device)
         again.keep(store)
         state = again.registrations

@@ -2,15 +2,11 @@
 
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from iscsi_twisted.errors import ReadError, WriteError
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.codes import DPO
 from iscsi_twisted.scsi.provisioning import SLICE
-from iscsi_twisted.scsi.verify import mismatch
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
 from tests.scsi.devices import THIN, MemoryDisk, PendingDisk
 from tests.support.tasks import Task, run
@@ -160,13 +156,6 @@ class VerifyTests(PatternTests):
             self.assertIsNone(task.status)
             slow.fire()
             self.assertEqual((task.status, task.endings), (status, 1))
-
-    @given(st.binary(min_size=1, max_size=64), st.data())
-    def test_mismatch(self, data: bytes, draw: st.DataObject) -> None:
-        """The first difference is found, wherever it is and whatever follows it."""
-        other = draw.draw(st.binary(min_size=len(data), max_size=len(data)))
-        places = [place for place in range(len(data)) if data[place] != other[place]]
-        self.assertEqual(mismatch(data, memoryview(other)), places[0] if places else None)
 
 
 class WriteAndVerifyTests(PatternTests):
