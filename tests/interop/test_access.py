@@ -114,17 +114,6 @@ async def test_qemuSecret(serve: Serve) -> None:
 
 
 @ensureDeferred
-async def test_suites(serve: Serve) -> None:
-    """Suites of libiscsi's with sessions of one and of two initiators pass behind CHAP."""
-    served = await serve("extent0 %/a 0 20MB thin=yes\ntarget0 extent0 any users=agc\n", users=USERS)
-    for suite in (
-        "Inquiry", "Mandatory", "ModeSense6", "Read16", "ReadCapacity16", "TestUnitReady", "Write10",
-        "WriteSame16", "Unmap", "CompareAndWrite", "PrinReadKeys", "ProutRegister", "ProutClear",
-    ):  # fmt: skip
-        await good("iscsi-test-cu", "-d", "-n", "-t", f"ALL.{suite}", url(served, AGC))
-
-
-@ensureDeferred
 async def test_masked(serve: Serve) -> None:
     """An initiator sees the LUNs that are meant for it, and cannot write where it may only read."""
     served = await serve(

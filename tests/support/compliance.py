@@ -23,6 +23,9 @@ TABLE = Path(__file__).resolve().parent.parent.parent / "docs" / "compliance.csv
 
 PASSED, FAILED, SKIPPED = "passed", "FAILED", "skipped"
 
+USER, SECRET = "agc", "correct-horse-battery"
+TARGET_USER, TARGET_SECRET = "it", "secret-of-target"
+
 PATIENCE = 300.0
 """Seconds for one run of all tests; tgt takes a minute of them."""
 
@@ -39,6 +42,7 @@ class Shape:
     @ivar twoPaths: whether the client is given two sessions to it.
     @ivar suites: the tests that are for it.
     @ivar device: a line of a targets file with a device C{device0} made of the extent.
+    @ivar guarded: whether initiators have to prove who they are, and so has the target (mutual CHAP).
     @ivar tgt: what C{tgtadm} calls this kind of unit.
     @ivar tgtNew: what it has to be told when it makes one.
     """
@@ -50,6 +54,7 @@ class Shape:
     twoPaths: bool = False
     suites: tuple[str, ...] = ("ALL",)
     device: str = ""
+    guarded: bool = False
     tgt: str = ""
     tgtNew: str = ""
 
@@ -75,6 +80,7 @@ SHAPES = (
     Shape("256 MiB", size=256),
     Shape("WSNZ off", size=16, options="samezero=yes"),
     Shape("two paths", twoPaths=True),
+    Shape("behind CHAP", options="thin=yes", guarded=True, tgt="thin_provisioning=1"),
     Shape("slow", suites=("ALL.Sanitize.Reset",), device="device0 RATE extent0 bytes=8MB"),
 )
 
@@ -158,6 +164,9 @@ def _result(printed: str) -> Result:
 
 def measure(url: str, shape: Shape) -> dict[str, Result]:
     """Run the client's tests for a unit of this shape."""
+    if shape.guarded:
+        url = url.replace("//", f"//{USER}%{SECRET}@", 1)
+        url += f"?target_user={TARGET_USER}&target_password={TARGET_SECRET}"
     urls = [url] * (2 if shape.twoPaths else 1)
     results: dict[str, Result] = {}
     for suite in shape.suites:
@@ -176,6 +185,13 @@ class OursAs(OursOf):
         line = f"extent0 {folder / self.name / 'disk'} 0 {shape.size}MB {shape.options}"
         served = "device0" if shape.device else "extent0"
         super().__init__(folder, f"{line}\n{shape.device}\ntarget0 {shape.flag} {served} any\n")
+        self.auths = self.file.with_name("auths") if shape.guarded else None
+        if self.auths is not None:
+            self.auths.touch(0o600)
+            self.auths.write_text(f"{USER}:chap:{SECRET}:{TARGET_USER}:{TARGET_SECRET}\n")
+
+    def arguments(self) -> list[str]:
+        return [*super().arguments(), *(["--auths", str(self.auths)] if self.auths is not None else [])]
 
 
 class TgtAs(Tgt):
@@ -190,6 +206,10 @@ class TgtAs(Tgt):
         super().configure()
         if self.shape.tgt:
             self._tell(f"--op update --mode logicalunit --lun 1 --params {self.shape.tgt}")
+        if self.shape.guarded:
+            for user, secret, way in ((USER, SECRET, ""), (TARGET_USER, TARGET_SECRET, "--outgoing")):
+                self._tell(f"--op new --mode account --user {user} --password {secret}", "")
+                self._tell(f"--op bind --mode account --user {user} {way}")
 
 
 def table(kind: type[OursAs] | type[TgtAs]) -> dict[str, dict[str, Result]]:
