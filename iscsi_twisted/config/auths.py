@@ -98,9 +98,10 @@ def parseAuths(text: str, path: str | None) -> Auths:
             continue
         first = users.setdefault((credential.user, credential.method), credential)
         if first is not credential:
+            # What has one field may be meant to have more, and end in a secret.
+            who = f"user {quoted(credential.user)}" if credential.secret or credential.certificate else "it"
             faults.add(
-                f"user {quoted(credential.user)} already has a line for {credential.method}, line"
-                f" {first.where.line}; remove one",
+                f"{who} already has a line for {credential.method}, line {first.where.line}; remove one",
                 number,
             )
         other = certificates.setdefault(credential.certificate, credential)

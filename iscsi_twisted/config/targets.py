@@ -124,6 +124,8 @@ class _Reading(Storages):
     def _define(self, line: Line) -> None:
         """Hand a line to the one who knows its kind of definition."""
         word = line.words[0]
+        # Of a line that somebody meant for the auths file the secret is not told.
+        shown = quoted(word.partition(":")[0])
         if word.startswith("extent"):
             self._store(line, self._extent(line))
         elif word.startswith("device"):
@@ -135,7 +137,7 @@ class _Reading(Storages):
         else:
             self._fault(
                 line,
-                f"{quoted(word)} begins no definition; a line begins with extent, device, target or lun"
+                f"{shown} begins no definition; a line begins with extent, device, target or lun"
                 " (in lower case) and a number, or with # for a comment",
             )
 

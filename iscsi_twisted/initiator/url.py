@@ -133,4 +133,4 @@ def _escaped(text: str) -> str:
 
 def masked(text: str) -> str:
     """A text that may be a URL with a secret, without it."""
-    return re.sub(r"(//[^@/%]*)%.*@", rf"\1%{MASKED}@", text)
+    return re.sub(r"%.*@", f"%{MASKED}@", text, flags=re.DOTALL)

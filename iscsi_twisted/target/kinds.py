@@ -33,9 +33,10 @@ class Kind:
     @ivar files: those that it locks, and what else it may have to itself.
     """
 
-    definition: object
-    content: object
-    files: frozenset[str] = frozenset()
+    # Of another target's unit these hold the URL, perhaps with a secret.
+    definition: object = attrs.field(repr=False)
+    content: object = attrs.field(repr=False)
+    files: frozenset[str] = attrs.field(default=frozenset(), repr=False)
 
 
 def kindOf(storage: Storage, readOnly: bool) -> Kind:

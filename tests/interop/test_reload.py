@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,13 @@ class Daemon:
             auths.write_text(users)
             auths.chmod(0o600)
 
-    async def start(self, targets: str, users: str | None = None) -> None:
-        """Serve."""
+    async def start(self, targets: str, users: str | None = None, *more: str) -> None:
+        """Serve, with more options."""
         self.write(targets, users)
         auths = ["-a", "auths"] if users is not None else []
         self.process = twistd(
             "-n", "--pidfile=", "iscsi", "-f", "targets", *auths, "--state", "state",
-            "-l", "tcp:0:interface=127.0.0.1", directory=str(self.directory),
+            "-l", "tcp:0:interface=127.0.0.1", *more, directory=str(self.directory),
         )  # fmt: skip
         self.port = portIn(await self.process.line("listening on"))
 
@@ -302,3 +303,37 @@ async def test_storm(daemon: Daemon) -> None:
     ended = await daemon.process.exited
     # twistd ends by the signal that it was told to end with.
     assert ended.signal == signal.SIGTERM, ended
+
+
+@ensureDeferred
+async def test_secrets(daemon: Daemon) -> None:
+    """A daemon that traces all, and our tools, show no secret, whatever goes wrong with it."""
+    canary, back = "yellow-canary-sings", "green-canary-whistles"
+    good_ = f"agc:chap:{canary}:it:{back}\n"
+    auths = daemon.directory / "auths"
+    auths.write_text(good_)
+    auths.chmod(0o600)
+    await daemon.start(ONE, good_, "-v", "all")
+    mutual = daemon.url("target0", 0, f"agc%{canary}@")
+    shown = [await good("iscsi-inq", f"{mutual}?target_user=it&target_password={back}")]
+    tool, harness = (f"from iscsi_twisted.cli.{name} import main; main()" for name in ("tool", "harness"))
+    for user in ("agc%{}", "nobody%{}", "agc%{}x"):
+        url = daemon.url("target0", 0, user.format(canary) + "@")
+        shown += [
+            (await run("iscsi-inq", url)).text,
+            (await run(sys.executable, "-c", tool, "inq", url)).text,
+        ]
+    options = ("-n", "1", "-h", "127.0.0.1", "-p", str(daemon.port), "-u", "nobody", "--auths", str(auths))
+    shown.append((await run(sys.executable, "-c", harness, *options)).text)
+    shown.append(daemon.process.output)
+    for wrong in (f"agc:chap:{canary}:it:{canary}\n", f"agc:chp:{canary}\n", f"agc:chap:{canary}:x:y:z\n"):
+        await daemon.reload(ONE, wrong, until="nothing was changed")
+        shown.append(daemon.process.output)
+    await daemon.reload(ONE, good_.replace("agc", "joe"))
+    shown.append(daemon.process.output)
+    text = "\n".join(shown)
+    assert "CHAP_" not in text
+    for said in (canary, back, canary.encode().hex(), back.encode().hex()):
+        assert said not in text
+    assert "No matching user configuration entry for `nobody' was found" in text
+    assert f"Please add an entry for `nobody' to `{auths}'" in text
