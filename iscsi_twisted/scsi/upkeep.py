@@ -183,7 +183,7 @@ class Upkeep(LogicalUnit):
             saved = self.nonvolatile.change(cycles=(self.starts, self.loads))
             if isPending(saved):
                 # Nobody waits for it, and the next one tells the same again.
-                saved.addCallbacks(None, lambda why: self._report(why.value, None))
+                saved.addCallbacks(lambda _: None, lambda why: self._report(why.value, None))
 
     def tally(self, command: Command | None, condition: CheckCondition) -> None:
         """Count an error of a device; what VERIFY meets is counted apart from what READ does."""

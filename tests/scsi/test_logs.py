@@ -153,6 +153,16 @@ class LogSenseTests(LogCase):
         waiting.errback(OSError("no"))
         self.assertEqual([str(each) for each in self.surprises], ["no"])
 
+    def test_cyclesLate(self) -> None:
+        """They are kept beside other commands, of which nobody is told."""
+        store = MemoryStore()
+        self.unit.remember(store)
+        store.waiting = waiting = Deferred()
+        for options in (0, 1):
+            self.good(cdb.START_STOP_UNIT, options=options)
+        waiting.callback(None)
+        self.assertIsNone(self.successResultOf(waiting))
+
     def test_scans(self) -> None:
         """Page 15h says since when the unit runs, in minutes, and that it scans nothing (SBC-3 6.4.2)."""
         now = 1000.0

@@ -24,7 +24,7 @@ PATIENCE = 60.0
 
 TOOLS = (
     "iscsi-ls", "iscsi-inq", "iscsi-readcapacity16", "iscsi-perf", "iscsi-test-cu", "qemu-img", "qemu-io",
-    "qemu-nbd", "sg_inq", "sg_vpd", "tshark", "stunnel", "ssh", "sshd", "openssl",
+    "qemu-nbd", "sg_inq", "sg_vpd", "cc", "tshark", "stunnel", "ssh", "sshd", "openssl",
 )  # fmt: skip
 
 
