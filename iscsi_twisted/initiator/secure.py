@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from iscsi_twisted.errors import LocalError
 from iscsi_twisted.tls.files import loadAuthorities, loadIdentity, names, shortened
-from iscsi_twisted.tls.protocol import GuardedFactory, makeContext, parsed
+from iscsi_twisted.tls.protocol import GuardedFactory, informed, makeContext, parsed
 from iscsi_twisted.transport import vectoring
 
 KIND: Final = "iscsi-tls"
@@ -59,6 +59,7 @@ class ClientTLS:
 
     def _informed(self, connection: SSL.Connection, where: int, result: int) -> None:
         """OpenSSL tells of a handshake that is done: the certificate is valid, but is it the right one?"""
+        informed(connection, where, result)
         if not where & SSL.SSL_CB_HANDSHAKE_DONE:
             return
         guarded: Any = connection.get_app_data()

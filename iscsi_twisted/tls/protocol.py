@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from time import monotonic
 from typing import Any, Final
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
+from twisted.internet.error import ConnectionAborted
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
@@ -41,16 +43,30 @@ TROUBLES: Final = {
 """What OpenSSL says of a failed handshake, in words that help."""
 
 
+MOST_STEPS: Final = 500
+"""
+Steps of OpenSSL's in a minute after the handshake; each key update takes ten.  A peer may ask for one at any
+time, and is answered at once, whether it reads or not: unbounded, the answers would fill the memory.  Those
+that mean it ask once in millions of records.
+"""
+
+MINUTE: Final = 60.0
+
+
 class GuardedTLS(BufferingTLSTransport):
     """
     TLS on one transport.
 
-    @ivar complaint: what is wrong with the peer's certificate; empty for nothing.
+    @ivar complaint: what is wrong with the peer; empty for nothing.
+    @ivar steps: those that OpenSSL has taken after the handshake, since C{counted}; None before its end.
+    @ivar counted: when counting began anew.
     @cvar knowsPeer: the address of the peer is known from the beginning.
     """
 
     complaint = ""
     knowsPeer = True
+    steps: int | None = None
+    counted = 0.0
 
     def certifiedNames(self) -> tuple[str, ...]:
         """The names in the certificate that the peer has shown, and that was verified; empty if none was."""
@@ -104,6 +120,7 @@ def _context(identity: Identity | None, authorities: Iterable[Any] | None, verif
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.set_info_callback(informed)
     if identity is not None:
         context.use_certificate(identity.chain[0])
         for each in identity.chain[1:]:
@@ -120,6 +137,21 @@ def _context(identity: Identity | None, authorities: Iterable[Any] | None, verif
         store.add_cert(crypto.X509.from_cryptography(each))
     context.set_verify(verify, _verified)
     return context
+
+
+def informed(connection: SSL.Connection, where: int, result: int) -> None:
+    """OpenSSL tells of each step of a handshake, and of key updates later on."""
+    guarded: Any = connection.get_app_data()
+    if where & SSL.SSL_CB_HANDSHAKE_DONE:
+        guarded.steps = guarded.steps or 0
+    elif where & SSL.SSL_CB_LOOP and guarded.steps is not None:
+        now = monotonic()
+        if now - guarded.counted > MINUTE:
+            guarded.steps, guarded.counted = 0, now
+        guarded.steps += 1
+        if guarded.steps == MOST_STEPS:
+            guarded.complaint = "TLS: it does nothing but change keys"
+            guarded.failVerification(Failure(ConnectionAborted()))
 
 
 def parsed(shown: crypto.X509) -> x509.Certificate | None:

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pytest_twisted import ensureDeferred
+from twisted.logger import capturedLogs
 
 from tests.support.certificates import YEAR, Authority
 from tests.support.clients import BASE, Serve, Served, good, run, watch
@@ -85,6 +87,29 @@ async def test_openssl(serve: Serve, tmp_path: Path) -> None:
         refused = await run("sh", *client, version)
         assert refused.status != 0
         assert "Cipher is (NONE)" in refused.text
+
+
+@ensureDeferred
+async def test_keyUpdates(serve: Serve, tmp_path: Path) -> None:
+    """A client that does nothing but change keys, and would never read the answers, is cut off."""
+    authority = Authority(str(tmp_path / "tls"))
+    served = await secured(serve, authority)
+    client = watch("openssl", "s_client", "-connect", served.portal())
+    await client.line(lambda line: "Verify return code" in line)
+    updates = 0
+
+    async def update() -> None:
+        nonlocal updates
+        while updates < 1000:
+            updates += 1
+            client.transport.write(b"K\n")
+            await client.line(lambda _, updates=updates: client.lines.count("KEYUPDATE") == updates)
+
+    with capturedLogs() as events, pytest.raises(RuntimeError, match="the process ended"):
+        await update()
+    assert 20 < updates < 200
+    (event,) = [each for each in events if each.get("event") == "handshakeFailed"]
+    assert event["reason"] == "TLS: it does nothing but change keys"
 
 
 @ensureDeferred
