@@ -64,7 +64,19 @@ class ValueTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """What is neither, or too long."""
-        for text in ("", "12", "0xg0", "0b!", "0b=", "0x" + "00" * 1025, "0x 00", "0b" + "AAAA" * 342):
+        for text in (
+            "",
+            "12",
+            "0xg0",
+            "0b!",
+            "0b=",
+            "0bAAAA=",
+            "0bAAA",
+            "0bAA==AAAA",
+            "0x" + "00" * 1025,
+            "0x 00",
+            "0b" + "AAAA" * 342,
+        ):
             self.assertRaises(RemoteError, decode, "CHAP_C", text)
         self.assertEqual(decode("CHAP_C", "0xabc"), b"\x0a\xbc")
 

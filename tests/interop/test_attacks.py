@@ -6,6 +6,7 @@ Each attack comes from an address of loopback of its own, since whoever fails ha
 
 from __future__ import annotations
 
+import base64
 import socket
 import statistics
 import time
@@ -40,6 +41,9 @@ STAY, TO_OPERATIONAL, TO_FULL = 0x00, 0x81, 0x83
 FULL = 0x87
 """In the operational stage, to full feature phase."""
 
+DISCOVERY = "Discovery"
+"""In the place of a target: the list of targets is wanted."""
+
 CUT = -1
 """In the place of a status: the connection was cut, since the PDU was longer than a login's may be."""
 
@@ -62,7 +66,8 @@ class Intruder(RawClient):
 
     def say(self, flags: int, *pairs: tuple[str, str], target: str = "") -> Status:
         """One request, in which the names come first if there is a target; the status of its answer."""
-        names = [("InitiatorName", ME), ("TargetName", target)] if target else []
+        whom = ("SessionType", "Discovery") if target == DISCOVERY else ("TargetName", target)
+        names = [("InitiatorName", ME), whom] if target else []
         answer = self.loginPDU([*names, *pairs], flags=flags)
         self.answers = answer.text
         self.flags = answer.flags
@@ -79,9 +84,11 @@ class Intruder(RawClient):
         text = proof if isinstance(proof, str) else "0x" + proof.hex()
         return self.say(TO_OPERATIONAL, ("CHAP_N", user), ("CHAP_R", text), *more)
 
-    def prove(self, secret: bytes = SECRET, *more: tuple[str, str], user: str = "agc") -> Status:
+    def prove(
+        self, secret: bytes = SECRET, *more: tuple[str, str], user: str = "agc", target: str = NAME
+    ) -> Status:
         """Go through with CHAP."""
-        identifier, challenge = self.begin()
+        identifier, challenge = self.begin(target)
         return self.respond(response(SHA256, identifier, secret, challenge), *more, user=user)
 
 
@@ -99,6 +106,57 @@ def upperCase(it: Intruder) -> Status:
 
 def othersTarget(it: Intruder) -> Status:
     return it.prove(b"another-secret-12", user="joe")
+
+
+def wrongForDiscovery(it: Intruder) -> Status:
+    return it.prove(b"wrong-horse-battery", target=DISCOVERY)
+
+
+def unknownForDiscovery(it: Intruder) -> Status:
+    return it.prove(user="nobody", target=DISCOVERY)
+
+
+def leftForDiscovery(it: Intruder) -> Status:
+    it.begin(DISCOVERY)
+    return it.say(FULL)
+
+
+def otherMethod(it: Intruder) -> Status:
+    """CHAP it was, and None it is to be."""
+    it.begin()
+    return it.say(TO_FULL, ("AuthMethod", "None"))
+
+
+def twoUsers(it: Intruder) -> Status:
+    """One whose secret is known, and one who is wanted."""
+    identifier, challenge = it.begin()
+    proof = "0x" + response(SHA256, identifier, b"another-secret-12", challenge).hex()
+    return it.say(TO_OPERATIONAL, ("CHAP_N", "agc"), ("CHAP_R", proof), ("CHAP_N", "joe"))
+
+
+def secondProof(it: Intruder) -> Status:
+    """Who has proved to be one goes on to be another."""
+    identifier, challenge = it.begin()
+    proof = "0x" + response(SHA256, identifier, SECRET, challenge).hex()
+    assert it.say(STAY, ("CHAP_N", "agc"), ("CHAP_R", proof)) == 0
+    return it.say(TO_OPERATIONAL, ("CHAP_N", "joe"), ("CHAP_R", proof))
+
+
+def secondChallenge(it: Intruder) -> Status:
+    """Another challenge, for another try."""
+    it.begin()
+    return it.say(STAY, ("CHAP_A", "7"))
+
+
+def proofInNextStage(it: Intruder) -> Status:
+    assert it.prove() == 0
+    return it.say(FULL, ("CHAP_N", "joe"), ("CHAP_R", "0x00"))
+
+
+def proofInPieces(it: Intruder) -> Status:
+    """A login that goes on (C bit) past its stage."""
+    it.begin()
+    return it.say(TO_OPERATIONAL | 0x40, ("CHAP_N", "agc"))
 
 
 def noMethod(it: Intruder) -> Status:
@@ -235,6 +293,13 @@ MALFORMED = {
         "0x" + "0" * 2049,
         "0x" + "0" * 7000,
         "0b" + "A" * 7000,
+        "0bAA",
+        "0bAAA",
+        "0bAAAA=",
+        "0bA A=",
+        "0bAA==AA==",
+        "0b-_8=",
+        "0x\u0661\u0661",
     ),
     "CHAP_N": ("", "a" * 256, "a" * 7000),
     "CHAP_I": ("", "256", "-1", "0x100", "9" * 7000, "0x", "0x_1"),
@@ -246,7 +311,10 @@ ATTACKS: list[tuple[Attack, Status]] = [
     (wrongSecret, AUTHENTICATION), (unknownUser, AUTHENTICATION), (upperCase, AUTHENTICATION),
     (targetsSecret, AUTHENTICATION), (othersTarget, AUTHORIZATION),
     (noMethod, AUTHENTICATION), (nothingOffered, AUTHENTICATION), (skipped, AUTHENTICATION),
-    (skippedForDiscovery, AUTHENTICATION), (leftBeforeProof, ERROR), (ownFullFeature, ERROR),
+    (skippedForDiscovery, AUTHENTICATION), (wrongForDiscovery, AUTHENTICATION),
+    (unknownForDiscovery, AUTHENTICATION), (leftForDiscovery, ERROR), (otherMethod, ERROR), (twoUsers, ERROR),
+    (secondProof, ERROR), (secondChallenge, ERROR), (proofInNextStage, ERROR), (proofInPieces, ERROR),
+    (leftBeforeProof, ERROR), (ownFullFeature, ERROR),
     (proofWithoutChallenge, ERROR), (identityChanged, ERROR), (secondTry, AUTHENTICATION),
     (reflected, AUTHENTICATION), (reflectedElsewhere, AUTHENTICATION), (weakAlgorithm, AUTHENTICATION),
     (flood, ERROR), (rounds, ERROR),
@@ -286,6 +354,38 @@ async def test_attacks(serve: Serve) -> None:
             return status
 
     assert await deferToThread(right) == 0
+
+
+def forms(proof: bytes) -> Iterator[str]:
+    """All the ways in which a proof may be written."""
+    digits = proof.hex()
+    yield "0x" + digits
+    yield "0X" + digits.upper()
+    yield "0x" + "0" * (digits[0] == "0") + digits.removeprefix("0")
+    for prefix in ("0b", "0B"):
+        yield prefix + base64.b64encode(proof).decode()
+
+
+@ensureDeferred
+async def test_forms(serve: Serve) -> None:
+    """Whoever knows the secret gets in, however it writes numbers and whatever else it can do."""
+    served = await attacked(serve)
+
+    def run() -> list[tuple[str, Status]]:
+        wrong = []
+        for offered, chosen in (("5", 5), ("99,foo,,7,5", 7), ("8", 8), ("6,7", 6)):
+            for number in range(5):
+                with Intruder(served.port) as it:
+                    identifier, challenge = it.begin(algorithm=offered)
+                    proof = list(forms(response(chosen, identifier, SECRET, challenge)))[number]
+                    ours = ("CHAP_I", "0x7f"), ("CHAP_C", "0b" + base64.b64encode(bytes(1024)).decode())
+                    status = it.respond(proof, *ours)
+                    right = "0x" + response(chosen, 0x7F, BACK, bytes(1024)).hex()
+                    if status or it.answers != {"CHAP_N": "it", "CHAP_R": right}:
+                        wrong.append((f"{offered} {proof}", status))
+        return wrong
+
+    assert await deferToThread(run) == []
 
 
 @ensureDeferred
