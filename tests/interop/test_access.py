@@ -98,6 +98,52 @@ async def test_harness(serve: Serve, tmp_path: Path) -> None:
 
 
 @ensureDeferred
+async def test_harnessMutual(serve: Serve, tmp_path: Path) -> None:
+    """The harness with every hash alone, where the target proves who it is; it stays with no other."""
+    auths = tmp_path / "auths"
+    for algorithm in STRONGEST_FIRST:
+        served = await serve(TARGETS.replace("%/", f"%/{algorithm}"), users=USERS, algorithms=(algorithm,))
+        harness = (
+            "-c",
+            MAIN,
+            "-n",
+            "1",
+            "-h",
+            "localhost",
+            "-p",
+            str(served.port),
+            "-u",
+            "agc",
+            "-a",
+            "chap",
+        )
+        auths.write_text(USERS)
+        await good(sys.executable, *harness, "--auths", str(auths))
+        auths.write_text(USERS.replace("secret-of-target", "secret-of-others"))
+        failed = await run(sys.executable, *harness, "--auths", str(auths))
+        assert failed.status != 0
+        assert "the target did not prove who it is" in failed.text
+
+
+@ensureDeferred
+async def test_environment(serve: Serve) -> None:
+    """libiscsi with users and secrets of its environment, for one direction and for both."""
+    served = await serve(TARGETS, users=USERS)
+    one = "LIBISCSI_CHAP_USERNAME=agc", "LIBISCSI_CHAP_PASSWORD=correct-horse-battery"
+    both = *one, "LIBISCSI_CHAP_TARGET_USERNAME=it", "LIBISCSI_CHAP_TARGET_PASSWORD=secret-of-target"
+    for settings in (one, both):
+        assert "CONNECTED" in await good("env", *settings, "iscsi-inq", url(served, ""))
+        assert "target0" in await good("env", *settings, "iscsi-ls", f"iscsi://{served.portal()}/")
+    wrong = (*one[:1], "LIBISCSI_CHAP_PASSWORD=wrong-horse-battery")
+    refused = await run("env", *wrong, "iscsi-inq", url(served, ""))
+    assert "Authentication failure(513)" in refused.text
+    deceived = await run(
+        "env", *both[:3], "LIBISCSI_CHAP_TARGET_PASSWORD=another", "iscsi-inq", url(served, "")
+    )
+    assert deceived.status != 0
+
+
+@ensureDeferred
 async def test_qemuSecret(serve: Serve) -> None:
     """qemu's own options for a user and a secret, right and wrong."""
     served = await serve(TARGETS, users=USERS)
