@@ -12,9 +12,11 @@ from iscsi_twisted.config.filters import Settings
 from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import (
     NO_EXTENT_OPTIONS,
+    NO_MIRROR_OPTIONS,
     NO_TARGET_OPTIONS,
     NO_UNIT_OPTIONS,
     ExtentOptions,
+    MirrorOptions,
     TargetOptions,
     UnitOptions,
 )
@@ -99,6 +101,7 @@ class Device:
         None for concatenation.
     @ivar size: bytes, or None if only opening tells.
     @ivar depth: levels of devices from this one down.
+    @ivar own: for level 1, what is the mirror's own.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Device:
     members: tuple[Storage, ...]
     options: UnitOptions = NO_UNIT_OPTIONS
     where: Where = attrs.field(default=NOWHERE, eq=False, repr=False)
+    own: MirrorOptions = NO_MIRROR_OPTIONS
     size: int | None = _derived(_size)
     depth: int = _derived(_depth)
 

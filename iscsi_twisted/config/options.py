@@ -126,6 +126,12 @@ def _percent(text: str) -> int:
     return int(text[:-1])
 
 
+def _patience(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", text):
+        raise ConfigurationError(f"seconds such as 25 or 2.5 are wanted, not {quoted(text)}")
+    return float(text)
+
+
 def _auth(text: str) -> bool:
     if text.lower() not in ("chap", "none"):
         raise ConfigurationError(f"chap or none is wanted, not {quoted(text)}")
@@ -191,6 +197,17 @@ class ExtentOptions:
         parseYes,
         "Whether a file or disk is read and written past the page cache (O_DIRECT).",
         False,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class MirrorOptions:
+    """Options of a mirror, whether it is a unit or a part of a device."""
+
+    patience: float | None = row(
+        _patience,
+        "Seconds that a member may keep the others waiting before it counts as failed; 0 for as long as it"
+        " likes.  Absent: 25.",
     )
 
 
@@ -328,16 +345,20 @@ OPTIONS: Final = (
     *rows(UnitOptions, ("extent", "device")),
     *rows(TargetOptions, ("target",)),
 )
+MIRROR_OPTIONS: Final = {option.name: option for option in rows(MirrorOptions, ("device",))}
+"""By name, those that only the line of a mirror knows."""
+
 NO_EXTENT_OPTIONS: Final = ExtentOptions()
+NO_MIRROR_OPTIONS: Final = MirrorOptions()
 NO_UNIT_OPTIONS: Final = UnitOptions()
 NO_TARGET_OPTIONS: Final = TargetOptions()
 
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
-_NONE: Final[Mapping[str, Option]] = {}
+NO_OPTIONS: Final[Mapping[str, Option]] = {}
 
 
 def readOptions(
-    words: Iterable[str], kind: Kind, more: Mapping[str, Option] = _NONE, title: str = ""
+    words: Iterable[str], kind: Kind, more: Mapping[str, Option] = NO_OPTIONS, title: str = ""
 ) -> tuple[dict[str, Any], list[str]]:
     """
     Read the options of one line.

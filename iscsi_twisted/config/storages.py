@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -22,9 +22,13 @@ from iscsi_twisted.config.model import (
     Where,
 )
 from iscsi_twisted.config.options import (
+    MIRROR_OPTIONS,
+    NO_OPTIONS,
     NO_UNIT_OPTIONS,
     ExtentOptions,
     Kind,
+    MirrorOptions,
+    Option,
     UnitOptions,
     given,
     readOptions,
@@ -184,13 +188,6 @@ class Storages:
         if self._isFirst(line, name) and storage is not None and not equals:
             self.storages[name] = storage
 
-    def _unitOptions(self, line: Line, kind: Kind, words: Sequence[str]) -> UnitOptions | None:
-        """The options of an extent or device; None after a fault."""
-        if not words:
-            return NO_UNIT_OPTIONS
-        values = self._options(line, kind, words)
-        return None if values is None else self._claimed(line, values)
-
     def _claimed(self, line: Line, values: dict[str, Any]) -> UnitOptions:
         """Options of a unit, some of which no other unit can have."""
         wrong = useless(values)
@@ -201,8 +198,16 @@ class Storages:
                 self._claim(line, key, values[key], f"this {key}=")
         return UnitOptions(**values) if values else NO_UNIT_OPTIONS
 
-    def _options(self, line: Line, kind: Kind, words: Sequence[str]) -> dict[str, Any] | None:
-        values, faults = readOptions(words, kind)
+    def _options(
+        self,
+        line: Line,
+        kind: Kind,
+        words: Sequence[str],
+        more: Mapping[str, Option] = NO_OPTIONS,
+        title: str = "",
+    ) -> dict[str, Any] | None:
+        """The options of a line; None after a fault."""
+        values, faults = readOptions(words, kind, more, title and f"a {title}")
         for fault in faults:
             self._fault(line, fault)
         return None if faults else values
@@ -241,16 +246,19 @@ class Storages:
         columns, words = apart(line.words[1:])
         if columns and columns[0].upper() in KINDS:
             return self._filtered(line, columns[0].upper(), columns[1:], words)
-        options = self._unitOptions(line, "device", words)
+        isMirror = bool(columns) and columns[0].upper() == "RAID1"
+        values = self._options(line, "device", words, *((MIRROR_OPTIONS, "RAID1") if isMirror else ()))
         if len(columns) < 2:
             missing = " and ".join(("level", "members")[len(columns) :])
             self._fault(line, f"{missing} missing; a device line is: {DEVICE_FORM}")
             return None
         raid = self._attempt(line, _raid, columns[0])
         members = self._members(line, columns[1:])
-        if options is None or raid is None or members is None:
+        if values is None or raid is None or members is None:
             return None
-        device = Device(name, *raid, members, options, Where(self.path, line.number))
+        own = MirrorOptions(**{one: values.pop(one) for one in MIRROR_OPTIONS.keys() & values.keys()})
+        where = Where(self.path, line.number)
+        device = Device(name, *raid, members, self._claimed(line, values), where, own)
         faults = list(_deviceFaults(device))
         for fault in faults:
             self._fault(line, fault)

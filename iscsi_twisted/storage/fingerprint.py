@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from iscsi_twisted.interfaces import Pending
-from iscsi_twisted.storage.pending import attempt, gather, settle, whenDone
+from iscsi_twisted.storage.pending import attempt, gather, whenDone
 
 Stamp = tuple[int, ...]
 
@@ -50,8 +50,3 @@ def jointStamp(devices: Iterable[Any]) -> Stamp | Pending:
         gather([attempt(stampOf, device) for device in devices]),
         lambda stamps: tuple(number for stamp in stamps for number in stamp),
     )
-
-
-def stamps(devices: Iterable[Any]) -> list[Any] | Pending:
-    """How new each of them is; a failure where that cannot be found out."""
-    return settle([attempt(stampOf, device) for device in devices])

@@ -57,6 +57,7 @@ class MemberStatus:
     @ivar behind: bytes that it lacks, in whole regions.
     @ivar reason: why it is in that state; empty if it is as it should be.
     @ivar repaired: places that could not be read and were written anew.
+    @ivar hanging: operations that were waited for too long and have not ended.
     """
 
     name: str
@@ -64,6 +65,7 @@ class MemberStatus:
     behind: int
     reason: str
     repaired: int
+    hanging: int = 0
 
 
 class Leg:
@@ -82,6 +84,8 @@ class Leg:
     @ivar head: where the last read of it ended.
     @ivar busy: reads of it that are pending.
     @ivar late: its last read was not answered at once.
+    @ivar hanging: see L{MemberStatus}.
+    @ivar shunned: until when it is not read since it did not answer, in seconds of the reactor's; 0 if it is.
     @ivar attempts: how often in a row it was tried again in vain.
     @ivar due: when it is tried again, in seconds of the reactor's.
     @ivar restarts: how often what it stands on was started anew, as far as that was noticed.
@@ -104,6 +108,8 @@ class Leg:
         self.head = -1
         self.busy = 0
         self.late = False
+        self.hanging = 0
+        self.shunned = 0.0
         self.attempts = 0
         self.due = 0.0
         self.spoilt = 0
@@ -144,4 +150,6 @@ class Leg:
 
     def status(self, regionSize: int) -> MemberStatus:
         """A snapshot."""
-        return MemberStatus(self.name, self.state, len(self.behind) * regionSize, self.reason, self.repaired)
+        return MemberStatus(
+            self.name, self.state, len(self.behind) * regionSize, self.reason, self.repaired, self.hanging
+        )

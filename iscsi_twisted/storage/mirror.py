@@ -17,7 +17,8 @@ from iscsi_twisted.storage.fingerprint import restartsOf
 from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING, Leg
 from iscsi_twisted.storage.members import jointSpace
 from iscsi_twisted.storage.mirrorlife import Life, MirrorStatus
-from iscsi_twisted.storage.mirrorread import MirrorReading, together
+from iscsi_twisted.storage.mirrorread import MirrorReading
+from iscsi_twisted.storage.patience import SECONDS, Watch
 from iscsi_twisted.storage.pending import attempt, whenDone
 from iscsi_twisted.storage.record import MirrorStore
 from iscsi_twisted.storage.regions import Regions
@@ -43,16 +44,21 @@ class Mirror(MirrorReading):
         reactor: Any = None,
         store: MirrorStore | None = None,
         trusted: Any = None,
+        patience: float = SECONDS,
     ) -> None:
         """
         @param reactor: whose time it is; by default the process's own.
         @param store: keeps the record of the members.  Without one nobody knows at the start whether they
             agree, and they are compared each time.
         @param trusted: the member that holds the truth at the next start, whatever the record says.
-        @raise LocalError: if that is no member.
+        @param patience: seconds that a member may keep the others waiting before it counts as failed; 0 for
+            as long as it likes.
+        @raise LocalError: if that is no member, or no such time.
         """
         super().__init__(members)
         self.store = store
+        self.watch = Watch(self, SECONDS)
+        self.patience = patience
         self.able = Capabilities()
         self.writes = self.flushes = self.discards = self.zeroes = 0
         self.life = Life(self, reactor)
@@ -111,6 +117,17 @@ class Mirror(MirrorReading):
         @raise LocalError: if that is no member.
         """
         self.life.trusted = self.leg(member)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a member may keep the others waiting; 0 for as long as it likes."""
+        return self.watch.seconds
+
+    @patience.setter
+    def patience(self, seconds: float) -> None:
+        if not 0 <= seconds < float("inf"):
+            raise LocalError(f"nobody can wait for {seconds} seconds; 0 means as long as it takes")
+        self.watch.seconds = seconds
 
     def leg(self, member: Any) -> Leg:
         """
@@ -211,14 +228,15 @@ class Mirror(MirrorReading):
 
     def space(self) -> Space | Pending | None:
         """What the members that are there have and can have, each for itself."""
-        return jointSpace((leg.device for leg in self.legs if leg.isOpen), copies=True)
+        return jointSpace((leg.device for leg in self.legs if leg.gets), copies=True)
 
     def arrange(self) -> None:
         """States have changed: who is read and written, and whether anything is out of the ordinary."""
         legs = [leg for leg in self.legs if leg.gets]
         doubt = bool(self.unverified)
         self.members = [leg.device for leg in self.legs]
-        self._readers = [] if doubt else [leg for leg in legs if leg.state == IN_SYNC and not leg.suspect]
+        current = [] if doubt else [leg for leg in legs if leg.state == IN_SYNC and not leg.suspect]
+        self._readers = [leg for leg in current if not leg.shunned] or current
         self._writers = [leg.device.write for leg in legs]
         self._nones = [None] * len(legs)
         self._marks = self.intent.marks
@@ -239,7 +257,8 @@ class Mirror(MirrorReading):
             if outcomes == self._nones:
                 return None
             legs = [leg for leg in self.legs if leg.gets]
-            result = whenDone(together(outcomes), lambda done: self._judge(legs, done, offset, end))
+            ended = self.watch.changes(legs, outcomes)
+            result = whenDone(ended, lambda done: self._judge(legs, done, offset, end))
             if isPending(result):
                 self.lock.keep(offset, end, result)
             return result
@@ -279,7 +298,8 @@ class Mirror(MirrorReading):
     def _alter(self, _: object, operation: str, offset: int, end: int, arguments: tuple[Any, ...]) -> Any:
         legs = [leg for leg in self.legs if leg.gets]
         results = [attempt(getattr(leg.device, operation), *arguments) for leg in legs]
-        return whenDone(together(results), lambda outcomes: self._judge(legs, outcomes, offset, end))
+        ended = self.watch.changes(legs, results)
+        return whenDone(ended, lambda outcomes: self._judge(legs, outcomes, offset, end))
 
     def _judge(self, legs: list[Leg], outcomes: list[Any], offset: int, end: int) -> Any:
         """All members have ended: who goes on, and what is told."""
@@ -300,7 +320,9 @@ class Mirror(MirrorReading):
                 # Where nobody did it the first one's is what counts, whatever it is.
                 if leg in failures if good else leg is not (having or legs)[0]:
                     self.spoil(leg, region, region)
-        full = lost and all(failure.check(OutOfSpace) for failure in failures.values())
+        # What is told is what those say that are members still.
+        told = [failure for leg, failure in failures.items() if leg.gets] or list(failures.values())
+        full = lost and all(failure.check(OutOfSpace) for failure in told)
         for leg, failure in reversed(failures.items()):
             if not full:
                 self.failed(leg, failure)
@@ -309,8 +331,7 @@ class Mirror(MirrorReading):
         if not lost:
             return self.acknowledge()
         self.errors += 1
-        error = next(iter(failures.values()))
-        return self.acknowledge(error.raiseException)
+        return self.acknowledge(told[0].raiseException)
 
     def _agreeing(self, offset: int, end: int) -> None:
         """What was written to all members is the same in all: whole regions are no longer in doubt."""
@@ -341,6 +362,7 @@ class Mirror(MirrorReading):
         leg.spoilt += 1
         leg.happens("failed", self, failure.getErrorMessage())
         self.life.roster.postpone(leg)
+        self.watch.abandon(leg)
         self.arrange()
         return True
 
@@ -419,7 +441,8 @@ class Mirror(MirrorReading):
         legs = [leg for leg in self.legs if leg.gets]
         epoch = self.life.epoch
         results = [attempt(leg.device.flush) for leg in legs]
-        return whenDone(together(results), lambda outcomes: self._judgeFlush(legs, outcomes, epoch))
+        ended = self.watch.changes(legs, results)
+        return whenDone(ended, lambda outcomes: self._judgeFlush(legs, outcomes, epoch))
 
     def _judgeFlush(self, legs: list[Leg], outcomes: list[Any], epoch: int) -> Any:
         failures = {leg: one for leg, one in zip(legs, outcomes, strict=True) if isinstance(one, Failure)}

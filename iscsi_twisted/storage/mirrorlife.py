@@ -1,14 +1,12 @@
 # -*- test-case-name: tests.storage.test_mirrorlife -*-
 """
-The life of a mirror beside its operations: how it starts and ends, what it does in the background, and how
-members come and go.
+The life of a mirror beside its operations: what it does in the background from its start to its end, and what
+is kept of it.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -19,17 +17,15 @@ from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import DeviceError, LocalError
 from iscsi_twisted.interfaces import Pending
-from iscsi_twisted.storage.fingerprint import fingerprintOf, stamps
-from iscsi_twisted.storage.intent import Intent
+from iscsi_twisted.storage.fingerprint import stampOf
 from iscsi_twisted.storage.legs import FAILED, IN_SYNC, MISSING, RESYNCING, Leg, MemberStatus
-from iscsi_twisted.storage.mirrormembers import Roster, permitCreation
-from iscsi_twisted.storage.muster import choose, muster
-from iscsi_twisted.storage.pending import answered, attempt, ready, settle
+from iscsi_twisted.storage.mirrormembers import Roster
+from iscsi_twisted.storage.mirrorstart import Start
+from iscsi_twisted.storage.pending import answered, attempt, ready
 from iscsi_twisted.storage.progress import Progress
-from iscsi_twisted.storage.record import MemberRecord, MirrorStore, Record, regionCount
-from iscsi_twisted.storage.regions import Regions, regionShift
+from iscsi_twisted.storage.record import MemberRecord, Record
+from iscsi_twisted.storage.regions import Regions
 from iscsi_twisted.storage.resync import Resync
-from iscsi_twisted.storage.samples import resembles
 from iscsi_twisted.storage.scrub import Findings, Scrub
 
 if TYPE_CHECKING:
@@ -78,6 +74,7 @@ class Life:
     @ivar trusted: the member that is the truth at the next start.
     @ivar old: members that were known and are not here, and where they are behind.
     @ivar epoch: grows with each look for regions in which nothing is written.
+    @ivar generation: of the newest record that is known.
     @ivar flushed: the epoch in which the last flush began that all members did.
     """
 
@@ -88,7 +85,7 @@ class Life:
         self.trusted: Leg | None = None
         self.old: list[MemberRecord] = []
         self.epoch = self.flushed = 0
-        self._generation = 0
+        self.generation = 0
         self._ticks = 0
         self._timer: Any = None
         self._working: Deferred[None] | None = None
@@ -114,6 +111,10 @@ class Life:
         if self._reactor is None:
             self._reactor = reactor
 
+    def later(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call something after so many seconds."""
+        return self._reactor.callLater(seconds, function, *arguments)
+
     # Starting
 
     def open(self) -> Pending | None:
@@ -121,129 +122,12 @@ class Life:
         return answered(self._open())  # type: ignore[no-any-return]
 
     async def _open(self) -> None:
-        mirror = self._mirror
         if self._reactor is None:
             from twisted.internet import reactor
 
             self._reactor = reactor
-        mirror.legs = [Leg(device) for device in mirror.members]
-        if self.trusted is not None:
-            self.trusted = mirror.leg(self.trusted.device)
-        records = list(self._records(mirror.store))
-        try:
-            failure = await self._openLegs(records)
-            if failure is not None and not any(leg.isOpen for leg in mirror.legs):
-                failure.raiseException()
-            await self._assemble(records, failure)
-        except BaseException:
-            await ready(settle([attempt(leg.device.close) for leg in mirror.legs if leg.isOpen]))
-            raise
+        await Start(self._mirror, self).run()
         self._begin()
-
-    def _records(self, store: MirrorStore | None) -> Iterator[Record]:
-        """The records that can be read."""
-        if store is None:
-            return
-        try:
-            found = list(store.records())
-        except OSError as error:
-            raise DeviceError(f"records of mirrors cannot be read: {error}") from error
-        for name, data in found:
-            try:
-                record = Record.decode(data)
-            except (ValueError, KeyError, TypeError) as error:
-                _log.error(
-                    "record {name} of a mirror cannot be used: {error}", event="mirror", name=name,
-                    error=str(error),
-                )  # fmt: skip
-                continue
-            self._generation = max(self._generation, record.generation)
-            yield record
-
-    async def _openLegs(self, records: list[Record]) -> Failure | None:
-        """
-        Open the members.  One that a record knows by its name is not made anew if its file is gone: what is
-        mounted there may be missing.
-
-        @return: the first failure, if there is any.
-        """
-        legs = self._mirror.legs
-        known = {member.title for record in records for member in record.members}
-        for leg in legs:
-            permitCreation(leg.device, leg.name not in known)
-        try:
-            outcomes = await ready(
-                settle([attempt(leg.device.open, partial(self._mirror.memberChanged, leg)) for leg in legs])
-            )
-        finally:
-            for leg in legs:
-                permitCreation(leg.device, True)
-        failures = []
-        for leg, outcome in zip(legs, outcomes, strict=True):
-            leg.isOpen = not isinstance(outcome, Failure)
-            if not leg.isOpen:
-                leg.reason = outcome.getErrorMessage()
-                if leg.name in known:
-                    leg.reason += " (it has been a member, so it is not made anew)"
-                failures.append(outcome)
-        for failure in failures:
-            if not failure.check(DeviceError, OSError):
-                failure.raiseException()
-        return failures[0] if failures else None
-
-    async def _assemble(self, records: list[Record], failure: Failure | None) -> None:
-        """Find out what each member is worth."""
-        mirror = self._mirror
-        mirror.opened()
-        mirror.shift = regionShift(mirror.size)
-        count = regionCount(mirror.size, mirror.shift)
-        for leg in mirror.legs:
-            leg.unflushed = Regions(count)
-            if leg.isOpen:
-                leg.abilities = leg.device.capabilities()
-                leg.fingerprint = fingerprintOf(leg.device)
-        record = choose(records, mirror.legs, mirror.size, mirror.shift)
-        if record is None and failure is not None and self.trusted is None:
-            failure.raiseException()
-        if record is not None:
-            await self.stampAll(everybody=True)
-        verdict = muster(mirror.legs, record, count, self.trusted)
-        self.trusted = None
-        mirror.unverified = verdict.unverified
-        self.old = list(verdict.old)
-        self.name = record.name if record is not None else os.urandom(8).hex()
-        store = None if mirror.readOnly else mirror.store
-        mirror.intent = Intent(store, self.name, count, self.record)
-        warnings = [*verdict.warnings]
-        if record is not None:
-            warnings += await self._suspicions(count)
-        for warning in warnings:
-            _log.warn("{mirror}: {what}", event="mirror", mirror=str(mirror), what=warning)
-        for leg in mirror.legs:
-            if leg.isOpen:
-                leg.happens("behind" if leg.behind else "current", mirror)
-            else:
-                leg.happens("absent", mirror, leg.reason)
-        mirror.arrange()
-        saved = mirror.intent.save()
-        if saved is not None:
-            await saved
-
-    async def _suspicions(self, count: int) -> list[str]:
-        """Look at members that do not know whether they were changed; what is to be told."""
-        mirror, told = self._mirror, []
-        legs = sorted((leg for leg in mirror.legs if leg.isOpen), key=lambda leg: not leg.stamp)
-        for leg in legs[1:]:
-            source = legs[0]
-            if leg.stamp or await resembles(mirror, leg, source):
-                continue
-            if source.stamp:
-                leg.behind.add(0, count - 1)
-                told.append(f"{leg.name} does not hold what it held, and everything is copied to it")
-            else:
-                mirror.unverified.add(0, count - 1)
-                told.append(f"{leg.name} and {source.name} do not hold the same, and are compared")
-        return told
 
     def _begin(self) -> None:
         self._stopping = self._compared = False
@@ -279,13 +163,30 @@ class Life:
         problem = None
         if not mirror.readOnly:
             problem = await self._leaveClean()
-        results = await ready(settle([attempt(leg.device.close) for leg in legs]))
-        for leg, result in zip(legs, results, strict=True):
-            leg.isOpen = False
-            if isinstance(result, Failure) and problem is None and leg.gets:
-                problem = result
+        closed = await self._shut(legs)
+        mirror.watch.stop()
+        problem = problem or closed
         if problem is not None:
             problem.raiseException()
+
+    async def _shut(self, legs: list[Leg]) -> Failure | None:
+        """
+        Close members.  Those that hang are told to, and nobody waits for them.
+
+        @return: the first failure of one that gets what is written, if there is any.
+        """
+        watch = self._mirror.watch
+        closing = watch.answers(legs, [attempt(leg.device.close) for leg in legs])
+        for leg in legs:
+            leg.isOpen = False
+            if leg.hanging:
+                watch.release(leg, "it hangs, and is left as it is")
+        outcomes = await ready(closing)
+        problem = None
+        for leg, outcome in zip(legs, outcomes, strict=True):
+            if isinstance(outcome, Failure) and problem is None and leg.gets:
+                problem = outcome
+        return problem
 
     async def _leaveClean(self) -> Failure | None:
         """Flush, and record that nothing is under way."""
@@ -310,7 +211,7 @@ class Life:
     def record(self) -> Record:
         """What there is to know, now."""
         mirror = self._mirror
-        self._generation += 1
+        self.generation += 1
         members = [
             MemberRecord(
                 leg.fingerprint,
@@ -324,14 +225,15 @@ class Life:
         ]
         members += [attrs.evolve(member, behind=member.behind.copy()) for member in self.old]
         return Record(
-            self.name, self._generation, mirror.size, mirror.shift, mirror.intent.marked(),
+            self.name, self.generation, mirror.size, mirror.shift, mirror.intent.marked(),
             mirror.unverified.copy(), tuple(members),
         )  # fmt: skip
 
     async def stampAll(self, everybody: bool = False) -> None:
         """Ask members how new they are: those that get what is written, or all that are open."""
         legs = [leg for leg in self._mirror.legs if (leg.isOpen if everybody else leg.gets)]
-        outcomes = await ready(stamps([leg.device for leg in legs]))
+        asked = [attempt(stampOf, leg.device) for leg in legs]
+        outcomes = await ready(self._mirror.watch.answers(legs, asked))
         for leg, outcome in zip(legs, outcomes, strict=True):
             leg.stamp = () if isinstance(outcome, Failure) else tuple(outcome)
 
@@ -348,7 +250,10 @@ class Life:
             self.go(self._sweep())
         now = self.now()
         for leg in self._mirror.legs:
-            if leg.state in (FAILED, MISSING) and leg.due <= now:
+            if leg.shunned and leg.shunned <= now:
+                leg.shunned = 0.0
+                self._mirror.arrange()
+            if leg.state in (FAILED, MISSING) and leg.due <= now and not leg.hanging:
                 leg.due = float("inf")
                 self.go(self.roster.retry(leg))
         self.look()

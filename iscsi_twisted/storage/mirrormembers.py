@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import DeviceError, LocalError
+from iscsi_twisted.interfaces import isPending
 from iscsi_twisted.storage.device import asDevice
-from iscsi_twisted.storage.fingerprint import fingerprintOf, stamps
+from iscsi_twisted.storage.fingerprint import fingerprintOf, stampOf
 from iscsi_twisted.storage.legs import IN_SYNC, Leg
 from iscsi_twisted.storage.pending import attempt, call, ready, settle
 from iscsi_twisted.storage.regions import Regions
@@ -40,31 +41,54 @@ class Roster:
     async def retry(self, leg: Leg) -> None:
         """Try to have a member back."""
         mirror = self._mirror
-        if leg.isOpen:
-            await ready(settle([attempt(leg.device.close)]))
-            leg.isOpen = False
+        await self._shut(leg)
+        if leg.hanging:
+            # What it was told to do comes to an end first, or it would be done to what is newer.
+            self.postpone(leg)
+            return
         permitCreation(leg.device, False)
         try:
-            (outcome,) = await ready(settle([attempt(leg.device.open, partial(mirror.memberChanged, leg))]))
+            outcome = await mirror.watch.tell(leg, self._open, leg)
         finally:
             permitCreation(leg.device, True)
         if isinstance(outcome, Failure):
             leg.reason = outcome.getErrorMessage()
             self.postpone(leg)
             return
-        leg.isOpen = True
         if self._life.stopping or leg not in mirror.legs:
-            await ready(settle([attempt(leg.device.close)]))
-            leg.isOpen = False
+            await self._shut(leg)
             return
         wrong = self._misfit(leg)
         if wrong:
             leg.reason = wrong
-            await ready(settle([attempt(leg.device.close)]))
-            leg.isOpen = False
+            await self._shut(leg)
             self.postpone(leg)
             return
         await self._returned(leg)
+
+    def _open(self, leg: Leg) -> Any:
+        """Open a member; it is open when that has ended, even if nobody waits for it by then."""
+
+        def opened(outcome: Any) -> Any:
+            leg.isOpen = not isinstance(outcome, Failure)
+            return outcome
+
+        opening = leg.device.open(partial(self._mirror.memberChanged, leg))
+        if not isPending(opening):
+            return opened(opening)
+        opening.addBoth(opened)
+        return opening
+
+    async def _shut(self, leg: Leg) -> None:
+        """Close a member, whatever it says to that; one that hangs is told to, and nobody waits for it."""
+        if not leg.isOpen:
+            return
+        leg.isOpen = False
+        watch = self._mirror.watch
+        closing = watch.answers([leg], [attempt(leg.device.close)])
+        if leg.hanging:
+            watch.release(leg, "it hangs, and is left as it is")
+        await ready(closing)
 
     def _misfit(self, leg: Leg, old: Leg | None = None) -> str:
         """
@@ -92,7 +116,7 @@ class Roster:
         mirror = self._mirror
         leg.abilities = leg.device.capabilities()
         fingerprint = fingerprintOf(leg.device)
-        (stamp,) = await ready(stamps([leg.device]))
+        (stamp,) = await ready(mirror.watch.answers([leg], [attempt(stampOf, leg.device)]))
         known = next((one for one in self._life.old if one.fingerprint == fingerprint), None)
         if fingerprint is None or fingerprint != leg.fingerprint:
             leg.behind = Regions(len(mirror.unverified.flags), full=True)
@@ -171,9 +195,7 @@ class Roster:
         idle = mirror.lock.idle()
         if idle is not None:
             await idle
-        if leg.isOpen:
-            leg.isOpen = False
-            await call(leg.device.close)
+        await self._shut(leg)
 
     def add(self, device: Any) -> Deferred[None]:
         """See L{Mirror.add}."""

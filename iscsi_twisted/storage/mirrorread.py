@@ -19,8 +19,10 @@ from iscsi_twisted.interfaces import Buffer, Pending, isPending
 from iscsi_twisted.storage.device import BlockDevice, checkRange, outOfRange
 from iscsi_twisted.storage.legs import Leg
 from iscsi_twisted.storage.members import Composition
-from iscsi_twisted.storage.pending import Joint, attempt, gather, ready, whenDone
+from iscsi_twisted.storage.patience import Watch
+from iscsi_twisted.storage.pending import attempt, gather, ready, whenDone
 from iscsi_twisted.storage.ranges import RangeLock
+from iscsi_twisted.storage.reading import Reading
 from iscsi_twisted.storage.regions import Regions
 
 if TYPE_CHECKING:
@@ -29,22 +31,6 @@ if TYPE_CHECKING:
 
 REPAIRS: Final = 16
 """Places that are repaired at the same time; what is beyond that is repaired when it is read again."""
-
-
-class Whole(Joint):
-    """
-    An operation on all members.  Once it has begun it goes on when it is cancelled: if some members did it
-    and others not they would no longer hold the same.
-    """
-
-    def cancel(self) -> None:
-        if self.called:
-            super().cancel()
-
-
-def together(results: list[Any]) -> list[Any] | Pending:
-    """Wait for all of these to end, well or badly, whoever wants to cancel them."""
-    return Whole(results) if any(map(isPending, results)) else results
 
 
 class MirrorReading(Composition):
@@ -56,6 +42,7 @@ class MirrorReading(Composition):
     @ivar intent: where writes may be under way.
     @ivar unverified: regions of which nobody knows whether members agree.
     @ivar life: what goes on beside the operations.
+    @ivar watch: who waits for members.
     @ivar shift: the binary logarithm of the bytes of a region.
     @ivar readOnly: nothing can be written.
     @ivar reads: those that began.
@@ -64,6 +51,7 @@ class MirrorReading(Composition):
 
     intent: Intent
     life: Life
+    watch: Watch
 
     def __init__(self, members: Iterable[Any]) -> None:
         super().__init__(members)
@@ -86,7 +74,7 @@ class MirrorReading(Composition):
             return self._readCarefully(offset, length)  # type: ignore[no-any-return]
         leg = legs[0] if len(legs) == 1 else self._pick(legs, offset)
         leg.head = offset + length
-        return self._readFrom(leg, offset, length, [])  # type: ignore[no-any-return]
+        return self._readFrom(leg, offset, length)  # type: ignore[no-any-return]
 
     def _pick(self, legs: list[Leg], offset: int) -> Leg:
         """
@@ -102,51 +90,16 @@ class MirrorReading(Composition):
             leg = min(legs, key=lambda one: (one.late, one.head != offset, one.busy, one is not leg))
         return leg
 
-    def _readFrom(self, leg: Leg, offset: int, length: int, failed: list[tuple[Leg, Failure]]) -> Any:
-        """
-        Read one member, and others if it fails.
-
-        @param failed: those that have failed already.
-        """
+    def _readFrom(self, leg: Leg, offset: int, length: int) -> Any:
+        """Read one member, and others if it fails or does not answer."""
         try:
             result = leg.device.read(offset, length)
         except (DeviceError, OSError):
-            return self._elsewhere(Failure(), leg, offset, length, failed)
+            return Reading(self, offset, length).begin(leg, Failure())
         if isPending(result):
-            leg.late = True
-            leg.busy += 1
-            result.addCallbacks(
-                partial(self._hasRead, leg, offset, length, failed),
-                partial(self._hasNotRead, leg, offset, length, failed),
-            )
-            return result
+            return Reading(self, offset, length).begin(leg, result)
         leg.late = False
-        if failed:
-            self._repair(failed, offset, length)
         return result
-
-    def _hasRead(self, leg: Leg, offset: int, length: int, failed: list[Any], data: Buffer) -> Any:
-        leg.busy -= 1
-        if leg.suspect:
-            why = ReadError(f"{leg.name} was started anew while it was read", offset)
-            return self._elsewhere(Failure(why), leg, offset, length, failed)
-        if failed:
-            self._repair(failed, offset, length)
-        return data
-
-    def _hasNotRead(self, leg: Leg, offset: int, length: int, failed: list[Any], failure: Failure) -> Any:
-        leg.busy -= 1
-        return self._elsewhere(failure, leg, offset, length, failed)
-
-    def _elsewhere(self, failure: Failure, leg: Leg, offset: int, length: int, failed: list[Any]) -> Any:
-        failure.trap(DeviceError, OSError)
-        failed.append((leg, failure))
-        tried = [each for each, _ in failed]
-        for other in self.holders(offset, offset + length):
-            if other not in tried:
-                return self._readFrom(other, offset, length, failed)
-        self.errors += 1
-        return failed[0][1].raiseException()
 
     def holders(self, offset: int, end: int) -> list[Leg]:
         """The members that have all of a range, as far as that is known."""
@@ -182,13 +135,14 @@ class MirrorReading(Composition):
             return self.lock.run(offset, end, self._readDoubtful, offset, end - offset)
         if not legs:
             raise ReadError(f"{self}: no member that is here has these bytes", offset)
-        return self._readFrom(legs[0], offset, end - offset, [])
+        return self._readFrom(min(legs, key=lambda leg: leg.shunned), offset, end - offset)
 
     def _readDoubtful(self, offset: int, length: int) -> Any:
         """Read all members, and answer what they agree on."""
         legs = self.holders(offset, offset + length)
         results = [attempt(leg.device.read, offset, length) for leg in legs]
-        return whenDone(together(results), lambda outcomes: self._agreed(offset, legs, outcomes))
+        answers = self.watch.answers(legs, results)
+        return whenDone(answers, lambda outcomes: self._agreed(offset, legs, outcomes))
 
     def _agreed(self, offset: int, legs: list[Leg], outcomes: list[Any]) -> Buffer:
         for outcome in outcomes:
@@ -204,20 +158,28 @@ class MirrorReading(Composition):
         return first
 
     def allocated(self, offset: int, length: int) -> list[tuple[int, bool]] | Pending:
-        """As a member sees it that has everything; where none does all is data."""
+        """As a member sees it that has everything; where none does, or says so, all is data."""
         checkRange(self.size, offset, length)
         if not self._readers:
             return BlockDevice.allocated(self, offset, length)
-        result: list[tuple[int, bool]] | Pending = self._readers[0].device.allocated(offset, length)
-        return result
+        leg = self._readers[0]
+        answers = self.watch.answers([leg], [attempt(leg.device.allocated, offset, length)])
+        return whenDone(answers, partial(self._runs, offset, length))
+
+    def _runs(self, offset: int, length: int, answers: list[Any]) -> Any:
+        (answer,) = answers
+        if not isinstance(answer, Failure):
+            return answer
+        answer.trap(DeviceError, OSError)
+        return BlockDevice.allocated(self, offset, length)
 
     # Repairs
 
-    def _repair(self, failed: list[tuple[Leg, Failure]], offset: int, length: int) -> None:
-        """Write anew what a member could not read."""
+    def repair(self, legs: Iterable[Leg], offset: int, length: int) -> None:
+        """Write anew what members could not read."""
         if self.readOnly:
             return
-        for leg, _ in failed:
+        for leg in legs:
             place = (leg, offset)
             if place in self._repairing or len(self._repairing) >= REPAIRS or not leg.gets:
                 continue
@@ -250,13 +212,12 @@ class MirrorReading(Composition):
             sources = [each for each in self.holders(offset, end) if each is not leg]
             if not sources:
                 return
-            data = await ready(sources[0].device.read(offset, end - offset))
+            data = await self.watch.ask(sources[0], sources[0].device.read, offset, end - offset)
         if not leg.gets:
             return
-        try:
-            await ready(leg.device.write(offset, data))
-        except Exception:
-            self.notWritten(leg, first, last, Failure())
+        outcome = await self.watch.tell(leg, leg.device.write, offset, data)
+        if isinstance(outcome, Failure):
+            self.notWritten(leg, first, last, outcome)
         else:
             leg.repaired += 1
             self.life.tellRepair(leg, offset, end)

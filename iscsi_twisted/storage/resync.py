@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import DeviceError, OutOfSpace
 from iscsi_twisted.storage.legs import RESYNCING, Leg
-from iscsi_twisted.storage.pending import attempt, gather, ready, settle
+from iscsi_twisted.storage.pending import attempt, gather, ready
 from iscsi_twisted.storage.progress import Progress
 from iscsi_twisted.storage.regions import Regions
 
@@ -29,6 +29,9 @@ STRETCH: Final = 64
 
 CHECKPOINT: Final = 30.0
 """Seconds of copying that a crash may undo."""
+
+BATCH: Final = 1 << 30
+"""Bytes that are copied before they are flushed: what a slow disk flushes within the patience of a mirror."""
 
 _log = Logger(namespace="iscsi_twisted")
 
@@ -63,10 +66,12 @@ class Resync:
 
         @raise CancelledError: if the mirror is closed meanwhile.
         """
-        region = self._next(0)
+        region, copied = self._next(0), 0
         while region is not None:
             last = await self._stretch(region)
-            if self._mirror.life.now() - self._kept >= CHECKPOINT:
+            copied += last + 1 - region << self._mirror.shift
+            if self._mirror.life.now() - self._kept >= CHECKPOINT or copied >= BATCH:
+                copied = 0
                 await self.checkpoint()
             region = self._next(last + 1)
         await self.checkpoint()
@@ -136,9 +141,11 @@ class Resync:
         """
         bad = Regions(len(self._skipped.flags))
         runs = [(end - offset, True)]
+        mirror = self._mirror
         if source.abilities.allocated and all(leg.abilities.zero for leg in targets):
-            asked = await ready(settle([attempt(source.device.allocated, offset, end - offset)]))
-            runs = runs if isinstance(asked[0], Failure) else asked[0]
+            asked = [attempt(source.device.allocated, offset, end - offset)]
+            (found,) = await ready(mirror.watch.answers([source], asked))
+            runs = runs if isinstance(found, Failure) else found
         for length, hasStorage in runs:
             stop = offset + length
             if hasStorage or not await self._run(bad, offset, stop, self._hole, source, targets):
@@ -186,7 +193,7 @@ class Resync:
         holders = self._mirror.holders(offset, end)
         for leg in sorted(holders, key=lambda one: one is not source):
             try:
-                data = await ready(leg.device.read(offset, end - offset))
+                data = await self._mirror.watch.ask(leg, leg.device.read, offset, end - offset)
             except (DeviceError, OSError) as error:
                 first = first or error
                 continue
@@ -202,7 +209,7 @@ class Resync:
         """
         if source.lacks(*self._mirror.regions(offset, end)):
             raise DeviceError(f"{source.name} lacks it by now")
-        runs = await ready(source.device.allocated(offset, end - offset))
+        runs = await self._mirror.watch.ask(source, source.device.allocated, offset, end - offset)
         if any(hasStorage for _, hasStorage in runs):
             return False
         await self._tell(targets, "zero", offset, end - offset, True)
@@ -215,13 +222,14 @@ class Resync:
         @raise DeviceError: if one could not do it and stays: it has no room, or nobody can do without it.
         """
         legs = [leg for leg in targets if leg.gets]
-        outcomes = await ready(settle([attempt(getattr(leg.device, operation), *arguments) for leg in legs]))
+        results = [attempt(getattr(leg.device, operation), *arguments) for leg in legs]
+        outcomes = await ready(self._mirror.watch.changes(legs, results, alone=True))
         failures = {leg: one for leg, one in zip(legs, outcomes, strict=True) if isinstance(one, Failure)}
         if not failures:
             return
         kept = None
         for leg, failure in failures.items():
-            if failure.check(OutOfSpace) or not self._mirror.failed(leg, failure):
+            if failure.check(OutOfSpace) or (not self._mirror.failed(leg, failure) and leg.gets):
                 kept = failure
         self._mirror.keepRecord()
         if kept is not None:
@@ -234,7 +242,7 @@ class Resync:
         for leg in self._legs():
             copied = leg.unflushed.copy()
             spoilt = leg.spoilt
-            (outcome,) = await ready(settle([attempt(leg.device.flush)]))
+            outcome = await mirror.watch.tell(leg, leg.device.flush)
             if isinstance(outcome, Failure):
                 mirror.failed(leg, outcome)
                 mirror.keepRecord()

@@ -35,7 +35,11 @@ async def resembles(mirror: Mirror, leg: Leg, source: Leg) -> bool:
     async for offset in _places(mirror, leg, source):
         end = min(offset + LENGTH, mirror.size)
         equal = await ready(
-            mirror.lock.run(offset, end, lambda: Deferred.fromCoroutine(_equal(leg, source, offset, end)))  # noqa: B023
+            mirror.lock.run(
+                offset,
+                end,
+                lambda: Deferred.fromCoroutine(_equal(mirror, leg, source, offset, end)),  # noqa: B023
+            )
         )
         # What is being written is copied in any case.
         if not equal and not mirror.intent.marks[offset >> mirror.shift]:
@@ -43,14 +47,14 @@ async def resembles(mirror: Mirror, leg: Leg, source: Leg) -> bool:
     return True
 
 
-async def _equal(leg: Leg, source: Leg, offset: int, end: int) -> bool:
+async def _equal(mirror: Mirror, leg: Leg, source: Leg, offset: int, end: int) -> bool:
     """Whether two members have the same; the range is locked."""
     try:
-        wanted = await ready(source.device.read(offset, end - offset))
+        wanted = await mirror.watch.ask(source, source.device.read, offset, end - offset)
     except (DeviceError, OSError):
         return True
     try:
-        found = await ready(leg.device.read(offset, end - offset))
+        found = await mirror.watch.ask(leg, leg.device.read, offset, end - offset)
     except (DeviceError, OSError):
         return False
     return bytes(found) == bytes(wanted)
@@ -68,7 +72,7 @@ async def _places(mirror: Mirror, leg: Leg, source: Leg) -> AsyncIterator[int]:
             continue
         length = min(1 << mirror.shift, mirror.size - offset)
         try:
-            runs = await ready(source.device.allocated(offset, length))
+            runs = await mirror.watch.ask(source, source.device.allocated, offset, length)
         except (DeviceError, OSError):
             continue
         for run, hasStorage in runs:

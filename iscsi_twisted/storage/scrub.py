@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from iscsi_twisted.errors import DeviceError
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.storage.legs import Leg
-from iscsi_twisted.storage.pending import attempt, ready, settle
+from iscsi_twisted.storage.pending import attempt, ready
 from iscsi_twisted.storage.progress import Progress
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Scrub:
         if len(legs) < 2 or not all(leg.abilities.allocated for leg in legs):
             return False
         for leg in legs:
-            runs = await ready(leg.device.allocated(offset, end - offset))
+            runs = await self._mirror.watch.ask(leg, leg.device.allocated, offset, end - offset)
             if any(hasStorage for _, hasStorage in runs):
                 return False
         return True
@@ -165,7 +165,8 @@ class Scrub:
         legs = self._mirror.holders(offset, end)
         if len(legs) < 2:
             return bool(legs) and not self._mirror.unverified.has(*self._mirror.regions(offset, end))
-        results = await ready(settle([attempt(leg.device.read, offset, end - offset) for leg in legs]))
+        reads = [attempt(leg.device.read, offset, end - offset) for leg in legs]
+        results = await ready(self._mirror.watch.answers(legs, reads))
         failure = next((one for one in results if isinstance(one, Failure)), None)
         if failure is not None:
             failure.trap(DeviceError, OSError)

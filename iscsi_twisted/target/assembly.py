@@ -31,6 +31,7 @@ from iscsi_twisted.scsi.unit import Report
 from iscsi_twisted.scsi.work import Later, atOnce
 from iscsi_twisted.storage import Concatenation, FileExtent, Filter, Mirror, Stripe
 from iscsi_twisted.storage.members import Composition
+from iscsi_twisted.storage.patience import SECONDS
 from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.access import linePolicy
 from iscsi_twisted.target.identity import Installation, UnitIdentity, identify
@@ -305,7 +306,13 @@ class _Maker:
             trusted = [
                 made for made, each in zip(members, device.members, strict=True) if each.name in self._trusted
             ]
-            return PlacedMirror(members, reactor=self._reactor, trusted=trusted[0] if trusted else None)
+            patience = device.own.patience
+            return PlacedMirror(
+                members,
+                reactor=self._reactor,
+                trusted=trusted[0] if trusted else None,
+                patience=SECONDS if patience is None else patience,
+            )
         return PlacedConcatenation(members) if device.chunk is None else PlacedStripe(members, device.chunk)
 
     def _filter(self, storage: Filtered, readOnly: bool, writeCache: bool) -> Placed:

@@ -158,6 +158,23 @@ class DeviceTests(TargetsTestCase):
         self.assertEqual((device.level, device.chunk, device.size), (0, 65536, 2 * MB))
         self.assertEqual(self.one("device0 Raid0:4096 extent0 extent1").chunk, 4096)
 
+    def test_patience(self) -> None:
+        """A mirror, and nothing else, has a patience of its own."""
+        lines = "extent0 a 0 1M\nextent1 b 0 1M\ndevice0 {}\ntarget0 device0 any"
+        for text, seconds in (("", None), (" patience=2.5", 2.5), (" serial=1 patience=0", 0.0)):
+            (device,) = read(lines.format("RAID1 extent0 extent1" + text)).targets[0].storages
+            assert isinstance(device, Device)
+            self.assertEqual(device.own.patience, seconds)
+        for words, wanted in (
+            (
+                "RAID1 extent0 extent1 patience=soon",
+                "patience=: seconds such as 25 or 2.5 are wanted, not 'soon'",
+            ),
+            ("RAID0 extent0 extent1 patience=1", "unknown option 'patience='; a device line knows serial="),
+            ("RAID1 extent0 extent1 wait=1", "unknown option 'wait='; a RAID1 line knows patience=, serial="),
+        ):
+            self.assertFault(lines.format(words), f"F:3: {wanted}")
+
     def test_mirror(self) -> None:
         """RAID1 mirrors members of one size."""
         device = self.one("device0 Raid1 extent0 extent1")

@@ -126,6 +126,7 @@ class LifeTests(SynchronousTestCase):
     def test_busy(self) -> None:
         """A region stays marked for as long as a write is under way there, however long that takes."""
         opened(self.device)
+        self.device.patience = 0
         for _ in range(2):
             self.disks[1].waits = True
             writing = self.device.write(SIZE // 2, b"x" * 512)

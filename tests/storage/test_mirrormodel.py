@@ -50,9 +50,14 @@ class Request:
 
 
 class MirrorMachine(RuleBasedStateMachine):
-    """Does things to a mirror and to a list of what each cell may hold."""
+    """
+    Does things to a mirror and to a list of what each cell may hold.
+
+    @cvar patience: of the mirror; 0 since time goes by here while operations wait, and nobody hangs.
+    """
 
     disksOf = 2
+    patience = 0.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +91,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def make(self) -> Any:
         """The device under test."""
-        return Mirror(self.disks, reactor=self.clock, store=self.store)
+        return Mirror(self.disks, reactor=self.clock, store=self.store, patience=self.patience)
 
     def start(self) -> bool:
         """Open the mirror; whether that went well."""
@@ -384,7 +389,7 @@ class ComposedMachine(MirrorMachine):
     def make(self) -> Any:
         first, second, third, fourth = self.disks
         members = [Stripe([first, second], SECTOR * 2), Concatenation([third, fourth])]
-        return Mirror(members, reactor=self.clock, store=self.store)
+        return Mirror(members, reactor=self.clock, store=self.store, patience=self.patience)
 
     def good(self, index: int) -> bool:
         """Whether the member that this disk does not belong to has everything, and goes on having it."""

@@ -16,7 +16,7 @@ from iscsi_twisted.scsi.optical import OpticalUnit
 from iscsi_twisted.scsi.room import QUEUE
 from iscsi_twisted.session.names import complaint
 from iscsi_twisted.session.node import Node
-from iscsi_twisted.storage import MemoryDevice, Stripe
+from iscsi_twisted.storage import MemoryDevice, Mirror, Stripe
 from iscsi_twisted.target.assembly import Disk, Plan, makeUnit, plans
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.placed import takeFaults
@@ -80,6 +80,14 @@ class PlanTests(SynchronousTestCase):
         device = plan.disks[0].device
         assert isinstance(device, Stripe)
         self.assertEqual((device.chunk, len(device.members)), (65536, 2))
+
+    def test_mirror(self) -> None:
+        """A mirror has the patience that its line gives it, or the usual one."""
+        text = "extent0 a 0 1M\nextent1 b 0 1M\ndevice0 RAID1 extent0 extent1 {}\ntarget0 device0 any\n"
+        for option, seconds in (("", 25), ("patience=3", 3), ("patience=0", 0)):
+            device = self.plans(text.format(option))[0].disks[0].device
+            assert isinstance(device, Mirror)
+            self.assertEqual(device.patience, seconds)
 
     def test_placed(self) -> None:
         """What is wrong with devices when they are opened names their lines, deep ones too, and only once."""

@@ -1,0 +1,162 @@
+# -*- test-case-name: tests.storage.test_mirrorlife -*-
+"""How a mirror starts: who is there, what each is worth, and what has to be told of that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from iscsi_twisted.errors import DeviceError
+from iscsi_twisted.storage.fingerprint import fingerprintOf
+from iscsi_twisted.storage.intent import Intent
+from iscsi_twisted.storage.legs import Leg
+from iscsi_twisted.storage.mirrormembers import permitCreation
+from iscsi_twisted.storage.muster import choose, muster
+from iscsi_twisted.storage.pending import attempt, ready, settle
+from iscsi_twisted.storage.record import MirrorStore, Record, regionCount
+from iscsi_twisted.storage.regions import Regions, regionShift
+from iscsi_twisted.storage.samples import resembles
+
+if TYPE_CHECKING:
+    from iscsi_twisted.storage.mirror import Mirror
+    from iscsi_twisted.storage.mirrorlife import Life
+
+_log = Logger(namespace="iscsi_twisted")
+
+
+class Start:
+    """One start of a mirror."""
+
+    def __init__(self, mirror: Mirror, life: Life) -> None:
+        self._mirror, self._life = mirror, life
+
+    async def run(self) -> None:
+        """
+        Open the members, and find out what each is worth; if that is impossible all are closed again.
+
+        @raise DeviceError: why it is impossible.
+        """
+        mirror = self._mirror
+        mirror.legs = [Leg(device) for device in mirror.members]
+        if self._life.trusted is not None:
+            self._life.trusted = mirror.leg(self._life.trusted.device)
+        records = list(self._records(mirror.store))
+        try:
+            failure = await self._openLegs(records)
+            if failure is not None and not any(leg.isOpen for leg in mirror.legs):
+                failure.raiseException()
+            await self._assemble(records, failure)
+        except BaseException:
+            await ready(settle([attempt(leg.device.close) for leg in mirror.legs if leg.isOpen]))
+            mirror.watch.stop()
+            raise
+
+    def _records(self, store: MirrorStore | None) -> Iterator[Record]:
+        """The records that can be read."""
+        if store is None:
+            return
+        try:
+            found = list(store.records())
+        except OSError as error:
+            raise DeviceError(f"records of mirrors cannot be read: {error}") from error
+        for name, data in found:
+            try:
+                record = Record.decode(data)
+            except (ValueError, KeyError, TypeError) as error:
+                _log.error(
+                    "record {name} of a mirror cannot be used: {error}", event="mirror", name=name,
+                    error=str(error),
+                )  # fmt: skip
+                continue
+            self._life.generation = max(self._life.generation, record.generation)
+            yield record
+
+    async def _openLegs(self, records: list[Record]) -> Failure | None:
+        """
+        Open the members.  One that a record knows by its name is not made anew if its file is gone: what is
+        mounted there may be missing.
+
+        @return: the first failure, if there is any.
+        """
+        legs = self._mirror.legs
+        known = {member.title for record in records for member in record.members}
+        for leg in legs:
+            permitCreation(leg.device, leg.name not in known)
+        try:
+            outcomes = await ready(
+                settle([attempt(leg.device.open, partial(self._mirror.memberChanged, leg)) for leg in legs])
+            )
+        finally:
+            for leg in legs:
+                permitCreation(leg.device, True)
+        failures = []
+        for leg, outcome in zip(legs, outcomes, strict=True):
+            leg.isOpen = not isinstance(outcome, Failure)
+            if not leg.isOpen:
+                leg.reason = outcome.getErrorMessage()
+                if leg.name in known:
+                    leg.reason += " (it has been a member, so it is not made anew)"
+                failures.append(outcome)
+        for failure in failures:
+            if not failure.check(DeviceError, OSError):
+                failure.raiseException()
+        return failures[0] if failures else None
+
+    async def _assemble(self, records: list[Record], failure: Failure | None) -> None:
+        """Find out what each member is worth."""
+        mirror = self._mirror
+        mirror.opened()
+        mirror.shift = regionShift(mirror.size)
+        count = regionCount(mirror.size, mirror.shift)
+        for leg in mirror.legs:
+            leg.unflushed = Regions(count)
+            if leg.isOpen:
+                leg.abilities = leg.device.capabilities()
+                leg.fingerprint = fingerprintOf(leg.device)
+        record = choose(records, mirror.legs, mirror.size, mirror.shift)
+        if record is None and failure is not None and self._life.trusted is None:
+            failure.raiseException()
+        if record is not None:
+            await self._life.stampAll(everybody=True)
+        verdict = muster(mirror.legs, record, count, self._life.trusted)
+        self._life.trusted = None
+        mirror.unverified = verdict.unverified
+        self._life.old = list(verdict.old)
+        self._life.name = record.name if record is not None else os.urandom(8).hex()
+        store = None if mirror.readOnly else mirror.store
+        mirror.intent = Intent(store, self._life.name, count, self._life.record)
+        warnings = [*verdict.warnings]
+        if record is not None:
+            warnings += await self._suspicions(count)
+        for warning in warnings:
+            _log.warn("{mirror}: {what}", event="mirror", mirror=str(mirror), what=warning)
+        for leg in mirror.legs:
+            if leg.isOpen:
+                leg.happens("behind" if leg.behind else "current", mirror)
+            else:
+                leg.happens("absent", mirror, leg.reason)
+        mirror.arrange()
+        saved = mirror.intent.save()
+        if saved is not None:
+            await saved
+
+    async def _suspicions(self, count: int) -> list[str]:
+        """Look at members that do not know whether they were changed; what is to be told."""
+        mirror, told = self._mirror, []
+        legs = sorted((leg for leg in mirror.legs if leg.isOpen), key=lambda leg: not leg.stamp)
+        for leg in legs[1:]:
+            source = legs[0]
+            if leg.stamp or await resembles(mirror, leg, source):
+                continue
+            if source.stamp:
+                leg.behind.add(0, count - 1)
+                told.append(f"{leg.name} does not hold what it held, and everything is copied to it")
+            else:
+                mirror.unverified.add(0, count - 1)
+                told.append(f"{leg.name} and {source.name} do not hold the same, and are compared")
+        return told

@@ -1,0 +1,161 @@
+# -*- test-case-name: tests.storage.test_reading -*-
+"""One read of a mirror that no member has answered at once."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from iscsi_twisted.errors import DeviceError, ReadError
+from iscsi_twisted.interfaces import Buffer, Pending, isPending
+from iscsi_twisted.storage.legs import Leg
+from iscsi_twisted.storage.patience import READS
+from iscsi_twisted.storage.pending import attempt
+
+if TYPE_CHECKING:
+    from iscsi_twisted.storage.mirrorread import MirrorReading
+
+
+class Reading(Deferred[Buffer]):
+    """
+    A read of one member, and of others if it fails or does not answer for a while; the first answer counts.
+
+    @ivar since: when the last of them was asked.
+    """
+
+    def __init__(self, mirror: MirrorReading, offset: int, length: int) -> None:
+        super().__init__()
+        self.since: float | None = None
+        self._mirror, self._offset, self._length = mirror, offset, length
+        self._failed: list[tuple[Leg, Failure]] = []
+        self._asked: list[Leg] = []
+        self._running: dict[Leg, Pending] = {}
+        self._late: set[Leg] = set()
+        self._cancelled = False
+
+    def begin(self, leg: Leg, result: Any) -> Buffer | Pending:
+        """
+        Go on from what the first member has returned.
+
+        @param result: pending, or a L{Failure}.
+        @return: the bytes, if they are there already; else this.
+        @raise DeviceError: if no member could read them.
+        """
+        self._mirror.watch.begin(self)
+        self._take(leg, result)
+        if not self.called:
+            return self
+        outcome: list[Any] = []
+        self.addBoth(outcome.append)
+        if isinstance(outcome[0], Failure):
+            outcome[0].raiseException()
+        return outcome[0]  # type: ignore[no-any-return]
+
+    def _take(self, leg: Leg, result: Any) -> None:
+        """What a member has returned."""
+        self._asked.append(leg)
+        if isPending(result):
+            leg.late = True
+            leg.busy += 1
+            self.since = self._mirror.watch.now()
+            self._running[leg] = result
+            result.addCallbacks(partial(self._hasRead, leg), partial(self._hasNotRead, leg))
+        elif isinstance(result, Failure):
+            self._without(leg, result)
+        else:
+            leg.late = False
+            self._answer(result)
+
+    def _hasRead(self, leg: Leg, data: Buffer) -> None:
+        self._leave(leg)
+        if self.called:
+            return
+        if leg.suspect:
+            why = ReadError(f"{leg.name} was started anew while it was read", self._offset)
+            self._without(leg, Failure(why))
+            return
+        self._answer(data)
+
+    def _hasNotRead(self, leg: Leg, failure: Failure) -> None:
+        self._leave(leg)
+        if not self.called:
+            self._without(leg, failure)
+
+    def _leave(self, leg: Leg) -> None:
+        """A member has ended."""
+        leg.busy -= 1
+        self._running.pop(leg, None)
+        if leg in self._late:
+            leg.hanging -= 1
+
+    def _without(self, leg: Leg, failure: Failure) -> None:
+        """A member could not read: ask another, or wait for those that are asked already."""
+        if self._cancelled or not failure.check(DeviceError, OSError):
+            self._end()
+            self.errback(failure)
+            return
+        self._failed.append((leg, failure))
+        if self._onward() or self._running:
+            return
+        self._mirror.errors += 1
+        self._end()
+        self.errback(self._failed[0][1])
+
+    def _onward(self) -> bool:
+        """Ask one more member; whether there is one."""
+        holders = self._mirror.holders(self._offset, self._offset + self._length)
+        others = [leg for leg in holders if leg not in self._asked]
+        if not others:
+            return False
+        leg = min(others, key=lambda one: one.shunned)
+        self._take(leg, attempt(leg.device.read, self._offset, self._length))
+        return True
+
+    def _answer(self, data: Buffer) -> None:
+        self._end()
+        if self._failed:
+            self._mirror.repair([leg for leg, _ in self._failed], self._offset, self._length)
+        self.callback(data)
+
+    def _end(self) -> None:
+        """It is about to be answered: whoever is late may stop."""
+        self._mirror.watch.end(self)
+        for operation in list(self._running.values()):
+            operation.cancel()
+
+    # Those that do not answer
+
+    def look(self, now: float, seconds: float) -> None:
+        """See L{iscsi_twisted.storage.patience.Waiting}."""
+        if self.since is None or now - self.since < seconds / READS:
+            return
+        self.since = None
+        late = [leg for leg in self._running if leg not in self._late]
+        for leg in late:
+            self._late.add(leg)
+            leg.hanging += 1
+        if self._cancelled:
+            self._end()
+            self.errback(CancelledError())
+        elif self._onward():
+            for leg in late:
+                self._mirror.watch.shun(leg)
+
+    def giveUp(self, leg: Leg, why: str) -> None:
+        """A member is left out.  Its answer would be right: it was asked before others went on without it."""
+        if leg in self._running and leg not in self._late:
+            self.since = float("-inf")
+
+    def cancel(self) -> None:
+        if self.called:
+            super().cancel()
+            return
+        self._cancelled = True
+        for operation in list(self._running.values()):
+            operation.cancel()
+        if not self.called and self._late.issuperset(self._running):
+            self._end()
+            self.errback(CancelledError())

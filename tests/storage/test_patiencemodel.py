@@ -1,0 +1,109 @@
+"""
+The model of L{iscsi_twisted.storage.Mirror} with members that hang: what they do late harms nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+from twisted.trial.unittest import SynchronousTestCase
+
+from iscsi_twisted.storage.legs import IN_SYNC
+from tests.storage import test_mirrormodel as model
+from tests.support.platters import PlatterDisk, PlatterOperation
+
+
+class HangingMachine(model.MirrorMachine):
+    """Operations of members hang, and end at some time."""
+
+    patience = 2.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stuck: list[PlatterOperation] = []
+
+    def hangs(self, disk: PlatterDisk) -> bool:
+        """Whether any operation of a disk hangs."""
+        return any(operation.disk is disk for operation in self.stuck)
+
+    def good(self, index: int) -> bool:
+        """Whether a member beside this one has everything, and goes on having it."""
+        return self.opened and any(
+            other != index
+            and other not in self.broken
+            and not (disk.faults or disk.doomed or self.hangs(disk))
+            and self.mirror.leg(disk).state == IN_SYNC
+            for other, disk in enumerate(self.disks)
+        )
+
+    @precondition(lambda self: self.pending())
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def hang(self, data: st.DataObject, count: int) -> None:
+        """Let operations of one member hang."""
+        operation = data.draw(st.sampled_from(self.pending()))
+        disk = operation.disk
+        if not self.good(self.disks.index(disk)):
+            return
+        for one in disk.operations[-count:]:
+            disk.operations.remove(one)
+            self.stuck.append(one)
+
+    @precondition(lambda self: self.stuck)
+    @rule()
+    def release(self) -> None:
+        """What hung goes on."""
+        stuck, self.stuck = self.stuck, []
+        for operation in stuck:
+            operation.disk.operations.append(operation)
+
+    @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 5.0, 90.0]))
+    def wait(self, seconds: float) -> None:
+        """Time goes by; whoever does not hang is quick."""
+        for _ in range(round(seconds * 4) or 1):
+            self.clock.advance(min(seconds, 0.25))
+            self.fireAll()
+
+    def calm(self) -> None:
+        """Let time go by until nothing waits and nothing is copied."""
+        self.release()
+        super().calm()
+
+    def lose(self, random: Any) -> None:
+        """The power is lost."""
+        self.release()
+        super().lose(random)
+
+    @precondition(lambda self: self.opened)
+    @rule()
+    def restart(self) -> None:
+        """The mirror is closed and opened again, and nothing hangs any more."""
+        self.release()
+        super().restart()
+
+    def teardown(self) -> None:
+        """With all members well again, all are equal and hold what they may."""
+        self.release()
+        super().teardown()
+
+
+class HangingThreeMachine(HangingMachine):
+    """The same with three members."""
+
+    disksOf = 3
+
+
+class HangingModelTests(SynchronousTestCase):
+    """The machines whose members hang."""
+
+    setUp = model.ModelTests.setUp
+    run_ = model.ModelTests.run_
+
+    def test_two(self) -> None:
+        """Two members."""
+        self.run_(HangingMachine)
+
+    def test_three(self) -> None:
+        """Three members."""
+        self.run_(HangingThreeMachine)
