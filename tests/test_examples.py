@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from iscsi_twisted.auth.chap import SHA256, STRONGEST_FIRST, Credentials
-from iscsi_twisted.initiator import Initiator
+from iscsi_twisted.initiator import LUN, Initiator
 from iscsi_twisted.scsi.codes import IN_STANDBY
 from iscsi_twisted.session.answers import LoginRefused
 from iscsi_twisted.wire import numbers
@@ -172,6 +172,27 @@ class ExampleTests(TestCase):
             self.assertEqual(caught.exception.status, numbers.AUTHENTICATION_FAILURE)
         await self.interrupt(process)
 
+    async def test_ownPolicy(self) -> None:
+        """C{own_policy.py} lets the owner write, guests read one disk, and others not in."""
+        from twisted.internet import reactor
+
+        process = self.example(str(EXAMPLES / "own_policy.py"), "0")
+        where = f"127.0.0.1:{await self.port(process)}"
+        guest, owner = Credentials("guest", b"0123456789abcdef"), Credentials("owner", b"fedcba9876543210")
+        for credentials, luns, name in ((owner, 2, "x"), (guest, 1, "x"), (owner, 2, "noisy")):
+            initiator = Initiator(reactor, f"{BASE}:{name}")
+            session = await initiator.login(where, f"{BASE}:house", credentials=credentials)
+            self.assertEqual(len(await initiator.units(session)), luns)
+            lun = LUN(session, 0)
+            await lun.open()
+            self.assertEqual(lun.capabilities().readOnly, credentials is guest)
+            await session.logout()
+        self.assertEqual(await initiator.discover(where, credentials=guest), [])
+        with self.assertRaises(LoginRefused) as caught:
+            await initiator.login(where, f"{BASE}:house", credentials=guest)
+        self.assertEqual(caught.exception.status, numbers.AUTHORIZATION_FAILURE)
+        await self.interrupt(process)
+
     async def test_faulty(self) -> None:
         """C{faulty_disk.py} has one block that cannot be read, and counts who tried."""
         process = self.example(str(EXAMPLES / "faulty_disk.py"), "0")
@@ -204,6 +225,7 @@ class ExampleTests(TestCase):
                 "embed_with_web.py",
                 "faulty_disk.py",
                 "mirror.py",
+                "own_policy.py",
                 "ramdisk.tac",
                 "two_paths.py",
             ],
