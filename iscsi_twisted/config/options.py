@@ -9,6 +9,7 @@ what holds when it is absent, and what the manual says of it.  A new option is a
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
@@ -145,8 +146,13 @@ def _users(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def _folded(text: str) -> str:
+    """Names of initiators in the form in which they are compared (RFC 3722)."""
+    return unicodedata.normalize("NFKC", text).lower()
+
+
 def _initiators(text: str) -> tuple[str, ...]:
-    patterns = tuple(text.lower().split(","))
+    patterns = tuple(_folded(text).split(","))
     if not all(re.fullmatch(r"[^\s,]{1,223}", each) for each in patterns):
         raise ConfigurationError(
             "names of initiators with commas between them are wanted, * for any characters,"
@@ -157,7 +163,7 @@ def _initiators(text: str) -> tuple[str, ...]:
 
 def _luns(text: str) -> tuple[tuple[str, frozenset[int]], ...]:
     found = []
-    for item in text.lower().split(";"):
+    for item in _folded(text).split(";"):
         match = re.fullmatch(r"([^\s,;]{1,223}):([0-9]{1,8}(?:,[0-9]{1,8})*)", item)
         if match is None:
             raise ConfigurationError(f"INITIATOR:LUN,LUN;INITIATOR:LUN is wanted, not {quoted(text)}")

@@ -342,8 +342,8 @@ class Login:
 
     @property
     def authenticating(self) -> bool:
-        """Whether the initiator has to say who it is."""
-        return self._authenticator is not None
+        """Whether the initiator has to say who it is, or has said so by a certificate."""
+        return self._authenticator is not None or bool(self._certified)
 
     @property
     def user(self) -> str:

@@ -203,11 +203,21 @@ class Change:
         secrets = self.secrets
         if secrets is None:
             return set()
-        users = {session.user for session in self.serving.node.sessions if session.user}
-        certified = getattr(secrets, "certified", lambda names: None)
+        known: dict[str, bool] = {}
+        # While a store takes its time others log in.
+        while asked := self._users() - known.keys():
+            for user in asked:
+                known[user] = await ready(secrets.find(user)) is not None
+        return {user for user in self._users() if not known[user]} - self._certified()
+
+    def _users(self) -> set[str]:
+        return {session.user for session in self.serving.node.sessions if session.user}
+
+    def _certified(self) -> set[str | None]:
+        """The users whom certificates prove that sessions have shown."""
+        certified = getattr(self.secrets, "certified", lambda names: None)
         shown = {each.connection.peer.certificate for each in self.serving.node.sessions if each.connection}
-        users -= {certified(names) for names in shown if names}
-        return {user for user in users if await ready(secrets.find(user)) is None}
+        return {certified(names) for names in shown if names}
 
     async def _undo(self, stopping: bool) -> None:
         """Serve as before."""

@@ -8,7 +8,7 @@ from zope.interface.verify import verifyObject
 
 from iscsi_twisted.config.targets import parse
 from iscsi_twisted.interfaces import Asker, Grant, ILoginPolicy
-from iscsi_twisted.session.names import complaint
+from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target.access import LinePolicy, linePolicy
 from iscsi_twisted.wire import numbers
@@ -73,6 +73,15 @@ class AccessTests(LoginTests):
         """Some may only read."""
         self.assertEqual(self.grant(f"readers={INITIATOR}"), Grant(readOnly=True))
         self.assertEqual(self.grant(f"readers={OTHER}"), Grant())
+
+    def test_scripts(self) -> None:
+        """Names of other scripts are compared in their normal form, as the initiator's own is."""
+        given = "iqn.2001-04.com.example:\uff21\u00c4"
+        name = normalise(given)
+        self.assertNotEqual(name, given.lower())
+        self.assertEqual(self.grant(f"readers={given}", name), Grant(readOnly=True))
+        self.assertEqual(self.grant(f"initiators={given}", name), Grant())
+        self.assertEqual(self.grant(f"luns={given}:1", name), Grant(luns=frozenset((1,))))
 
     def test_luns(self) -> None:
         """An initiator sees the LUNs of all names that fit it; none if none does."""

@@ -10,12 +10,13 @@ from twisted.logger import capturedLogs, formatEvent
 
 from iscsi_twisted.config.auths import parseAuths
 from iscsi_twisted.config.netmasks import Netmask
-from iscsi_twisted.interfaces import Asker, Grant, IAccessPolicy
+from iscsi_twisted.interfaces import Account, Asker, Grant, IAccessPolicy
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.target.assembly import Discovery
 from iscsi_twisted.target.farewell import LOGOUT
 from iscsi_twisted.target.users import FileUsers
 from iscsi_twisted.wire import numbers
+from tests.auth.test_verifier import Store
 from tests.support import pdus
 from tests.support.wire import TARGET, TEST_UNIT_READY, read10, write10
 from tests.target.test_reload import Client, Masked, ReloadTestCase, disk, plan, ready
@@ -155,6 +156,21 @@ class AccessTests(ReloadTestCase):
             changes = self.change(plan(disk(self.device), **options), secrets=other)
             self.assertEqual((changes.ended, bool(client.events())), (ended, bool(ended)))
 
+    def test_userMeanwhile(self) -> None:
+        """A user who logs in while the new store is asked for others has to go as well, if it is none."""
+        self.memory = self.serve(self.first)
+        Client(self.memory).line.protocol.core.session.user = "joe"  # type: ignore[union-attr]
+        store = Store(joe=Account(b"correct-horse-battery"))
+        store.asked = []
+        waiting = self.memory.service.change([plan(disk(self.device))], store)
+        late = self.memory.line()
+        late.login(InitiatorName="iqn.2001-04.com.example:late")
+        late.protocol.core.session.user = "ann"  # type: ignore[union-attr]
+        store.asked[0].callback(store.accounts["joe"])
+        self.assertNoResult(waiting)
+        store.asked[1].callback(None)
+        self.assertEqual(self.successResultOf(waiting).ended, 1)
+
     def test_certified(self) -> None:
         """A user whom a certificate proves is none any more when it proves nobody."""
         for line, ended in (("joe:tls:cn", 0), ("ann:tls:cn", 1), ("joe:tls:other", 1)):
@@ -163,6 +179,19 @@ class AccessTests(ReloadTestCase):
             core.session.user = "joe"  # type: ignore[union-attr]
             core.peer = evolve(core.peer, certificate=("cn",))  # type: ignore[union-attr]
             self.assertEqual(self.change(self.first, secrets=users(line)).ended, ended, line)
+
+    def test_certifiedMeanwhile(self) -> None:
+        """So it does if a certificate has said who it is where nobody is asked."""
+        first = plan(disk(self.device), guarded=False)
+        self.memory = self.serve(first, secrets=users("joe:tls:cn"))
+        line = self.memory.line()
+        core = line.protocol.core
+        assert core is not None
+        core.peer = evolve(core.peer, certificate=("cn",))
+        names = {"InitiatorName": "iqn.2001-04.com.example:x", "TargetName": TARGET}
+        line.say(pdus.loginRequest(names, stage=0, following=1))
+        self.successResultOf(self.memory.service.change([first], users("ann:tls:cn")))
+        self.assertTrue(line.transport.disconnecting)
 
     def test_meanwhile(self) -> None:
         """A login that is under way when the users change begins anew; without a change it goes on."""
