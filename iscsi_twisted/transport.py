@@ -39,8 +39,8 @@ class Filling(Protocol):
     It is asked before each receive; while C{wanted} answers None, C{dataReceived} is called as ever.
     """
 
-    def wanted(self) -> memoryview | None:
-        """Where the next bytes of the stream belong; never of length 0."""
+    def wanted(self) -> memoryview | list[memoryview] | None:
+        """Where the next bytes of the stream belong, in one buffer or several; the first is never empty."""
 
     def filled(self, count: int) -> None:
         """The first C{count} bytes of what C{wanted} returned have arrived; at least one."""
@@ -67,7 +67,7 @@ class Vectored(tcp.Connection):
 
     _failed = False
     _reader: IProtocol | None = None
-    _wanted: Callable[[], memoryview | None] | None = None
+    _wanted: Callable[[], memoryview | list[memoryview] | None] | None = None
 
     def __init__(self, *arguments: Any) -> None:
         self._queue: deque[memoryview] = deque()
@@ -205,8 +205,10 @@ class Vectored(tcp.Connection):
         try:
             if view is None:
                 data = self.socket.recv(self.receiveSize)
+            elif type(view) is list:
+                count = self.socket.recvmsg_into(view)[0]
             else:
-                count = self.socket.recv_into(view)
+                count = self.socket.recv_into(view)  # type: ignore[arg-type]  # it is no list
         except OSError as error:
             return None if error.errno == EWOULDBLOCK else main.CONNECTION_LOST
         if view is None and data:

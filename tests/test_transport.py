@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 
 from iscsi_twisted import transport
 from iscsi_twisted.transport import VectorServer
-from tests.support.lines import Filler, HalfCloser, Line, Producer, Recorder, resetPair
+from tests.support.lines import Filler, HalfCloser, Line, Producer, Recorder, Scatterer, resetPair
 
 
 class SendingTests(SynchronousTestCase):
@@ -357,6 +357,16 @@ class ReceivingTests(SynchronousTestCase):
             line.transport.doRead()
         self.assertEqual(line.protocol.counts, [2, 3, 1, 3])
         self.assertEqual(line.protocol.received, b"abcdefghi")
+
+    def test_scattered(self) -> None:
+        """Several views are filled by one call, one behind the other."""
+        line = Line(self, Scatterer(3, 4, 2))
+        for piece in (b"a", b"bcde", b"fgh", b"ij"):
+            line.far.send(piece)
+            line.transport.doRead()
+        self.assertEqual(line.protocol.counts, [1, 4, 3, 1])
+        line.transport.doRead()
+        self.assertEqual(line.protocol.received, b"abcdefghij")
 
     def test_nothingThereToFill(self) -> None:
         """A spurious wake-up fills nothing."""

@@ -328,8 +328,7 @@ class Session:
         if request.itt < 0:
             connection.forget(request)
             return
-        # What comes until the abort is answered is not for the caller's buffer.
-        request.into = None
+        connection.release(request)
         answer: Deferred[int] = Deferred()
         connection.manage(numbers.ABORT_TASK, request.lunField, request, _fire(answer))
         answer.addTimeout(ABORT_TIME, self.reactor)

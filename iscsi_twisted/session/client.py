@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, Protocol
 
 from iscsi_twisted.errors import HeaderDigestError, ISCSIError, LocalError, RemoteError, TextError
@@ -108,7 +109,7 @@ class ClientConnection:
         self.negotiator: Negotiator | None = Negotiator(
             wish, OPEN if authentication is None else authentication
         )
-        self.framer = Framer(self._deliver, self._spoilt)
+        self.framer = Framer(self._deliver, self._spoilt, partial(responses.place, self))
         self.framer.maxSegment = MAX_RECEIVE
         self.parameters = Parameters()
         self.declared: dict[str, str] = {}
@@ -156,7 +157,7 @@ class ClientConnection:
         self.bytesIn += len(data)
         self._work(self.framer.feed, data)
 
-    def wanted(self) -> memoryview | None:
+    def wanted(self) -> memoryview | list[memoryview] | None:
         """Where to receive the next bytes instead, or None."""
         return self.framer.wanted()
 
@@ -238,6 +239,11 @@ class ClientConnection:
             return False
         self.waiting.remove(command)
         return True
+
+    def release(self, command: Command) -> None:
+        """What comes for a command from now on is not for the caller's buffer."""
+        command.into = None
+        self.framer.divert()
 
     def drop(self, command: Command) -> None:
         """The target has aborted a command: nothing more is told of it, though some targets still send it."""

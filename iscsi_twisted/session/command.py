@@ -49,6 +49,7 @@ class Command:
 
     __slots__ = (
         "_dataSN",
+        "_placed",
         "_whole",
         "attribute",
         "cdb",
@@ -92,6 +93,7 @@ class Command:
         self.itt = self.cmdSN = -1
         self.received = self.r2tSN = self.due = self._dataSN = 0
         self._whole: Buffer | None = None
+        self._placed: memoryview | None = None
 
     def restart(self) -> None:
         """Forget what has come, to be sent again."""
@@ -99,7 +101,7 @@ class Command:
             self.into = None
         self.itt = self.cmdSN = -1
         self.received = self.r2tSN = self._dataSN = 0
-        self._whole = None
+        self._whole = self._placed = None
 
     @property
     def flags(self) -> int:
@@ -107,6 +109,21 @@ class Command:
         if self.expected:
             return numbers.READ | self.attribute
         return numbers.WRITE | self.attribute if len(self.data) else self.attribute
+
+    def room(self, dataSN: int, offset: int, length: int) -> memoryview | None:
+        """
+        Where so many bytes of Data-In are to be received.
+
+        @return: None if they are not due, or all come at once, so that their own buffer will do.
+        """
+        if dataSN != self._dataSN or offset != self.received or offset + length > self.expected:
+            return None
+        if self.into is None:
+            if length == self.expected:
+                return None
+            self.into = self._whole = memoryview(bytearray(self.expected))
+        self._placed = self.into[offset : offset + length]
+        return self._placed
 
     def dataIn(self, dataSN: int, offset: int, data: Buffer) -> None:
         """
@@ -125,7 +142,7 @@ class Command:
         if length == self.expected and self.into is None:
             # All at once: nobody copies.
             self._whole = data
-        elif length:
+        elif length and data is not self._placed:
             if self.into is None:
                 self.into = memoryview(bytearray(self.expected))
                 self._whole = self.into

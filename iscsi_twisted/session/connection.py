@@ -125,7 +125,7 @@ class Connection:
         if not self.closing:
             self._work(self.framer.feed, data)
 
-    def wanted(self) -> memoryview | None:
+    def wanted(self) -> memoryview | list[memoryview] | None:
         """Where to receive the next bytes instead, or None."""
         return self.framer.wanted()
 

@@ -102,6 +102,15 @@ def _begin(connection: ClientConnection, tsih: int) -> None:
     connection.owner.loggedIn(connection)
 
 
+def place(connection: ClientConnection, chunk: Buffer, offset: int, length: int) -> memoryview | None:
+    """Where a long data segment is to be received: of Data-In that are due, where their command wants it."""
+    if chunk[offset] & numbers.OPCODE_MASK != numbers.DATA_IN:
+        return None
+    (_, _, _, _, _, itt, _, _, _, _, dataSN, at, _) = _unpackDataIn(chunk, offset)
+    command = connection.commands.get(itt)
+    return None if command is None else command.room(dataSN, at, length)
+
+
 def dataIn(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
     """Data-In, RFC 7143 11.7."""
     (_, flags, status, _, _, itt, _, statSN, expCmdSN, maxCmdSN, dataSN, place, residual) = _unpackDataIn(

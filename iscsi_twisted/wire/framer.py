@@ -3,7 +3,8 @@
 The framer: a stream of bytes becomes PDUs (RFC 7143 11.2).
 
 Small PDUs are taken straight out of what was received; a large one that is not complete yet gets
-a buffer of its own, which the transport may fill directly (L{Framer.wanted}).
+a buffer of its own, which the transport may fill directly (L{Framer.wanted}).  Whoever takes the PDUs may
+have the data segment of such a one put where it belongs at once.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ KEPT_ALIVE: Final = 16
 FILLED: Final = 8192
 """An incomplete PDU of at least this many bytes gets a buffer of its own."""
 
+TAIL: Final = 4096
+"""Bytes behind a data segment that was given a place: the next header comes with the end of the segment."""
+
 _lengths = struct.Struct(">I").unpack_from
 _digest = struct.Struct("<I").unpack_from
 
@@ -52,8 +56,11 @@ class Framer:
         "_deliver",
         "_fill",
         "_filled",
+        "_head",
         "_left",
+        "_place",
         "_spoilt",
+        "_tail",
         "dataDigest",
         "headerDigest",
         "maxSegment",
@@ -64,17 +71,24 @@ class Framer:
         self,
         deliver: Callable[[Buffer, int, Buffer, Buffer], None],
         spoilt: Callable[[Buffer, int], None],
+        place: Callable[[Buffer, int, int], memoryview | None] | None = None,
     ) -> None:
         """
         @param deliver: called with the buffer and the offset of the header in it, the additional header
             segments and the data segment (without padding) for each PDU.
         @param spoilt: called with the buffer and the offset of the header of a PDU whose data segment
             does not match its digest.
+        @param place: called with the buffer and the offset of the header of a PDU that is not complete, and
+            the length of its data segment: where that is to be received, or None.  The same view is
+            delivered as its data then; until then it may be told to L{divert} what is still to come.
         """
         self._deliver = deliver
         self._spoilt = spoilt
+        self._place = place
+        self._tail = memoryview(bytearray(TAIL if place is not None else 0))
+        self._head = b""
         self._left = b""
-        self._fill: bytearray | None = None
+        self._fill: bytearray | memoryview | None = None
         self._filled = 0
         self.maxSegment = LOGIN_SEGMENT
         self.headerDigest = False
@@ -127,19 +141,34 @@ class Framer:
 
         self._deliver = both
 
-    def wanted(self) -> memoryview | None:
+    def wanted(self) -> memoryview | list[memoryview] | None:
         """Where the next bytes of the stream may be received directly; None to use L{feed}."""
         if self._fill is None or self.stopped:
             return None
-        return memoryview(self._fill)[self._filled :]
+        rest = memoryview(self._fill)[self._filled :]
+        return rest if self._place is None else [rest, self._tail]
 
     def filled(self, count: int) -> None:
         """So many bytes were received into what L{wanted} returned.  Raises what L{feed} raises."""
         self._filled += count
         fill = self._fill
-        if fill is not None and self._filled == len(fill) and not self.stopped:
-            self._fill = None
+        if fill is None or self.stopped or self._filled < len(fill):
+            return
+        self._fill = None
+        head, self._head = self._head, b""
+        if head:
+            words = head[4]
+            self._deliver(head, 0, head[48 : 48 + words * 4] if words else b"", fill)
+        else:
             self._take(fill, 0)
+        behind = self._filled - len(fill)
+        if behind:
+            self.feed(bytes(self._tail[:behind]))
+
+    def divert(self) -> None:
+        """A data segment that was given a place loses it: what has come and what comes is as of any other."""
+        if self._head and self._fill is not None:
+            self._fill = memoryview(bytearray(self._fill))
 
     def _measure(self, chunk: bytes, offset: int, end: int) -> int:
         """The size of the PDU on the wire, in bytes; of its header alone while that is incomplete."""
@@ -197,14 +226,23 @@ class Framer:
             self._left = chunk[offset:]
             return
         # The header is complete, and checked if it has a digest: only the data segment can be this long.
-        self._fill = bytearray(size)
+        segment = _lengths(chunk, offset + 4)[0] & 0xFFFFFF
+        fill: bytearray | memoryview | None = None
+        if self._place is not None and not self.dataDigest and not segment & 3:
+            fill = self._place(chunk, offset, segment)
+        if fill is None:
+            fill = bytearray(size)
+        else:
+            start = offset + size - segment
+            self._head, offset = bytes(chunk[offset:start]), start
+        self._fill = fill
         self._filled = len(chunk) - offset
-        self._fill[: self._filled] = memoryview(chunk)[offset:]
+        fill[: self._filled] = memoryview(chunk)[offset:]
 
     def _pour(self, chunk: bytes) -> bytes:
         """Put bytes of a chunk into the buffer that is being filled; return the rest."""
         assert self._fill is not None
         part = min(len(chunk), len(self._fill) - self._filled)
-        self._fill[self._filled : self._filled + part] = chunk[:part]
+        self._fill[self._filled : self._filled + part] = memoryview(chunk)[:part]
         self.filled(part)
         return chunk[part:]

@@ -57,7 +57,7 @@ class Filler(Recorder):
         self.counts: list[int] = []
         self.done = 0
 
-    def wanted(self) -> memoryview | None:
+    def wanted(self) -> memoryview | list[memoryview] | None:
         return self.places[0][self.done :] if self.places else None
 
     def filled(self, count: int) -> None:
@@ -66,6 +66,20 @@ class Filler(Recorder):
         if self.done == len(self.places[0]):
             self.received += self.places.pop(0)
             self.done = 0
+
+
+class Scatterer(Filler):
+    """Receives into the first view and a second one behind it at once."""
+
+    def wanted(self) -> memoryview | list[memoryview] | None:
+        return [self.places[0][self.done :], *self.places[1:2]] if self.places else None
+
+    def filled(self, count: int) -> None:
+        self.counts.append(count)
+        self.done += count
+        while self.places and self.done >= len(self.places[0]):
+            self.done -= len(self.places[0])
+            self.received += self.places.pop(0)
 
 
 class Producer:

@@ -31,12 +31,18 @@ class Taker:
 
     @ivar pdus: headers with their additional segments and data.
     @ivar spoilt: headers of PDUs whose data failed their digest.
+    @ivar placed: where data segments were received that were given a place.
     """
 
-    def __init__(self, digests: tuple[bool, bool] = (False, False), maxSegment: int = 1 << 20) -> None:
+    def __init__(
+        self, digests: tuple[bool, bool] = (False, False), maxSegment: int = 1 << 20, placing: bool = False
+    ) -> None:
+        """@param placing: whether every second of the data segments that may have a place gets one."""
         self.pdus: list[Delivery] = []
         self.spoilt: list[bytes] = []
-        self.framer = Framer(self._deliver, self._spoil)
+        self.placed: list[memoryview] = []
+        self._asked = 0
+        self.framer = Framer(self._deliver, self._spoil, self._place if placing else None)
         self.framer.headerDigest, self.framer.dataDigest = digests
         self.framer.maxSegment = maxSegment
         # To stop after this many.
@@ -46,6 +52,13 @@ class Taker:
         self.pdus.append((bytes(chunk[offset : offset + 48]), bytes(ahs), bytes(data)))
         if len(self.pdus) == self.until:
             self.framer.stopped = True
+
+    def _place(self, chunk: Buffer, offset: int, length: int) -> memoryview | None:
+        self._asked += 1
+        if not self._asked & 1:
+            return None
+        self.placed.append(memoryview(bytearray(length)))
+        return self.placed[-1]
 
     def _spoil(self, chunk: Buffer, offset: int) -> None:
         self.spoilt.append(bytes(chunk[offset : offset + 48]))
@@ -57,10 +70,12 @@ class Taker:
             if wanted is None:
                 self.framer.feed(data)
                 return
-            count = min(len(wanted), len(data))
-            wanted[:count] = data[:count]
-            self.framer.filled(count)
-            data = data[count:]
+            total = 0
+            for view in wanted if isinstance(wanted, list) else [wanted]:
+                count = min(len(view), len(data))
+                view[:count] = data[:count]
+                data, total = data[count:], total + count
+            self.framer.filled(total)
 
 
 def build(parts: tuple[bytes, bytes, bytes], digests: tuple[bool, bool]) -> tuple[Delivery, bytes]:
@@ -74,13 +89,15 @@ class StreamTests(SynchronousTestCase):
     """Whatever way the bytes come, the PDUs are the same."""
 
     @settings(deadline=None)
-    @given(both, st.lists(st.tuples(headers, ahs, segments), max_size=5), st.data())
-    def test_anyCut(self, digests: tuple[bool, bool], parts: list[Delivery], data: Any) -> None:
+    @given(both, st.lists(st.tuples(headers, ahs, segments), max_size=5), st.booleans(), st.data())
+    def test_anyCut(
+        self, digests: tuple[bool, bool], parts: list[Delivery], placing: bool, data: Any
+    ) -> None:
         """Any PDUs, cut anywhere, fed or filled in any mixture, are delivered as they were sent."""
         built = [build(part, digests) for part in parts]
         stream = b"".join(pdu for _, pdu in built)
         cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-        taker = Taker(digests)
+        taker = Taker(digests, placing=placing)
         for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
             taker.take(stream[begin:end], data.draw(st.booleans()))
         self.assertEqual(taker.pdus, [delivery for delivery, _ in built])
@@ -111,12 +128,12 @@ class StreamTests(SynchronousTestCase):
         self.assertLessEqual(taken, total)
 
     @settings(deadline=None)
-    @given(st.integers(0, 6), st.booleans())
-    def test_stopped(self, until: int, fill: bool) -> None:
+    @given(st.integers(0, 6), st.booleans(), st.booleans())
+    def test_stopped(self, until: int, fill: bool, placing: bool) -> None:
         """Stopped anywhere, nothing more is delivered; unset again, all the rest, however it came."""
         parts = [build((bytes((n,)) * 48, b"", bytes(size)), (False, False)) for n, size in enumerate(SIZES)]
         stream = b"".join(pdu for _, pdu in parts)
-        taker = Taker()
+        taker = Taker(placing=placing)
         taker.until = until
         taker.framer.stopped = not until
         for begin in range(0, len(stream), 5000):
@@ -161,6 +178,46 @@ class BufferTests(SynchronousTestCase):
         wanted = taker.framer.wanted()
         assert wanted is not None
         self.assertEqual(len(wanted), FILLED - 50)
+
+    def test_placed(self) -> None:
+        """A data segment is received where it belongs, and is delivered as what was given for it."""
+        taken: list[Buffer] = []
+        place = memoryview(bytearray(40000))
+        framer = Framer(
+            lambda chunk, offset, ahs, data: taken.append(data), lambda *_: None, lambda *_: place
+        )
+        framer.maxSegment = 1 << 20
+        data = b"data" * 10000
+        stream = build((bytes(48), b"more", data), (True, False))[1] + bytes(48)
+        framer.headerDigest = True
+        framer.feed(stream[:1000])
+        wanted = framer.wanted()
+        assert isinstance(wanted, list)
+        self.assertEqual(len(wanted[0]), 48 + 4 + 4 + 40000 - 1000)
+        framer.feed(stream[1000:-48])
+        self.assertEqual(len(taken), 1)
+        self.assertIs(taken[0], place)
+        self.assertEqual(place, data)
+
+    def test_noPlace(self) -> None:
+        """Segments that are padded, or have to be checked first, are not put where they belong."""
+        for digests, size in (((False, False), 40001), ((False, True), 40000)):
+            taker = Taker(digests, placing=True)
+            delivery, stream = build((bytes(48), b"", bytes(size)), digests)
+            taker.framer.feed(stream[:100])
+            taker.framer.feed(stream[100:])
+            self.assertEqual((taker.pdus, taker.placed), ([delivery], []))
+
+    def test_diverted(self) -> None:
+        """What has no place any more comes as it would have, and its former place is left alone."""
+        taker = Taker(placing=True)
+        delivery, stream = build((bytes(48), b"", b"d" * 40000), (False, False))
+        taker.take(stream[:20000], True)
+        taker.framer.divert()
+        taker.take(stream[20000:] + stream, True)
+        taker.framer.divert()
+        self.assertEqual(taker.pdus, [delivery, delivery])
+        self.assertEqual(taker.placed[0].tobytes().rstrip(b"\0"), b"d" * (20000 - 48))
 
     def test_header(self) -> None:
         """A header that is not complete never gets a buffer, however long its data will be."""
