@@ -126,6 +126,7 @@ class Copy:
         self._visible = neighbours(unit, task.nexus)
         self._written: dict[DiskUnit, None] = {}
         self._work = Work(unit, task.cdb, 0, self._ended, asker=task)
+        self._work.carries = True
         unit.copying += 1
 
     def begin(self) -> None:
@@ -180,7 +181,9 @@ class Copy:
         return unit
 
     def _permit(self, unit: DiskUnit, end: int) -> None:
-        """@raise _Refused: if the nexus could not read there, or write."""
+        """@raise _Refused: if the nexus sees that unit no more, could not read there, or write."""
+        if not seen(unit, self._task.nexus):
+            raise _Refused(codes.COPY_TARGET_NOT_REACHABLE, _SOURCE if end == SOURCE else _DESTINATION)
         denied = unit.denial(self._task.nexus, cdb.READ_16 if end == SOURCE else cdb.WRITE_16)
         if denied is None and end == DESTINATION:
             try:
@@ -318,8 +321,9 @@ class Copy:
                 failed = self._end, codes.CHECK_CONDITION, condition
                 condition = work.condition = self._aborted(_Refused(codes.THIRD_PARTY_FAILURE, None, failed))
             record.sense = b"" if condition is None else sense.encode(condition)
-        if self._what.usage == DISCARDED:
-            unit.copies.pop((self._task.nexus, self._what.identifier), None)
+        key = self._task.nexus, self._what.identifier
+        if self._what.usage == DISCARDED and unit.copies.get(key) is record:
+            del unit.copies[key]
 
 
 def _nothing() -> None:
@@ -339,6 +343,12 @@ def neighbours(unit: DiskUnit, nexus: INexus) -> dict[tuple[int, bytes], DiskUni
             found[T10_VENDOR, vendor] = each  # type: ignore[assignment]
             found[NAME_STRING, nameString(identity.deviceName)] = each  # type: ignore[assignment]
     return found
+
+
+def seen(unit: DiskUnit, nexus: INexus) -> bool:
+    """Whether a nexus sees a unit."""
+    inventory = unit.inventory
+    return any(inventory.units.get(lun) is unit for lun in inventory.visible(nexus))
 
 
 def keeping(call: Callable[[], Any], found: list[Any]) -> Any:

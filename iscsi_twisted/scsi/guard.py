@@ -16,7 +16,7 @@ from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.attention import Attentions
 from iscsi_twisted.scsi.cdb import EXEMPT, LOOKS, MEDIUM, PUBLIC, SHARED, Command
 from iscsi_twisted.scsi.paths import BY_ITSELF, EXPLICIT, NONE, REFUSALS, SYMMETRIC
-from iscsi_twisted.scsi.registrations import READABLE, Port, Registrations, Told, portOf
+from iscsi_twisted.scsi.registrations import READABLE, Port, Registrations, Told, isOneOf, portOf
 
 if TYPE_CHECKING:
     from iscsi_twisted.scsi.closure import Closure
@@ -142,6 +142,8 @@ class Guard:
             troubled.update(filter(self._restricted, known))
         if self.paths.uneven:
             troubled.update(filter(self._closed, known))
+        if self.room.crowded:
+            troubled.update(filter(self.onlyReads, known))
         self._troubled = troubled
         # A reservation costs nothing while all that are here may do everything, and then little.
         self._unusual = bool(self._strange or troubled or self._attentions.pending or self.belated)
@@ -218,11 +220,10 @@ class Guard:
     def abortNexuses(self, ports: set[Port], but: ITask) -> None:
         """Abort all tasks that came from these ports (SPC-4 5.13.11.2.5)."""
         for other in self.outstanding() - {but}:
-            port = portOf(other.nexus)
-            if port in ports or port.anyISID() in ports:
+            if isOneOf(portOf(other.nexus), ports):
                 other.abort()
         faulted = self.allegiance.nexus
-        if faulted is not None and {portOf(faulted), portOf(faulted).anyISID()} & ports:
+        if faulted is not None and isOneOf(portOf(faulted), ports):
             self.allegiance.clear()
 
     def _allowed(self, access: int) -> bool:

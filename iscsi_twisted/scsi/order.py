@@ -4,7 +4,8 @@ Task attributes: which task may begin when (SAM-5 chapter 8).
 
 SIMPLE tasks begin as they come, so a unit whose initiators send nothing else keeps no queue.  An
 ORDERED task begins when all that came before it have ended, and what comes after it begins when it
-has ended; a HEAD OF QUEUE task never waits.  While a unit is held none of them begins.
+has ended; a HEAD OF QUEUE task never waits.  While a unit is held none of them begins.  Whoever may only
+read, where others may write, has SIMPLE tasks alone: it must not stop the others.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class Order:
         if self.held:
             self._holdBack(task)
         elif attribute != HEAD_OF_QUEUE and (
-            self.dormant or self._barrier or (attribute == ORDERED and self._unit.busy())
+            self.dormant or self._barrier or (self._isOrdered(task) and self._unit.busy())
         ):
             self.dormant.append(task)
             self._unit.room.entered()
@@ -105,7 +106,7 @@ class Order:
 
     def _begin(self, task: ITask) -> None:
         self._unit.begin(task)
-        if task.attribute == ORDERED and self._unit.busy():
+        if self._isOrdered(task) and self._unit.busy():
             self._barrier = True
             self._reconsider()
 
@@ -137,7 +138,11 @@ class Order:
             self._barrier = False
         if self.held or not self.dormant or self._unit.allegiance.nexus is not None:
             return False
-        return self.dormant[0].attribute != ORDERED or not self._unit.busy()
+        return not self._isOrdered(self.dormant[0]) or not self._unit.busy()
+
+    def _isOrdered(self, task: ITask) -> bool:
+        """Whether others wait for a task.  For one that may only read those that may write do not."""
+        return task.attribute == ORDERED and not self._unit.onlyReads(task.nexus)
 
     def forget(self, task: ITask) -> None:
         """A task was aborted, which may wait here."""

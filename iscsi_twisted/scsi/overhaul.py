@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from iscsi_twisted.interfaces import IStateStore, ITask
-from iscsi_twisted.scsi import codes
+from iscsi_twisted.scsi import codes, selftest
 from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.cdblong import (
     FORMAT_UNIT,
@@ -123,7 +123,11 @@ class Overhaul:
         """Shut the unit; begin when what is being done there has ended."""
         code = codes.SANITIZE_IN_PROGRESS if self.plan.kind == SANITIZE else codes.FORMAT_IN_PROGRESS
         self._unit.failedPlan = None
-        self._unit.shut(Closure(codes.NOT_READY, code, self._work))
+        closure = Closure(codes.NOT_READY, code, self._work)
+        self._unit.shut(closure)
+        self._unit.stopCopies(closure.condition())
+        if self._unit.testing is not None:
+            selftest.stop(self._unit.testing, selftest.INTERRUPTED)
         self._unit.exclude(self._work, 0, self._size, self._work.begin, self._steps())
 
     def _steps(self) -> Iterator[Step]:

@@ -11,6 +11,7 @@ from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import Buffer, ITask, isPending
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.registrations import (
+    READERS,
     TYPES,
     Conflict,
     Full,
@@ -270,6 +271,8 @@ def _enter(unit: LogicalUnit, task: ITask, key: int | None, new: int, flags: int
     _checkStore(unit, flags, 20)
     state = unit.registrations
     own, *also = _everywhere(unit, ports, flags)
+    if reader and new and not state.isTaken(own) and len(state.keys) >= READERS:
+        raise Full
     told = state.register(own, key, new, also)
     if not reader:
         # Whether it is kept is for those who may write to say.

@@ -9,7 +9,7 @@ commands, or of sessions; every change tells whom it concerns.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from iscsi_twisted.interfaces import INexus
@@ -33,7 +33,8 @@ READABLE: Final = frozenset((1, 5, 7))
 
 MOST: Final = 1024
 """Registrations of one unit; more than a cluster has paths, and what a hostile initiator may have us keep."""
-
+READERS: Final = MOST // 4
+"""There may be so many registrations when one more of who may only read is accepted."""
 
 ISID_SIZE: Final = 6
 
@@ -57,6 +58,11 @@ class Port(NamedTuple):
 def portOf(nexus: INexus) -> Port:
     """The ports of a nexus."""
     return Port(nexus.initiatorName, nexus.isid, nexus.portalGroupTag)
+
+
+def isOneOf(port: Port, ports: Collection[Port]) -> bool:
+    """Whether a port is one of these, which may be all ports of an initiator."""
+    return port in ports or port.anyISID() in ports
 
 
 Told = dict[Port, int]

@@ -29,27 +29,49 @@ class Room:
     @ivar size: how many there may be.
     @ivar parked: those that wait for the end of an operation or of a fence.
     @ivar full: there are so many, or were when that was last looked at.
+    @ivar crowded: the same for the share of those that may only read.
     @ivar sentBack: commands that found no room.
     """
 
-    __slots__ = ("_unit", "full", "parked", "sentBack", "size")
+    __slots__ = ("_unit", "crowded", "full", "parked", "sentBack", "size")
 
     def __init__(self, unit: LogicalUnit, size: int) -> None:
         self._unit = unit
         self.size = size
         self.parked = 0
-        self.full = False
+        self.full = self.crowded = False
         self.sentBack = 0
+
+    @property
+    def share(self) -> int:
+        """How many tasks there may be of those that may only read: they must not keep out who may write."""
+        return max(1, self.size // 2)
 
     def entered(self) -> None:
         """There is a task more: see whether there is room for another."""
-        if not self.full and self._taken() >= self.size:
-            self.full = True
+        if not self.full:
+            taken = self._taken()
+            if taken >= (self.size if self.crowded else self.share):
+                self._measured(taken)
+
+    def _measured(self, taken: int) -> None:
+        """So much is taken."""
+        before = self.full, self.crowded
+        self.full, self.crowded = taken >= self.size, taken >= self.share
+        if before != (self.full, self.crowded):
             self._unit.reconsider()
 
     def _taken(self) -> int:
         unit = self._unit
         return len(unit.operations) + len(unit.receiving) + self.parked + len(unit.order.dormant)
+
+    def _readers(self) -> int:
+        """What is taken by those that may only read."""
+        unit = self._unit
+        fences = (*unit.fences, *unit.operations)
+        tasks = [operation.task for operation in unit.operations]
+        tasks += [waiter[0] for fence in fences for waiter in fence.waiting]
+        return sum(unit.onlyReads(task.nexus) for task in (*tasks, *unit.receiving, *unit.order.dormant))
 
     def refuses(self, task: ITask) -> bool:
         """
@@ -58,10 +80,11 @@ class Room:
         @return: whether the task was ended: with TASK SET FULL, or BUSY if its nexus has no other task.
         """
         unit = self._unit
-        if self._taken() < self.size:
-            self.full = False
-            unit.reconsider()
-            return False
+        self._measured(self._taken())
+        if not self.full:
+            reader = self.crowded and unit.onlyReads(task.nexus)
+            if not reader or self._readers() < self.share:
+                return False
         command = unit.table.find(task.cdb)
         if command is None or not command.access & MEDIUM or command.access & (SHARED | PUBLIC):
             return False

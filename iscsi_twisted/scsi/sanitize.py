@@ -14,11 +14,11 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from iscsi_twisted.errors import CheckCondition
-from iscsi_twisted.interfaces import Buffer, ITask
+from iscsi_twisted.interfaces import Buffer, ITask, isPending
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.cdblong import SANITIZE_BLOCK_ERASE, SANITIZE_EXIT_FAILURE_MODE, SANITIZE_OVERWRITE
-from iscsi_twisted.scsi.overhaul import ERASE, SANITIZE, WRITE, Overhaul, Plan, forget
+from iscsi_twisted.scsi.overhaul import ERASE, SANITIZE, WRITE, Overhaul, Plan
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.transfer import guard
 
@@ -115,7 +115,19 @@ def exitFailureMode(unit: DiskUnit, task: ITask) -> None:
         raise unit.invalidField(task, "action", 4)
     if length:
         raise unit.invalidField(task, "length")
+    if failed is None or failed.kind != SANITIZE or unit.unfinished is None:
+        _exited(None, unit, task)
+        return
+    # What is written from now on must not be overwritten at the next start.
+    forgotten = unit.unfinished.save(b"")
+    if isPending(forgotten):
+        unit.pend(task, forgotten, 0, 0, True, _exited, unit, task)
+    else:
+        _exited(None, unit, task)
+
+
+def _exited(_: None, unit: DiskUnit, task: ITask) -> None:
+    failed = unit.failedPlan
     if failed is not None and failed.kind == SANITIZE:
-        forget(unit.unfinished)
         unit.reopen()
     task.complete()

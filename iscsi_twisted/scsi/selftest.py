@@ -140,6 +140,9 @@ def _pageReceived(task: ITask, data: Buffer) -> None:
 
 def begin(unit: DiskUnit, task: ITask, code: int) -> None:
     """Begin a test.  In the background, the command that asked for it has ended then (SPC-4 5.14.4)."""
+    if unit.closure is not None:
+        # To test what has failed does not make it good.
+        raise unit.closure.condition()
     if unit.notReady:
         raise CheckCondition(codes.NOT_READY, unit.notReady)
     test = unit.testing = SelfTest(code)

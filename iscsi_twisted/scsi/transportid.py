@@ -15,6 +15,10 @@ NAME_AND_ISID: Final = 0x45
 """Format 01b: one port."""
 
 
+LONGEST_NAME: Final = 223
+"""Bytes of an iSCSI name (RFC 7143 4.2.7.1)."""
+
+
 def transportID(port: Port) -> bytes:
     """The TransportID of an iSCSI initiator port, or of all ports of an initiator; SPC-4 7.6.4.6."""
     text = port.initiatorName.encode()
@@ -38,6 +42,8 @@ def parseTransportID(data: bytes) -> tuple[str, bytes] | None:
     except ValueError:
         return None
     name, comma, isid = text.lower().partition(",i,0x")
+    if len(name.encode()) > LONGEST_NAME or " " in name or not name.isprintable():
+        return None
     if data[0] == NAME:
         return (name, b"") if name and not comma else None
     if not name or not re.fullmatch("[0-9a-f]{1,12}", isid):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import perf_counter
 from typing import Any, ClassVar, TypeAlias
 
@@ -20,6 +20,7 @@ from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.luns import ALONE
 from iscsi_twisted.scsi.operation import Exclusive, Ongoing, Operation
 from iscsi_twisted.scsi.order import Order
+from iscsi_twisted.scsi.registrations import Port, isOneOf, portOf
 from iscsi_twisted.scsi.room import QUEUE, Room
 from iscsi_twisted.scsi.table import CommandTable
 from iscsi_twisted.scsi.work import NOBODY, Later, Work, atOnce
@@ -140,7 +141,7 @@ class LogicalUnit(Guard):
         if self._unusual or task.flags & _NOT_SIMPLE:
             if not task.flags & _NOT_SIMPLE and self.passes(task.nexus):
                 self._handlers[task.cdb[0]](self, task)
-            elif not (self.room.full and self.room.refuses(task)):
+            elif not (self.room.crowded and self.room.refuses(task)):
                 self.order.enter(task)
         else:
             self._handlers[task.cdb[0]](self, task)
@@ -224,10 +225,35 @@ class LogicalUnit(Guard):
             task for task in begun.union(self.order.dormant) if not task.aborted and task.nexus is not NOBODY
         }
 
+    def stopCopies(self, why: CheckCondition, ports: Collection[Port] | None = None) -> None:
+        """
+        Stop copies from or to this unit: what they have read must not be written any more.
+
+        @param why: what those are told that wait for their ends.
+        @param ports: only copies that came through these ports.
+        """
+        for work in [each for each in self.works if each.carries]:
+            sender = work.sender
+            if ports is None or (sender is not None and isOneOf(portOf(sender), ports)):
+                work.stop(why)
+
+    def reset(self, code: int, but: INexus | None = None) -> None:
+        """Logical unit reset (SAM-5 6.3.3): other units' copies from here, or to here, are given up."""
+        self.stopCopies(CheckCondition(codes.ABORTED_COMMAND, codes.NO_ADDITIONAL_SENSE))
+        super().reset(code, but)
+
+    def abortNexuses(self, ports: set[Port], but: ITask) -> None:
+        """Abort all tasks that came from these ports, and what other units write here for them."""
+        super().abortNexuses(ports, but)
+        self.stopCopies(CheckCondition(codes.ABORTED_COMMAND, codes.NO_ADDITIONAL_SENSE), ports)
+
     def busy(self) -> bool:
-        """Whether some task has begun and not ended; those that were aborted do not count."""
+        """
+        Whether some task has begun and not ended; those that were aborted do not count, nor those whose data
+        are missing and that may only read.
+        """
         return bool(
-            self.receiving
+            any(not self.onlyReads(task.nexus) for task in self.receiving)
             or any(not each.task.aborted and each.task.nexus is not NOBODY for each in self.operations)
             or any(fence.waiting for fence in self.fences)
         )

@@ -61,6 +61,7 @@ class Work:
     @ivar condition: why it failed, or None.
     @ivar aborted: it was stopped.
     @ivar lasting: whether it goes on if the task that waits for it is aborted.
+    @ivar carries: it writes what it has read, perhaps long ago.
     @ivar ended: it goes on no more.
     """
 
@@ -88,7 +89,7 @@ class Work:
         self.total = total
         self.done = 0
         self.condition: CheckCondition | None = None
-        self.aborted = self.ended = False
+        self.aborted = self.ended = self.carries = False
         self.operation: Any = None
         self._then = then
         self.lasting = lasting
@@ -97,6 +98,11 @@ class Work:
         self._asked = None if asker is None else Asked(unit, asker, self)
         self._units = {unit}
         unit.works.add(self)
+
+    @property
+    def sender(self) -> INexus | None:
+        """The nexus of the task that waits for it, if one does."""
+        return None if self._asked is None else self._asked.task.nexus
 
     @property
     def progress(self) -> int:
@@ -154,11 +160,16 @@ class Work:
         self.done += length
         self.proceed()
 
-    def stop(self) -> None:
-        """Give it up after the piece that is being done."""
+    def stop(self, why: CheckCondition | None = None) -> None:
+        """
+        Give it up after the piece that is being done.
+
+        @param why: what the task that waits for it is told.
+        """
         if self.ended or self.aborted:
             return
         self.aborted = True
+        self.condition = why
         idle = self.operation is None
         self.at.abort(self)
         if idle:

@@ -22,6 +22,14 @@ from iscsi_twisted.storage.pending import ready
 FOLDER = "reservations"
 
 
+class Saving(Deferred[None]):
+    """The end of a write that nobody can stop: a thread is at it, and the next one has to come after it."""
+
+    def cancel(self) -> None:
+        if self.called:
+            super().cancel()
+
+
 @implementer(IStateStore)
 class StateFile:
     """
@@ -58,9 +66,11 @@ class StateFile:
 
     def save(self, state: bytes) -> Deferred[None]:
         """See L{IStateStore}."""
-        return self._lock.run(
-            deferToThreadPool, self._reactor, self._reactor.getThreadPool(), self._write, state
-        )
+        saving = Saving()
+        pool = self._reactor.getThreadPool()
+        writing = self._lock.run(deferToThreadPool, self._reactor, pool, self._write, state)
+        writing.addCallbacks(saving.callback, saving.errback)
+        return saving
 
     def _write(self, state: bytes) -> None:
         folder = os.path.dirname(self.path)

@@ -11,7 +11,7 @@ from iscsi_twisted.wire import layout, numbers
 from tests.long import streams
 from tests.support.devices import FakeDevice
 from tests.support.pdus import LAYOUTS
-from tests.support.wire import TARGET, Diary, Line, makeNode, makeTarget, read10, write10
+from tests.support.wire import TARGET, Diary, Line, furnished, makeNode, makeTarget, read10, write10
 
 SIZE = 1 << 20
 NEIGHBOUR = "iqn.2001-04.com.example:neighbour"
@@ -34,7 +34,10 @@ class Round:
         self.own = FakeDevice(SIZE, synchronous=True)
         self.diary: Diary
         own = makeTarget(self.own, name=NEIGHBOUR)
-        self.node, self.diary = makeNode(makeTarget(*self.devices, name=TARGET), own, depth=16)
+        target = makeTarget(*self.devices, name=TARGET)
+        for unit in target.units.values():
+            furnished(unit)  # type: ignore[arg-type]
+        self.node, self.diary = makeNode(target, own, depth=16)
         self.neighbour = Line(self.node)
         self.neighbour.login(InitiatorName=NEIGHBOUR + "s", TargetName=NEIGHBOUR)
         self.lines: list[Line] = []

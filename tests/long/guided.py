@@ -15,7 +15,7 @@ from pathlib import Path
 
 CORPUS = Path(__file__).resolve().parent.parent / "data" / "fuzz"
 
-NAMES = ("framer", "keys", "session")
+NAMES = ("framer", "keys", "session", "units")
 
 LONGEST = 2048
 """Bytes of one input: some tens of PDUs."""

@@ -14,6 +14,8 @@ from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import text
 from iscsi_twisted.wire.framer import Buffer, Framer
 from tests.long.fuzz import Fault, legal, unsurprised
+from tests.long.invent import Choices
+from tests.long.units import ACTS, live
 from tests.support.wire import Diary, Line, makeNode, makeTarget
 
 SIZE: Final = 1 << 16
@@ -94,4 +96,14 @@ def _converse(line: Line, diary: Diary, flags: int, stream: bytes) -> None:
     unsurprised(diary)
 
 
-INPUTS: Final[dict[str, Callable[[bytes], None]]] = {"framer": framer, "keys": keys, "session": session}
+def units(data: bytes) -> None:
+    """Units, and all that is done to them: each choice is some of the bytes."""
+    live(Choices(data), ACTS)
+
+
+INPUTS: Final[dict[str, Callable[[bytes], None]]] = {
+    "framer": framer,
+    "keys": keys,
+    "session": session,
+    "units": units,
+}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
+from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers
 from iscsi_twisted.wire.serial import MASK
+from tests.long.invent import anything
 from tests.support import pdus
-from tests.support.wire import INITIATOR, TARGET, TEST_UNIT_READY, read10, write10
+from tests.support.wire import INITIATOR, TARGET, TEST_UNIT_READY, furnished, makeUnit, read10, write10
 
 KEYS = {
     "InitialR2T": ("Yes", "No"),
@@ -25,6 +27,10 @@ KEYS = {
 }
 
 LUNS = (bytes(8), bytes(8), b"\0\1" + bytes(6), b"\xff" * 8)
+
+
+UNIT = furnished(makeUnit(MemoryDevice(1 << 20)))
+"""A unit like those that the commands are for."""
 
 
 def login(random: Random) -> bytes:
@@ -48,6 +54,8 @@ def command(random: Random, cmdSN: int, itt: int, blocks: int) -> bytes:
     length = count * 512 + random.choice((0, 0, 0, -1, 512))
     lun = random.choice(LUNS)
     if random.random() < 0.4:
+        return invented(random, cmdSN, itt, lun)
+    if random.random() < 0.4:
         return pdus.scsiCommand(read10(lba, count), itt=itt, cmdSN=cmdSN, read=max(length, 0), lun=lun)
     if random.random() < 0.2:
         cdb = random.choice((TEST_UNIT_READY, b"\x35" + bytes(9), random.randbytes(16)))
@@ -56,6 +64,17 @@ def command(random: Random, cmdSN: int, itt: int, blocks: int) -> bytes:
     return pdus.scsiCommand(
         write10(lba, count), itt=itt, cmdSN=cmdSN, write=max(length, 0), data=data,
         final=random.random() < 0.7, lun=lun, immediate=random.random() < 0.05,
+    )  # fmt: skip
+
+
+def invented(random: Random, cmdSN: int, itt: int, lun: bytes) -> bytes:
+    """Any SCSI command, with all of its data, or a part of them."""
+    cdb, data, attribute = anything(random, UNIT, [UNIT.identity.naa, bytes(8)])
+    sent = data[: random.choice((len(data), len(data), len(data) // 2, 0, 8192))]
+    return pdus.scsiCommand(
+        cdb, itt=itt, cmdSN=cmdSN, lun=lun, attribute=attribute, data=sent,
+        write=len(data) if data else None, read=None if data else random.choice((None, 64, 255, 4096)),
+        final=len(sent) == len(data) or random.random() < 0.5, immediate=random.random() < 0.05,
     )  # fmt: skip
 
 

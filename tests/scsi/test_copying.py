@@ -16,7 +16,7 @@ from iscsi_twisted.scsi.modes import Settings
 from iscsi_twisted.scsi.paths import STANDBY, Paths
 from tests.scsi.cases import BLOCK
 from tests.scsi.copies import BLOCKS, VENDOR_KIND, CopierDisk, CopyCases, PendingCopier, segment, target
-from tests.scsi.devices import MemoryDisk
+from tests.scsi.devices import MemoryDisk, PendingDisk
 from tests.support.tasks import Nexus, abort
 
 
@@ -224,6 +224,45 @@ class AllowedTests(CopyCases):
         self.assertAborted(task, codes.THIRD_PARTY_FAILURE, 0, 6, (2, codes.RESERVATION_CONFLICT))
         self.assertEqual(self.devices[1].content[3 * BLOCK :], bytes(61 * BLOCK))
 
+    def test_preempted(self) -> None:
+        """Whoever preempts and aborts writes after what another has the unit copied to through a third."""
+        slow = self.add(3, PendingDisk(BLOCKS * BLOCK))
+        targets = [target(self.naa(0)), target(self.naa(3))]
+        third = Nexus(isid=b"\x80\0\0\0\0\7")
+        for nexus, key in ((self.nexus, 1), (self.other, 2), (third, 3)):
+            data = bytes(8) + key.to_bytes(8, "big") + bytes(8)
+            self.good(cdb.PR_REGISTER, data, unit=self.units[3], nexus=nexus, length=24)
+        copies = [
+            self.copy(segment(0, 1, 1, number, number), targets=targets, nexus=nexus)
+            for number, nexus in ((0, self.nexus), (1, third))
+        ]
+        self.turns.all()
+        self.assertEqual([call[0] for call in slow.calls], ["write", "write"])
+        data = (2).to_bytes(8, "big") + (1).to_bytes(8, "big") + bytes(8)
+        how: Any = {"unit": self.units[3], "nexus": self.other}
+        self.good(cdb.PR_PREEMPT_AND_ABORT, data, length=24, type=1, **how)
+        after = self.command(cdb.WRITE_10, b"n" * BLOCK, length=1, **how)
+        slow.fire()
+        self.assertEqual(copies[0].key, codes.COPY_ABORTED)
+        while slow.pending:
+            slow.fire()
+        self.turns.all()
+        self.assertEqual((after.status, copies[1].status), (codes.GOOD, codes.GOOD))
+        self.assertEqual(slow.content[: 2 * BLOCK], b"n" * BLOCK + self.data[BLOCK : 2 * BLOCK])
+        self.assertIdle()
+
+    def test_maskedMeanwhile(self) -> None:
+        """So does a unit at either end that is hidden from the nexus in the middle."""
+        self.patch(copying, "SLICE", BLOCK)
+        for lun, field in ((0, 4), (1, 6)):
+            self.nexus.luns = None
+            task = self.copy(segment(0, 1, 4, 0, 0))
+            self.turns.turn(2)
+            self.nexus.luns = frozenset((1 - lun,))
+            self.turns.all()
+            self.assertAborted(task, codes.COPY_TARGET_NOT_REACHABLE, 0, field)
+            self.assertIdle()
+
     def test_notReady(self) -> None:
         """Nor can be copied what is not ready, is being sanitized, or is not accessible through this path."""
         self.units[1].closed()
@@ -306,6 +345,28 @@ class FailureTests(CopyCases):
             self.units[lun].opened()
             self.assertIdle()
 
+    def test_sanitizedMeanwhile(self) -> None:
+        """What it has read of a unit that is then sanitized is written nowhere."""
+        for lun in (0, 1):
+            self.devices[0].content[:] = self.data
+            task = self.copy(segment(0, lun, 8, 0, 32))
+            self.assertEqual(self.devices[0].calls[-1][0], "read")
+            self.command(SANITIZE_OVERWRITE, bytes((1, 0, 0, 1, 0)), length=5, unit=self.units[0])
+            self.turns.all()
+            said = 1, codes.CHECK_CONDITION, codes.NOT_READY, codes.SANITIZE_IN_PROGRESS
+            self.assertAborted(task, codes.THIRD_PARTY_FAILURE, 0, None, said)
+            self.assertFalse(any(self.devices[0].content) or any(self.devices[1].content))
+            self.assertIdle()
+
+    def test_reset(self) -> None:
+        """A reset of the unit at the other end stops it too."""
+        task = self.copy(segment(0, 1, 1, 0, 0))
+        self.units[1].reset(codes.DEVICE_RESET_OCCURRED)
+        self.turns.all()
+        said = 1, codes.CHECK_CONDITION, codes.ABORTED_COMMAND, codes.NO_ADDITIONAL_SENSE
+        self.assertAborted(task, codes.THIRD_PARTY_FAILURE, 0, None, said)
+        self.assertFalse(any(self.devices[1].content))
+
     def test_identifiers(self) -> None:
         """Of one nexus, copies that run at the same time have different list identifiers."""
         first = self.copy(segment(0, 1, 1, 0, 0))
@@ -331,6 +392,18 @@ class FailureTests(CopyCases):
         self.assertEqual(self.unit.copies[self.nexus, 1].status, COMPLETED)
         self.unit.nexusLost(self.nexus)
         self.assertEqual(self.unit.copies, {})
+
+    def test_discardedAnew(self) -> None:
+        """What a copy from before a reset leaves behind is not another's of the same identifier."""
+        slow = self.add(3, PendingDisk(BLOCKS * BLOCK))
+        task = self.copy(segment(0, 1, 1, 0, 0), usage=2, targets=[target(self.naa(3)), target(self.naa(1))])
+        abort(self.unit, task)
+        self.unit.reset(codes.DEVICE_RESET_OCCURRED)
+        self.unit.takeAttention(self.nexus)
+        self.finished(segment(0, 1, 1, 0, 0))
+        slow.fire()
+        self.turns.all()
+        self.assertEqual(self.unit.copies[self.nexus, 1].status, COMPLETED)
 
     def test_bounded(self) -> None:
         """There are only so many at a time; another one is told that the unit is busy."""

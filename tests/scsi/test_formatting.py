@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from iscsi_twisted.errors import WriteError
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdblong import FORMAT_UNIT, SANITIZE_EXIT_FAILURE_MODE
+from iscsi_twisted.scsi.cdbprimary import SEND_DIAGNOSTIC
 from iscsi_twisted.scsi.provisioning import SLICE
 from tests.scsi.cases import BLOCK, BLOCKS
 from tests.scsi.devices import MemoryDisk
@@ -124,6 +125,18 @@ class FormatTests(SanitizeCases):
         self.assertSense(self.command(cdb.READ_10, length=1), codes.MEDIUM_ERROR, codes.FORMAT_CORRUPTED)
         self.finish(FORMAT_UNIT)
         self.good(cdb.READ_10, length=1)
+
+    def test_failedTested(self) -> None:
+        """A self-test does not make a unit good whose format has failed."""
+        self.format(bytes((0, VALID | PATTERN, 0, 0)) + b"\0\1\0\1x")
+        self.device.error = WriteError(offset=SLICE)
+        self.turns.all()
+        self.device.error = None
+        for flags in (0x04, 0x20, 0xA0):
+            task = self.command(SEND_DIAGNOSTIC, flags=flags)
+            self.turns.all()
+            self.assertSense(task, codes.MEDIUM_ERROR, codes.FORMAT_CORRUPTED)
+        self.assertSense(self.command(cdb.READ_10, length=1), codes.MEDIUM_ERROR, codes.FORMAT_CORRUPTED)
 
     def test_aborted(self) -> None:
         """If it is aborted, or its process is killed, it has failed."""

@@ -6,14 +6,21 @@ import struct
 
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdb import STEERS
+from iscsi_twisted.scsi.codes import ORDERED, SIMPLE
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.persistent import LIST
+from iscsi_twisted.scsi.registrations import MOST, READERS
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
 from tests.scsi.devices import MemoryDisk
-from tests.support.tasks import Nexus, Task
+from tests.support.tasks import Nexus, Task, run
 
 LOEJ, START, PREVENT = 2, 1, 1
 SPEC_I_PT, ALL_TG_PT, APTPL = 8, 4, 1
+
+
+def nexusOf(reader: Nexus) -> Nexus:
+    """The first of those that have registered."""
+    return Nexus(reader.initiatorName, bytes(6), readOnly=True)
 
 
 class ReadersTests(DiskTests):
@@ -58,6 +65,20 @@ class ReadersTests(DiskTests):
         task = self.command(cdb.PR_REGISTER, data, nexus=self.reader, length=len(data))
         self.assertProtected(task)
 
+    def test_registrations(self) -> None:
+        """However often it comes with another ISID: most of the registrations are left for the others."""
+        registered = 0
+        for number in range(MOST):
+            nexus = Nexus(self.reader.initiatorName, number.to_bytes(6, "big"), readOnly=True)
+            registered += self.register(nexus).status == codes.GOOD
+        self.assertEqual(registered, READERS)
+        self.assertSense(self.register(self.reader), codes.ILLEGAL_REQUEST, codes.INSUFFICIENT_REGISTRATIONS)
+        for number in range(MOST - READERS):
+            self.assertEqual(self.register(Nexus(isid=number.to_bytes(6, "big"))).status, codes.GOOD)
+        # Who has registered may change its key, and go.
+        for key, new in ((7, 8), (8, 0)):
+            self.assertEqual(self.register(nexusOf(self.reader), key=key, new=new).status, codes.GOOD)
+
     def test_kept(self) -> None:
         """It does not end that registrations are kept."""
         self.unit.registrations.kept = True
@@ -79,6 +100,21 @@ class ReadersTests(DiskTests):
         self.assertEqual(task.status, codes.CHECK_CONDITION)
         self.assertIsNone(self.unit.allegiance.nexus)
         self.good(cdb.TEST_UNIT_READY)
+
+    def test_ordered(self) -> None:
+        """Its ORDERED tasks, and data that it does not send, keep nobody waiting."""
+        check = {"flags": 2, "length": 1}
+        for attribute in (ORDERED, SIMPLE):
+            task = Task(cdb.VERIFY_10.encode(**check), self.reader, bytes(BLOCK), late=True)
+            task.flags = attribute
+            run(self.unit, task)
+            self.assertEqual(task.wanted, BLOCK)
+            self.good(cdb.READ_10, length=1)
+            ordered = Task(cdb.WRITE_10.encode(length=1), self.nexus, bytes(BLOCK))
+            ordered.flags = ORDERED
+            self.assertEqual(run(self.unit, ordered).status, codes.GOOD)
+            task.arrive(self.unit)
+            self.assertEqual(task.status, codes.GOOD)
 
     def test_equal(self) -> None:
         """Where nobody may write all are equal."""

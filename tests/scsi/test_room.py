@@ -100,6 +100,26 @@ class RoomTests(DiskTests):
             run(self.unit, task)
         self.assertEqual((len(self.unit.order.dormant), self.read().status), (2, codes.TASK_SET_FULL))
 
+    def test_readers(self) -> None:
+        """Those that may only read take half of it, and leave the other for those that may write."""
+        self.unit = self.makeUnit(self.slow, queue=6)
+        reader = Nexus("iqn.2001-04.com.example:reader", readOnly=True)
+        self.unit.nexusFound(reader)
+        self.unit.takeAttention(reader)
+        first = [self.read(lba, nexus=reader) for lba in range(2)]
+        verify = Task(cdb.VERIFY_10.encode(flags=2, length=1), reader, bytes(BLOCK), late=True)
+        run(self.unit, verify)
+        self.assertEqual(
+            (self.read(nexus=reader).status, self.unit.snapshot().sentBack), (codes.TASK_SET_FULL, 1)
+        )
+        abort(self.unit, first[0])
+        self.assertEqual(self.read(nexus=reader).status, codes.TASK_SET_FULL)
+        self.assertEqual([self.write(lba).status for lba in (9, 10, 11)], [None] * 3)
+        self.assertEqual(self.write(12).status, codes.TASK_SET_FULL)
+        while self.slow.pending:
+            self.slow.fire()
+        self.assertIsNone(self.read(nexus=reader).status)
+
     def test_ordinary(self) -> None:
         """Once there is room commands go the short way again."""
         for lba in range(3):

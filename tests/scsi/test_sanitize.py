@@ -19,9 +19,11 @@ from iscsi_twisted.scsi.cdblong import (
     SANITIZE_EXIT_FAILURE_MODE,
     SANITIZE_OVERWRITE,
 )
+from iscsi_twisted.scsi.cdbprimary import SEND_DIAGNOSTIC
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.overhaul import Plan
 from iscsi_twisted.scsi.provisioning import SLICE
+from iscsi_twisted.scsi.selftest import INTERRUPTED
 from iscsi_twisted.scsi.work import WHOLE
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
 from tests.scsi.devices import THIN, MemoryDisk, MemoryStore, PendingDisk, Turns
@@ -271,6 +273,27 @@ class FailureTests(SanitizeCases):
         self.good(SANITIZE_EXIT_FAILURE_MODE)
         self.good(cdb.READ_10, length=1)
         self.assertEqual(self.store.load(), b"")
+
+    def test_unrestrictedKept(self) -> None:
+        """The failure has ended when it is known that the next start goes on with nothing."""
+        self.fail(AUSE | 1)
+        waiting = self.store.waiting = Deferred()
+        task = self.command(SANITIZE_EXIT_FAILURE_MODE)
+        self.assertEqual((task.status, self.store.load()), (None, b""))
+        self.assertEqual(self.senseNow()[:2], (codes.MEDIUM_ERROR, "3103"))
+        waiting.errback(OSError(5, "broken"))
+        self.assertEqual(task.status, codes.CHECK_CONDITION)
+        self.assertEqual(self.senseNow()[:2], (codes.MEDIUM_ERROR, "3103"))
+        self.good(SANITIZE_EXIT_FAILURE_MODE)
+        self.good(cdb.READ_10, length=1)
+
+    def test_selfTest(self) -> None:
+        """It interrupts a self-test in the background."""
+        self.good(SEND_DIAGNOSTIC, flags=0x40)
+        self.overwrite(b"x", 1, IMMED | 1)
+        self.assertEqual(self.senseNow()[:2], (codes.NOT_READY, "041b"))
+        self.turns.all()
+        self.assertEqual([each.result for each in self.unit.tests], [INTERRUPTED])
 
     def test_noFailure(self) -> None:
         """Where nothing has failed EXIT FAILURE MODE changes nothing."""

@@ -48,6 +48,11 @@ class TransportIDTests(SynchronousTestCase):
             b"\x45\0\0\x14" + b"a,i,0x" + b"1" * 13 + b"\0",
             b"\x45\0\0\x08a,i,0xg\0",
             b"\x05\0\0\x04\xff\xff\xff\0",
+            # Names that nobody can have: too long for RFC 7143 4.2.7.1, or not to be printed.
+            transportID(Port("n" * 224, bytes(6), 1)),
+            transportID(Port("\u00fc" * 112, b"", 1)),
+            transportID(Port("iqn.\n", b"", 1)),
+            transportID(Port("iqn. a", b"", 1)),
         ):
             self.assertIsNone(parseTransportID(wrong), wrong)
 

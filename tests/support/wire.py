@@ -10,12 +10,14 @@ from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.inventory import furnish
 from iscsi_twisted.scsi.lun import decodeLUN
+from iscsi_twisted.scsi.paths import Paths
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.node import Node, Peer, Target
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.session.session import Session
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers, text
+from tests.scsi.devices import MemoryStore
 from tests.support import pdus
 
 INITIATOR = "iqn.2001-04.com.example:initiator"
@@ -100,6 +102,14 @@ def makeUnit(device: Any, lun: int = 0, **options: Any) -> DiskUnit:
     unit = DiskUnit(device, identity=identity, report=report, **options)
     device.open(unit.changed)
     unit.opened()
+    return unit
+
+
+def furnished(unit: DiskUnit) -> DiskUnit:
+    """The same unit, with all that it can have: so there is no command that it has not."""
+    for keep in (unit.keepWrites, unit.remember, unit.keepPlans, unit.keep):
+        keep(MemoryStore())
+    unit.paths = Paths((1, 2))
     return unit
 
 

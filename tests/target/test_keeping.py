@@ -78,6 +78,19 @@ class FileTests(SynchronousTestCase):
             self.successResultOf(saving)
         self.assertEqual(self.file.load(), b"3")
 
+    def test_cancelled(self) -> None:
+        """A thread that writes goes on though nobody waits for it; the next one comes after it."""
+        first = self.file.save(b"1")
+        first.cancel()
+        second = self.file.save(b"2")
+        self.assertEqual(len(self.reactor.pool.waiting), 1)
+        self.assertNoResult(first)
+        self.reactor.pool.run()
+        for saving in (first, second):
+            self.successResultOf(saving)
+        self.assertEqual(self.file.load(), b"2")
+        first.cancel()
+
     def test_unreadable(self) -> None:
         """What cannot be read is told: nobody knows who is to be kept out."""
         os.makedirs(os.path.join(self.directory, FOLDER, "u"))
