@@ -11,9 +11,10 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from iscsi_twisted.auth.chap import Credentials
+from iscsi_twisted.cli.commands import Tool
 from iscsi_twisted.cli.copying import PIECE, Differs
 from iscsi_twisted.cli.options import parser
-from iscsi_twisted.cli.tool import Tool, main
+from iscsi_twisted.cli.tool import main
 from iscsi_twisted.errors import CheckCondition, LocalError
 from iscsi_twisted.initiator import parseURL
 from iscsi_twisted.interfaces import Capabilities

@@ -24,7 +24,7 @@ class PackageTests(SynchronousTestCase):
 
     def test_later(self) -> None:
         """A command of the initiator starts without mirrors and configuration files."""
-        program = "import sys, iscsi_twisted.cli.tool; print(*sys.modules)"
+        program = "import sys, iscsi_twisted.cli.commands; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         loaded = set(done.stdout.split())
         self.assertIn("iscsi_twisted.storage.device", loaded)
