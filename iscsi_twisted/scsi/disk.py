@@ -31,7 +31,8 @@ from iscsi_twisted.scsi import (
 from iscsi_twisted.scsi.closure import Closure
 from iscsi_twisted.scsi.identity import Identity
 from iscsi_twisted.scsi.modes import Settings
-from iscsi_twisted.scsi.overhaul import Plan, goOn
+from iscsi_twisted.scsi.origin import mediumOf
+from iscsi_twisted.scsi.overhaul import Plan, forget, goOn
 from iscsi_twisted.scsi.room import QUEUE
 from iscsi_twisted.scsi.table import CommandTable
 from iscsi_twisted.scsi.unit import Report
@@ -95,6 +96,7 @@ class DiskUnit(Upkeep):
     @ivar atomicLimit: blocks of one WRITE ATOMIC.
     @ivar forgets: what is overwritten is gone, as far as the device can tell.
     @ivar unfinished: keeps what remakes the whole medium, or failed to; None where nothing does.
+    @ivar medium: which one it has, as far as its open device can tell.
     @ivar failedPlan: what has failed to remake the whole medium.
     @ivar isClosing: the device goes, and what is being done goes on at the next start.
     @ivar tellsSpace: it is thin, and its device tells how much space there is.
@@ -183,6 +185,7 @@ class DiskUnit(Upkeep):
         self.copying = 0
         self.unfinished: IStateStore | None = None
         self.failedPlan: Plan | None = None
+        self.medium: str | None = None
         self._resumed: Plan | None = None
         self.isClosing = False
         self.removable = removable
@@ -202,10 +205,11 @@ class DiskUnit(Upkeep):
         """
         The device is open: learn its size and what it can do, and be ready.
 
-        @raise LocalError: if its blocks do not divide a logical block.
+        @raise LocalError: if its blocks do not divide a logical block, or what was kept is of another medium.
         """
         if self.blockSize % self.device.blockSize:
             raise LocalError(f"blocks of {self.blockSize} bytes on a device of {self.device.blockSize}")
+        self.medium = mediumOf(self.device)
         self._learn(self.device.capabilities())
         self._open = True
         self.isClosing = False
@@ -250,6 +254,10 @@ class DiskUnit(Upkeep):
             setattr(self, name, getattr(other, name))
         self.room.size = other.room.size
         self._open = True
+        self.medium = mediumOf(self.device)
+        if self.failedPlan is not None:
+            # Still nobody may use it, after a restart too.
+            forget(self.unfinished, attrs.evolve(self.failedPlan, medium=self.medium).encode())
         self._learn(self.device.capabilities())
         if self.journal is not None:
             self.keepWrites(self.journal.store)

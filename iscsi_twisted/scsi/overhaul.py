@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from iscsi_twisted.errors import LocalError
 from iscsi_twisted.interfaces import IStateStore, ITask
 from iscsi_twisted.scsi import codes, selftest
 from iscsi_twisted.scsi.cdb import Command
@@ -26,6 +27,7 @@ from iscsi_twisted.scsi.cdblong import (
 )
 from iscsi_twisted.scsi.closure import Closure
 from iscsi_twisted.scsi.operation import Step
+from iscsi_twisted.scsi.origin import isAnother
 from iscsi_twisted.scsi.provisioning import SLICE, slices
 from iscsi_twisted.scsi.transfer import flushes, storing
 from iscsi_twisted.scsi.work import Work
@@ -63,6 +65,7 @@ class Plan:
     @ivar size: bytes of the medium.
     @ivar done: bytes that are done.
     @ivar failed: it has failed.
+    @ivar medium: to which it is done; None if that cannot be told from others.
     """
 
     kind: str = attrs.field(validator=attrs.validators.in_((SANITIZE, FORMAT)))
@@ -74,6 +77,7 @@ class Plan:
     size: int = 0
     done: int = attrs.field(default=0, validator=attrs.validators.ge(0))
     failed: bool = False
+    medium: str | None = None
 
     def encode(self) -> bytes:
         """As it is kept."""
@@ -112,8 +116,8 @@ class Overhaul:
         self._immediate = immediate
         self._size = unit.blockCount * unit.blockSize
         # Where the medium has another size than it had, one begins anew.
-        plan = attrs.evolve(plan, size=self._size, done=plan.done if plan.size == self._size else 0)
-        self.plan = plan
+        done = plan.done if plan.size == self._size else 0
+        self.plan = plan = attrs.evolve(plan, size=self._size, done=done, medium=unit.medium)
         passes = plan.passes if plan.action == WRITE else 1
         self._work = Work(unit, cdb, passes * self._size, self._ended, asker=asker)
         self._work.lasting = immediate or plan.kind == SANITIZE
@@ -217,7 +221,17 @@ def forget(store: IStateStore | None, state: bytes = b"") -> None:
 
 
 def goOn(unit: DiskUnit, plan: Plan) -> None:
-    """Take up at the start what was not finished: a sanitize goes on, a format has failed."""
+    """
+    Take up at the start what was not finished: a sanitize goes on, a format has failed.
+
+    @raise LocalError: if it was another medium.
+    """
+    if isAnother(plan.medium, unit.medium):
+        place = getattr(unit.unfinished, "path", "the state directory")
+        raise LocalError(
+            f"a {plan.kind} of another file or disk ({plan.medium}) is not finished: serve that one again, or"
+            f" remove what {place} keeps of it"
+        )
     if plan.failed or unit.readOnly or not unit.blockCount or plan.kind == FORMAT:
         failed(unit, attrs.evolve(plan, failed=True))
     else:

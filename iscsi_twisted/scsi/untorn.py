@@ -22,6 +22,7 @@ from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.atomic import permitted
 from iscsi_twisted.scsi.cdblong import WRITE_ATOMIC_16
 from iscsi_twisted.scsi.operation import Step
+from iscsi_twisted.scsi.origin import MARK, mark
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.transfer import flushes, refuseRange, storing
 from iscsi_twisted.scsi.work import Work
@@ -34,30 +35,35 @@ COMMANDS = CommandSet()
 ATOMIC_LIMIT: Final = 1 << 20
 """Bytes of one WRITE ATOMIC: each is written twice, and flushed twice."""
 
-_RECORD: Final = struct.Struct(">8sQII")
-_MAGIC: Final = b"untorn 1"
+_RECORD: Final = struct.Struct(f">8s{MARK}sQII")
+_MAGIC: Final = b"untorn 2"
 RECORD_LIMIT: Final = _RECORD.size + ATOMIC_LIMIT
 """Bytes of the largest record."""
 
 
-def record(offset: int, data: bytes) -> bytes:
-    """What is kept of a write that is under way."""
-    return _RECORD.pack(_MAGIC, offset, len(data), zlib.crc32(data)) + data
+def record(offset: int, data: bytes, medium: str | None = None) -> bytes:
+    """What is kept of a write that is under way to a medium."""
+    whose = mark(medium)
+    return _RECORD.pack(_MAGIC, whose, offset, len(data), _check(whose, offset, data)) + data
 
 
-def parseRecord(state: bytes) -> tuple[int, bytes]:
+def _check(whose: bytes, offset: int, data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(whose + offset.to_bytes(8, "big")))
+
+
+def parseRecord(state: bytes) -> tuple[int, bytes, bytes]:
     """
-    Offset and data of a write that was under way.
+    Offset and data of a write that was under way, and the mark of its medium (L{mark}).
 
     @raise ValueError: if that is no record.
     """
     if len(state) < _RECORD.size:
         raise ValueError(f"{len(state)} bytes are no record of a write")
-    magic, offset, length, check = _RECORD.unpack_from(state)
+    magic, whose, offset, length, check = _RECORD.unpack_from(state)
     data = state[_RECORD.size :]
-    if magic != _MAGIC or len(data) != length or zlib.crc32(data) != check:
+    if magic != _MAGIC or len(data) != length or _check(whose, offset, data) != check:
         raise ValueError("the record of a write does not match its checksum")
-    return offset, data
+    return offset, data, whose
 
 
 class Journal:
@@ -98,7 +104,7 @@ class Journal:
         """The steps of one write."""
         # From now on it is too late for second thoughts: an abort ends the task alone.
         work.lasting = True
-        yield offset, 0, False, lambda: self.store.save(record(offset, data))
+        yield offset, 0, False, lambda: self.store.save(record(offset, data, unit.medium))
         yield storing(unit, offset, data)
         yield from flushes(unit)
         yield offset, 0, False, lambda: self.store.save(b"")

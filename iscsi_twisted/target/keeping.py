@@ -16,6 +16,7 @@ from iscsi_twisted.durable import makeDirectory, readFile, replaceFile, syncDire
 from iscsi_twisted.errors import ConfigurationError
 from iscsi_twisted.interfaces import IReservationStore, IStateStore
 from iscsi_twisted.scsi.disk import DiskUnit
+from iscsi_twisted.scsi.origin import isAnother, mark
 from iscsi_twisted.scsi.untorn import RECORD_LIMIT, parseRecord
 from iscsi_twisted.storage.pending import ready
 
@@ -161,9 +162,13 @@ async def finishWrite(unit: DiskUnit) -> None:
         return
     path = getattr(journal.store, "path", None)
     try:
-        offset, data = parseRecord(state)
+        offset, data, whose = parseRecord(state)
     except ValueError as error:
         raise ConfigurationError(f"damaged ({error}): remove it, and check the disk", path) from None
+    if isAnother(whose, mark(unit.medium)):
+        raise ConfigurationError(
+            "is of another file or disk than is served here now: serve that one again, or remove it", path
+        )
     device = unit.device
     if offset + len(data) > device.size:
         raise ConfigurationError("is for a larger disk: remove it, and check the disk", path)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from iscsi_twisted.errors import WriteError
+from iscsi_twisted.errors import LocalError, WriteError
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import cdb, codes, overhaul
 from iscsi_twisted.scsi.cdb import Command
@@ -27,6 +27,7 @@ from iscsi_twisted.scsi.selftest import INTERRUPTED
 from iscsi_twisted.scsi.work import WHOLE
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
 from tests.scsi.devices import THIN, MemoryDisk, MemoryStore, PendingDisk, Turns
+from tests.scsi.test_origin import Known
 from tests.support.tasks import Nexus, Task, abort, run
 
 IMMED, ZNR, AUSE = 0x80, 0x40, 0x20
@@ -345,6 +346,36 @@ class ResumeTests(SanitizeCases):
         self.unit = self.remake()
         self.turns.all()
         self.assertEqual(bytes(self.device.content), bytes(self.size))
+
+    def test_otherMedium(self) -> None:
+        """Nothing is done to another medium that is there in its place; nor is that served."""
+        device = self.device = Known(self.size, THIN)
+        device.content[:] = b"s" * self.size
+        self.unit = self.remake()
+        self.overwrite(action=IMMED | 1)
+        self.turns.waiting.clear()
+        device.name = "inode 8 bytes 0 to 512"
+        device.content[:] = b"s" * self.size
+        error = self.assertRaises(LocalError, self.remake)
+        self.assertIn("another file or disk (inode 7 bytes 0)", str(error))
+        self.turns.all()
+        self.assertEqual(bytes(device.content), b"s" * self.size)
+        device.name = "inode 7 bytes 0 to 1024"
+        self.unit = self.remake()
+        self.turns.all()
+        self.assertEqual(bytes(device.content), b"x" * self.size)
+
+    def test_replaced(self) -> None:
+        """If another medium comes after a failure, that lasts, also over a restart."""
+        self.overwrite()
+        self.device.error = WriteError(offset=SLICE)
+        self.turns.all()
+        self.device = Known(self.size, THIN)
+        other = DiskUnit(self.device, identity=self.unit.identity, report=self.surprise)
+        other.opened()
+        self.unit.become(other, replaced=True)
+        self.unit = self.remake()
+        self.assertEqual(self.senseNow()[:2], (codes.MEDIUM_ERROR, "3103"))
 
     def test_readOnly(self) -> None:
         """Where it cannot go on, as the disk is read-only now, it has failed."""

@@ -155,6 +155,17 @@ class UnfinishedTests(SynchronousTestCase):
         self.assertEqual(self.device.calls, [("write", 512, 512), ("flush",)])
         self.assertEqual(self.store.load(), b"")
 
+    def test_otherMedium(self) -> None:
+        """Nothing is written to another file or disk than it was for."""
+        self.unit.medium = "inode 7"
+        self.store.states.append(record(512, b"x" * 512, "inode 8"))
+        finishing = ensureDeferred(finishWrite(self.unit))
+        self.assertIn("another file or disk", str(self.failureResultOf(finishing, ConfigurationError).value))
+        self.assertEqual(self.device.calls, [])
+        self.store.states.append(record(512, b"x" * 512, "inode 7"))
+        self.finish()
+        self.assertEqual(bytes(self.device.content[512:1024]), b"x" * 512)
+
     def test_nothing(self) -> None:
         """Where nothing was left nothing is written, nor where nothing was kept."""
         self.finish()
