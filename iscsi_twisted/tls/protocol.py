@@ -25,9 +25,14 @@ COMPLAINTS: Final = {
     19: "its issuer is not known here",
     20: "its issuer is not known here",
     21: "its issuer is not known here",
+    22: "the chain that leads to its issuer is too long",
     23: "it was revoked",
     24: "its issuer is no authority",
     26: "it is not meant for this purpose",
+    66: "its key is too short",
+    67: "its issuer's key is too short",
+    68: "its hash is too weak",
+    79: "its issuer is no authority",
 }
 """What OpenSSL finds wrong with a certificate (X509_STORE_CTX_get_error)."""
 

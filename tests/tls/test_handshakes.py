@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from iscsi_twisted.initiator.secure import clientEndpoint
 from iscsi_twisted.target.secure import serverEndpoint
 from iscsi_twisted.tls.protocol import GuardedFactory, GuardedTLS
-from tests.support.certificates import Authority
+from tests.support.certificates import YEAR, Authority
 
 MALFORMED_NAMES = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"\x30\x03\x82\x05a")
 
@@ -84,12 +84,14 @@ class HandshakeCase(SynchronousTestCase):
 class ServerTests(HandshakeCase):
     """The target's side."""
 
-    def shows(self, certificate: bytes, key: str) -> tuple[Noting, str]:
+    def shows(self, certificate: bytes, key: str, newest: int = SSL.TLS1_3_VERSION) -> tuple[Noting, str]:
         """An initiator shows a certificate; what our end knows, and what that one hears."""
         tls = serverEndpoint(
             None, "0", cert=self.target[0], key=self.target[1], clientCA=self.authority.path
         ).tls
         context = SSL.Context(SSL.TLS_METHOD)
+        context.set_cipher_list(b"ALL:@SECLEVEL=0")
+        context.set_max_proto_version(newest)
         context.use_certificate(crypto.load_certificate(crypto.FILETYPE_ASN1, certificate))
         with open(key, "rb") as file:
             context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, file.read()))
@@ -143,12 +145,30 @@ class ServerTests(HandshakeCase):
         self.assertEqual((noting.why, noting.received), ("TLS: excessive message size", b""))
 
     def test_purpose(self) -> None:
-        """A certificate for servers, or one that is an authority's own, proves no initiator."""
+        """A certificate for servers proves no initiator."""
         usage = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH])
         path, key = self.authority.issue("agc", more=[usage])
         noting, _ = self.shows(self.der(path), key)
         self.assertEqual(noting.why, "TLS: the certificate of agc: it is not meant for this purpose")
         self.assertEqual(noting.received, b"")
+
+    def test_untimely(self) -> None:
+        """One that has expired, or is not valid yet, proves nobody; nor does a key that is too short."""
+        for options, why in (
+            ({"age": 2 * YEAR}, "it has expired"),
+            ({"age": -YEAR}, "it is not valid yet"),
+            ({"bits": 1024}, "its key is too short"),
+        ):
+            path, key = self.authority.issue("agc", **options)  # type: ignore[arg-type]
+            noting, _ = self.shows(self.der(path), key)
+            self.assertEqual((noting.why, noting.received), (f"TLS: the certificate of agc: {why}", b""))
+
+    def test_oldVersion(self) -> None:
+        """TLS 1.2 is not spoken, so nothing is negotiated anew."""
+        path, key = self.authority.issue("agc")
+        noting, told = self.shows(self.der(path), key, SSL.TLS1_2_VERSION)
+        self.assertEqual((noting.why, noting.received), ("TLS: it speaks no TLS 1.3", b""))
+        self.assertIn("protocol version", told)
 
     def test_longName(self) -> None:
         """What a stranger calls itself fills no log."""
