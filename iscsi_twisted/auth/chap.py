@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Final
 
 import attrs
@@ -51,6 +52,7 @@ def available(algorithm: int) -> bool:
     return True
 
 
+@cache
 def usable(algorithms: tuple[int, ...]) -> tuple[int, ...]:
     """
     Those of some algorithms that this platform has, in their order.

@@ -172,13 +172,18 @@ class Connection:
         return self._paused
 
     def lost(self, reason: str) -> None:
-        """The transport is gone."""
+        """The transport is gone; devices may still work for what came through it."""
         self._send = _nowhere
         self.out.clear()
         self.node.connections -= 1
         if not self.ended:
             self._end()
             self.node.events.lost(self, reason)
+        # Nothing that this holds leads back to it, so it goes at once and not when cycles are looked for.
+        self._close = self._later = _nothing
+        self._stall = _nowhere
+        self.framer.end()
+        self.login = self._vigil = None
 
     def abandon(self, reason: str) -> None:
         """Close because something is wrong: what was queued is still sent."""
@@ -501,5 +506,9 @@ class Connection:
             load.relieve()
 
 
-def _nowhere(buffers: list[Buffer]) -> None:
-    """Where to send when there is no transport."""
+def _nowhere(what: object) -> None:
+    """What stands for a transport that is gone."""
+
+
+def _nothing() -> None:
+    """See L{_nowhere}."""

@@ -11,6 +11,9 @@ LONGEST: Final = 223
 """Bytes of UTF-8 (RFC 7143 4.2.7.1)."""
 
 _IQN = re.compile(r"iqn\.\d{4}-(0[1-9]|1[0-2])\.[a-z0-9.\-]+(:[^\s]*)?\Z")
+_UNFIT = re.compile(r"[^a-z0-9\-.:_]", re.IGNORECASE | re.ASCII)
+"""What no name of ASCII holds (RFC 3722 section 6)."""
+
 _EUI = re.compile(r"eui\.[0-9a-f]{16}\Z", re.IGNORECASE)
 _NAA = re.compile(r"naa\.([0-9a-f]{16}|[0-9a-f]{32})\Z", re.IGNORECASE)
 
@@ -25,7 +28,7 @@ def complaint(name: str) -> str | None:
         return "the name is empty"
     if len(name.encode("utf-8", "surrogatepass")) > LONGEST:
         return f"the name is longer than {LONGEST} bytes"
-    bad = next((c for c in name if not _allowed(c)), None)
+    bad = _unfit(name)
     if bad is not None:
         return f"the name holds {bad!r}; letters, digits, '-', '.' and ':' are allowed (RFC 3722)"
     lowered = name.lower()
@@ -34,10 +37,17 @@ def complaint(name: str) -> str | None:
     return "the name is not of the form iqn.YYYY-MM.DOMAIN[:TEXT], eui.16HEX, naa.16HEX or naa.32HEX"
 
 
-def _allowed(character: str) -> bool:
-    """Letters and digits of any script, and three signs (RFC 3722 section 6)."""
+def _unfit(name: str) -> str | None:
+    """The first character that is neither a letter or digit of any script nor one of four signs."""
+    if name.isascii():
+        found = _UNFIT.search(name)
+        return None if found is None else found[0]
+    return next((c for c in name if not _fits(c)), None)
+
+
+def _fits(character: str) -> bool:
     if character.isascii():
-        return character.isalnum() or character in "-.:_"
+        return not _UNFIT.match(character)
     return unicodedata.category(character)[0] in "LNM"
 
 

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from iscsi_twisted.errors import LoginError
 from iscsi_twisted.session.keys import IRRELEVANT, KEYS, NOT_UNDERSTOOD, REJECT, Key, Value
 from iscsi_twisted.wire import numbers
 
 Pair = tuple[str, str]
+
+
+_DEFAULTS: Final[Mapping[str, Value]] = {key.name: key.default for key in KEYS.values()}
 
 
 class Negotiation:
@@ -30,7 +34,7 @@ class Negotiation:
         self._ours = ours
         self._choices = choices
         self._seen: set[str] = set()
-        self.results: dict[str, Value] = {key.name: key.default for key in KEYS.values()}
+        self.results: dict[str, Value] = dict(_DEFAULTS)
         self.declared: dict[str, Value] = {}
         self.discovery = False
         self.leading = True

@@ -473,8 +473,13 @@ class Node:
 
     def admits(self, address: str | None, portal: Portal) -> bool:
         """Whether there is anything at this portal for a peer at this address."""
-        targets = [each for each in self.targets.values() if each.reachedBy(portal)]
-        return not targets or any(target.policy.admits(address) for target in targets)
+        nothing = True
+        for target in self.targets.values():
+            if target.reachedBy(portal):
+                if target.policy.admits(address):
+                    return True
+                nothing = False
+        return nothing
 
     def visible(
         self, peer: Peer, portal: Portal, user: str = "", initiatorName: str = ""

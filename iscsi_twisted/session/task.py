@@ -172,8 +172,11 @@ class Task:
             _SCSI_RESPONSE, _FINAL, 0, 0, 0, self.itt, 0, statSN, session.expCmdSN, maxCmdSN, 0, 0, 0
         )
         connection.put(header)
-        if self.dataOut is not None:
-            self.dataOut.give()
+        dataOut = self.dataOut
+        if dataOut is not None:
+            # It knows its task: let go, so that both are freed now.
+            self.dataOut = None
+            dataOut.give()
         if not connection.corked:
             connection.answered()
 
@@ -214,6 +217,7 @@ class Task:
                 self.session.errors += 1
             datain.respond(self, status, data, sense)
         if dataOut is not None:
+            self.dataOut = None
             dataOut.give()
         if not self.connection.corked:
             self.connection.answered()

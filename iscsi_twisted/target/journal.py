@@ -3,7 +3,8 @@
 The life of sessions as structured log events.
 
 Every event carries C{event} (one of C{login}, C{logout}, C{lost}, C{refused}, C{unknownUser}, C{turnedAway},
-C{crowded}, C{handshakeFailed}, C{reset}, C{surprise}) and its facts by name.  I/O is never logged.
+C{crowded}, C{handshakeFailed}, C{repeated}, C{reset}, C{surprise}) and its facts by name.  I/O is never
+logged.  Of what somebody can cause without a session, again and again, the first few of each minute are.
 """
 
 from __future__ import annotations
@@ -15,6 +16,15 @@ from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.names import printable
 from iscsi_twisted.session.node import Peer
 from iscsi_twisted.session.session import Session
+from iscsi_twisted.target.repeats import WINDOW, Repeats
+
+_KINDS = {
+    "lost": "connections lost before a login",
+    "refused": "logins refused",
+    "turnedAway": "connections cut that no target admits",
+    "handshakeFailed": "connections without a handshake",
+}
+"""What is repeated, and what it is called where it is not told one by one."""
 
 
 class Journal:
@@ -33,6 +43,25 @@ class Journal:
         """@param auths: the file in which users are looked for."""
         self.auths = auths
         self.logins = self.refusals = self.losses = self.surprises = self.crowds = 0
+        self._repeats = {event: Repeats() for event in _KINDS}
+        self._settled: float | None = None
+
+    def tick(self, now: float) -> None:
+        """Time passes; called every few seconds.  Tell once a minute what was not told one by one."""
+        if self._settled is None:
+            self._settled = now
+        elif now - self._settled >= WINDOW:
+            self._settled = now
+            for event, repeats in self._repeats.items():
+                for address, count in repeats.settle():
+                    self.log.warn(
+                        "! {count} more {kind} on {address} in the last minute",
+                        event="repeated", of=event, count=count, kind=_KINDS[event],
+                        address=address or "these and other addresses",
+                    )  # fmt: skip
+
+    def _worth(self, event: str, address: str) -> bool:
+        return self._repeats[event].passes(address)
 
     def loggedIn(self, connection: Connection) -> None:
         """A session began."""
@@ -48,6 +77,8 @@ class Journal:
         if connection.session is None and connection.pdusIn == 0:
             return
         self.losses += 1
+        if connection.session is None and not self._worth("lost", connection.peer.text):
+            return
         self.log.warn(
             "< {kind} connection lost from {initiator} on {address}: {reason}",
             event="lost",
@@ -58,6 +89,8 @@ class Journal:
     def refused(self, connection: Connection, status: int, reason: str) -> None:
         """A login was refused."""
         self.refusals += 1
+        if not self._worth("refused", connection.peer.text):
+            return
         self.log.warn(
             "! {kind} login refused to {initiator} on {address}: {reason} (status {status})",
             event="refused",
@@ -67,7 +100,9 @@ class Journal:
         )
 
     def unknownUser(self, connection: Connection, user: str) -> None:
-        """A login gave a user's name that nobody has."""
+        """A login gave a user's name that nobody has; that it was refused is told as well."""
+        if not self._repeats["refused"].would(connection.peer.text):
+            return
         for line in (
             "No matching user configuration entry for `{user}' was found",
             "Please add an entry for `{user}' to `{path}'",
@@ -77,6 +112,8 @@ class Journal:
     def turnedAway(self, peer: Peer) -> None:
         """No target admits an address, so its connection was cut."""
         self.refusals += 1
+        if not self._worth("turnedAway", peer.text):
+            return
         self.log.warn(
             "! connection from {address} cut: no target admits it", event="turnedAway", address=peer.text
         )
@@ -84,6 +121,8 @@ class Journal:
     def handshakeFailed(self, peer: Peer, reason: str) -> None:
         """A connection ended before TLS was agreed upon."""
         self.refusals += 1
+        if not self._worth("handshakeFailed", peer.text):
+            return
         self.log.warn(
             "! connection from {address} failed: {reason}",
             event="handshakeFailed",

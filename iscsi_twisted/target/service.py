@@ -473,6 +473,7 @@ class TargetService(Service):
 
     def _tick(self) -> None:
         now = self.reactor.seconds()
+        self.journal.tick(now)
         for connection in self.connections():
             connection.tick(now)
         for mount in self._serving.mounts:

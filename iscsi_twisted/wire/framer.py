@@ -131,6 +131,13 @@ class Framer:
         if offset < end:
             self._left = chunk[offset:]
 
+    def end(self) -> None:
+        """No more PDUs are wanted: let go of whoever took them, and of what is left."""
+        self.stopped = True
+        self._deliver = self._spoilt = _ignored
+        self._left = b""
+        self._fill = None
+
     def observe(self, observer: Callable[[Buffer, int, Buffer, Buffer], None]) -> None:
         """Show every PDU to an observer before it is delivered."""
         deliver = self._deliver
@@ -246,3 +253,7 @@ class Framer:
         self._fill[self._filled : self._filled + part] = memoryview(chunk)[:part]
         self.filled(part)
         return chunk[part:]
+
+
+def _ignored(*pdu: object) -> None:
+    """What takes PDUs that nobody wants."""

@@ -17,6 +17,7 @@ from iscsi_twisted.session.node import Peer
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target import TargetFactory
 from iscsi_twisted.target.journal import Journal
+from iscsi_twisted.target.repeats import FIRST, WINDOW
 from iscsi_twisted.wire import numbers
 from tests.support import pdus
 from tests.support.served import MemoryLine
@@ -102,6 +103,31 @@ class JournalTests(SynchronousTestCase):
         )
         self.assertEqual((event["event"], event["status"]), ("refused", "0203h"))
         self.assertEqual((self.journal.refusals, self.journal.logins), (1, 0))
+
+    def test_repeated(self) -> None:
+        """Of many refusals a few of each minute are told one by one, the others in one line; all count."""
+        wrong = [lambda line: line.login("iqn.2001-04.com.example:none")]
+        self.journal.tick(0.0)
+        events = [event for _ in range(FIRST + 7) for event in self.talk(*wrong)]
+        self.assertEqual([event["event"] for event in events], ["refused"] * FIRST)
+        self.assertEqual(self.journal.refusals, FIRST + 7)
+        with capturedLogs() as told:
+            self.journal.tick(WINDOW - 1)
+            self.assertEqual(told, [])
+            self.journal.tick(WINDOW)
+            self.journal.tick(2 * WINDOW)
+        (event,) = told
+        self.assertEqual(formatEvent(event), "! 7 more logins refused on 192.0.2.7 in the last minute")
+        self.assertEqual((event["event"], event["of"], event["count"]), ("repeated", "refused", 7))
+        self.assertEqual([event["event"] for event in self.talk(*wrong)], ["refused"])
+
+    def test_repeatedLosses(self) -> None:
+        """Connections that break off in their login are told a few times a minute, sessions always."""
+        begin = pdus.loginRequest({"InitiatorName": INITIATOR, "TargetName": TARGET}, following=None)
+        early = [lambda line: line.say(begin), MemoryLine.lose]
+        told = [len(self.talk(*early)) for _ in range(FIRST + 2)]
+        self.assertEqual(told, [1] * FIRST + [0, 0])
+        self.assertEqual(len(self.talk(MemoryLine.login, MemoryLine.lose)), 2)
 
     def test_unnamed(self) -> None:
         """A refused initiator without a name is called that."""
