@@ -151,7 +151,7 @@ class JournalTests(SynchronousTestCase):
         self.node.add(makeTarget(MemoryDevice(512), policy=Broken()))
         request = pdus.loginRequest({"InitiatorName": INITIATOR, "TargetName": TARGET})
         events = self.talk(lambda line: line.say(request))
-        self.assertEqual([event["event"] for event in events], ["surprise", "lost"])
+        self.assertEqual([event["event"] for event in events], ["surprise", "refused"])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
         self.assertEqual(self.journal.surprises, 1)
 
