@@ -23,11 +23,13 @@ CONDITIONS = {
     "thin": "the unit is thin",
     "removable": "the unit is removable",
     "readOnly": "the unit is read-only",
-    "atomicLimit": "there is a state directory",
+    "atomicLimit": "there is a state directory, and the disk is not encrypted",
     "nonvolatile": "there is a state directory",
     "asymmetric": "access states are told (see :doc:`paths`)",
     "explicit": "initiators may change access states",
     "forgets": "what is overwritten is not kept",
+    "sanitizes": "what is overwritten is not kept, or is encrypted",
+    "rekeys": "the disk is encrypted",
     "erases": "storage can be given back and then reads as zeros",
 }
 

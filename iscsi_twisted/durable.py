@@ -71,6 +71,22 @@ def draftFile(path: str, data: bytes) -> str:
     return draft
 
 
+def overwriteFile(path: str, data: bytes) -> None:
+    """
+    Write over the beginning of a file that exists, durably, in place: the old bytes shall be nowhere.
+
+    @raise OSError: if that is impossible; then the old or the new bytes are there, or some of both.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        place = 0
+        while place < len(data):
+            place += os.pwrite(descriptor, data[place:], place)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def makeDirectory(path: str) -> None:
     """Make a directory for our eyes only, if it is missing, and those above it."""
     if not os.path.isdir(path):

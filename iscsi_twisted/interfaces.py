@@ -44,6 +44,7 @@ class Capabilities(NamedTuple):
     @ivar rotational: the medium rotates (seeks cost time).
     @ivar retains: what is overwritten or discarded stays somewhere (in what lies below an overlay, say).
     @ivar space: C{space} knows something.
+    @ivar rekey: all that is stored is encrypted, and C{rekey} forgets the key.
     """
 
     readOnly: bool = False
@@ -55,6 +56,7 @@ class Capabilities(NamedTuple):
     rotational: bool = False
     retains: bool = False
     space: bool = False
+    rekey: bool = False
 
 
 class Space(NamedTuple):
@@ -137,6 +139,14 @@ class IBlockDevice(Interface):
 
     def space() -> Space | Pending | None:
         """How much storage there is for this device; None if nobody knows."""
+
+    def rekey() -> Pending | None:
+        """
+        Make unreadable all that was written, by forgetting the key that it is encrypted with, durably.
+
+        Called only if C{capabilities} says that it can, and while nothing else is under way.  What is read
+        afterwards is of no use, but can be read.
+        """
 
 
 class IRangeCopier(Interface):

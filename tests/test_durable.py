@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.durable import draftFile, makeDirectory, readFile, replaceFile
+from iscsi_twisted.durable import draftFile, makeDirectory, overwriteFile, readFile, replaceFile
 
 
 class ReplaceTests(SynchronousTestCase):
@@ -28,6 +28,17 @@ class ReplaceTests(SynchronousTestCase):
         """No more is read than was asked for."""
         replaceFile(self.path, b"12345")
         self.assertEqual(readFile(self.path, 3), b"123")
+
+    def test_overwritten(self) -> None:
+        """What is written over is in the same place, and durable; what does not exist is not made."""
+        replaceFile(self.path, b"old and longer")
+        number = os.stat(self.path).st_ino
+        overwriteFile(self.path, b"new")
+        self.assertEqual(readFile(self.path, 100), b"new and longer")
+        self.assertEqual((os.stat(self.path).st_ino, os.listdir(self.directory)), (number, ["state"]))
+        with patch("os.fsync", side_effect=OSError(5, "broken")):
+            self.assertRaises(OSError, overwriteFile, self.path, b"x")
+        self.assertRaises(FileNotFoundError, overwriteFile, self.path + "0", b"x")
 
     def test_failedSync(self) -> None:
         """If the new content cannot be made durable the old one stays, and no draft is left."""

@@ -31,6 +31,9 @@ FAULTS: Final = {
 }
 """Kinds of faults, and what they can be on."""
 
+SECTORS: Final = (512, 4096)
+"""Bytes that are encrypted together."""
+
 SHAPES: Final = ("fixed", "uniform", "normal", "exponential")
 
 
@@ -75,6 +78,13 @@ def _length(text: str) -> int:
     size = parseSize(text)
     if size < 512:
         raise ConfigurationError(f"{size} bytes are less than one block (512); write a unit, as in 100MB")
+    return size
+
+
+def _sector(text: str) -> int:
+    size = parseSize(text)
+    if size not in SECTORS:
+        raise ConfigurationError(f"512 or 4K is wanted, not {quoted(text)}")
     return size
 
 
@@ -222,6 +232,22 @@ class OverlaySettings(Settings):
 
 
 @attrs.frozen(kw_only=True)
+class CryptSettings(Settings):
+    """C{CRYPT}"""
+
+    least = ("key",)
+
+    key: str = row(_path, "The file with the key: 64 random bytes, for the server's eyes only.", "")
+    sector: int = row(_sector, "Bytes that are encrypted together: 512 or 4K.", 512)
+
+    def fault(self, size: int | None) -> str | None:
+        """See L{Settings}."""
+        if size is None or not size % self.sector:
+            return None
+        return f"{size} bytes are no whole number of sectors of {self.sector}"
+
+
+@attrs.frozen(kw_only=True)
 class MemorySettings(Settings):
     """C{MEMORY}"""
 
@@ -242,6 +268,7 @@ KINDS: Final[dict[str, type[Settings]]] = {
     "RATE": RateSettings,
     "FAULTS": FaultsSettings,
     "OVERLAY": OverlaySettings,
+    "CRYPT": CryptSettings,
     "MEMORY": MemorySettings,
 }
 """By the second word of a device line."""

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from iscsi_twisted.config.extents import SCHEMES, absolute, overlaps, parseLength
-from iscsi_twisted.config.filters import KINDS, OverlaySettings, missing
+from iscsi_twisted.config.filters import KINDS, CryptSettings, OverlaySettings, missing
 from iscsi_twisted.config.filters import OPTIONS as FILTER_OPTIONS
 from iscsi_twisted.config.lines import Faults, Line, quoted
 from iscsi_twisted.config.model import (
@@ -161,20 +161,20 @@ class Storages:
                 later.where.line,
             )
 
-    def _overlayFiles(self, extents: Sequence[Extent], devices: Sequence[Device | Filtered]) -> None:
-        """An overlay writes to a file that is nothing else."""
+    def _ownFiles(self, extents: Sequence[Extent], devices: Sequence[Device | Filtered]) -> None:
+        """An overlay writes to a file that is nothing else, and who changes a key changes no other's."""
         users: dict[str, Storage] = {
             os.path.normpath(each.path): each for each in extents if each.url is None
         }
         for device in devices:
-            settings = device.settings if isinstance(device, Filtered) else None
-            if not isinstance(settings, OverlaySettings) or settings.file is None:
+            path, what, whose = _ownFile(device)
+            if path is None:
                 continue
-            first = users.setdefault(os.path.normpath(settings.file), device)
+            first = users.setdefault(os.path.normpath(path), device)
             if first is not device:
                 self.faults.add(
-                    f"the file of {device.name} is also that of {first.name} on line {first.where.line};"
-                    " an overlay has a file of its own",
+                    f"the {what} of {device.name} is also that of {first.name} on line {first.where.line};"
+                    f" {whose} has a {what} of its own",
                     device.where.line,
                 )
 
@@ -281,8 +281,9 @@ class Storages:
             self._fault(line, fault)
         members = self._members(line, names, kind is OverlaySettings)
         settings = {name: values.pop(name) for name in own if name in values}
-        if settings.get("file") is not None:
-            settings["file"] = self._attempt(line, self._absolute, settings["file"])
+        for name in ("file", "key"):
+            if settings.get(name) is not None:
+                settings[name] = self._attempt(line, self._absolute, settings[name])
         options = self._claimed(line, values)
         if faults or members is None:
             return None
@@ -346,3 +347,11 @@ class Storages:
             self._fault(line, f"{quoted(name)} is defined on line {first} only; move that above this line")
         elif not storage:
             self._fault(line, f"{quoted(name)} is not an extent or device that is defined above")
+
+
+def _ownFile(device: Device | Filtered) -> tuple[str | None, str, str]:
+    """The file that a device needs for itself, and what messages call it and the device."""
+    settings = device.settings if isinstance(device, Filtered) else None
+    if isinstance(settings, CryptSettings):
+        return settings.key, "key", "a CRYPT"
+    return (settings.file if isinstance(settings, OverlaySettings) else None), "file", "an overlay"

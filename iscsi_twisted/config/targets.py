@@ -115,7 +115,7 @@ class _Reading(Storages):
         extents = tuple(each for each in self.storages.values() if isinstance(each, Extent))
         devices = tuple(each for each in self.storages.values() if not isinstance(each, Extent))
         self._overlaps(extents)
-        self._overlayFiles(extents, devices)
+        self._ownFiles(extents, devices)
         if not self.targets and not self.faults.errors:
             self.faults.add(f"no target is defined; a target line is: {TARGET_FORM}")
         self.faults.settle()

@@ -32,8 +32,11 @@ def _sanitize(action: int, name: str, usage: str, access: int, condition: str) -
 
 SANITIZE_OVERWRITE = _sanitize(0x01, "OVERWRITE", "48 A1 00 00 00 00 00 FF FF 04", WRITES, "forgets")
 SANITIZE_BLOCK_ERASE = _sanitize(0x02, "BLOCK ERASE", "48 A2 00 00 00 00 00 FF FF 04", WRITES, "erases")
+SANITIZE_CRYPTO_ERASE = _sanitize(
+    0x03, "CRYPTOGRAPHIC ERASE", "48 A3 00 00 00 00 00 FF FF 04", WRITES, "rekeys"
+)
 SANITIZE_EXIT_FAILURE_MODE = _sanitize(
-    0x1F, "EXIT FAILURE MODE", "48 9F 00 00 00 00 00 FF FF 04", STEERS, "forgets"
+    0x1F, "EXIT FAILURE MODE", "48 9F 00 00 00 00 00 FF FF 04", STEERS, "sanitizes"
 )
 FORMAT_UNIT = declare(
     0x04, "FORMAT UNIT", "opcode:B flags:B _:2x fast:B control:B", "04 FF 00 00 03 04", WRITES

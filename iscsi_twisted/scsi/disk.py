@@ -95,6 +95,7 @@ class DiskUnit(Upkeep):
     @ivar journal: keeps a WRITE ATOMIC that is under way; None if there is no such command.
     @ivar atomicLimit: blocks of one WRITE ATOMIC.
     @ivar forgets: what is overwritten is gone, as far as the device can tell.
+    @ivar rekeys: the device can forget the key of all that it holds.
     @ivar unfinished: keeps what remakes the whole medium, or failed to; None where nothing does.
     @ivar medium: which one it has, as far as its open device can tell.
     @ivar failedPlan: what has failed to remake the whole medium.
@@ -181,6 +182,7 @@ class DiskUnit(Upkeep):
         self.reached: frozenset[int] = frozenset()
         self.journal: Journal | None = None
         self.atomicLimit = 0
+        self.rekeys = False
         self.copies: dict[tuple[INexus, int], copying.CopyRecord] = {}
         self.copying = 0
         self.unfinished: IStateStore | None = None
@@ -220,7 +222,12 @@ class DiskUnit(Upkeep):
     def keepWrites(self, store: IStateStore) -> None:
         """Have WRITE ATOMIC, with a place that keeps each until it is durable on the medium."""
         self.journal = Journal(store)
-        self.atomicLimit = min(ATOMIC_LIMIT // self.blockSize, self.transferLimit)
+        self._permitAtomic()
+
+    def _permitAtomic(self) -> None:
+        # What is kept is not encrypted: a disk that is does without.
+        able = self.journal is not None and not self.rekeys
+        self.atomicLimit = min(ATOMIC_LIMIT // self.blockSize, self.transferLimit) if able else 0
 
     def keepPlans(self, store: IStateStore) -> None:
         """
@@ -309,6 +316,11 @@ class DiskUnit(Upkeep):
         """Whether all blocks can be made zeros by giving their storage back."""
         return self.forgets and self.thin and self.cheapZeroes and self.unmappedZeroes
 
+    @property
+    def sanitizes(self) -> bool:
+        """Whether there is any SANITIZE."""
+        return self.forgets or self.rekeys
+
     # What initiators do to it
 
     @property
@@ -377,6 +389,8 @@ class DiskUnit(Upkeep):
         self.tellsAllocation = able.allocated
         self.rotational = able.rotational
         self.forgets = not able.retains
+        self.rekeys = able.rekey
+        self._permitAtomic()
         self.tellsSpace = self.thin and able.space
         self.defaults = Settings(writeCache=able.volatileCache)
         if self.tellsSpace and self._threshold is not None:

@@ -22,6 +22,7 @@ from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.cdblong import (
     FORMAT_UNIT,
     SANITIZE_BLOCK_ERASE,
+    SANITIZE_CRYPTO_ERASE,
     SANITIZE_EXIT_FAILURE_MODE,
     SANITIZE_OVERWRITE,
 )
@@ -36,17 +37,17 @@ if TYPE_CHECKING:
     from iscsi_twisted.scsi.disk import DiskUnit
 
 SANITIZE, FORMAT = "sanitize", "format"
-WRITE, ERASE, NOTHING = "write", "erase", "nothing"
+WRITE, ERASE, REKEY, NOTHING = "write", "erase", "rekey", "nothing"
 
 ERASE_SLICE: Final = 64 << 20
 """Bytes that are erased in one go: cheap for a device that need not write them."""
 CHECKPOINT: Final = 1 << 30
 """Bytes after which it is noted how far it is: what is done again after a crash takes seconds."""
 
-_SANITIZES: Final = frozenset((SANITIZE_OVERWRITE, SANITIZE_BLOCK_ERASE, SANITIZE_EXIT_FAILURE_MODE))
+_ANEW: Final = frozenset((SANITIZE_OVERWRITE, SANITIZE_BLOCK_ERASE, SANITIZE_CRYPTO_ERASE))
 _BUT: Final[dict[str, frozenset[Command]]] = {
-    SANITIZE: _SANITIZES,
-    FORMAT: frozenset((FORMAT_UNIT, SANITIZE_OVERWRITE, SANITIZE_BLOCK_ERASE)),
+    SANITIZE: _ANEW | {SANITIZE_EXIT_FAILURE_MODE},
+    FORMAT: _ANEW | {FORMAT_UNIT},
 }
 """What may still be done after it has failed."""
 
@@ -57,7 +58,7 @@ class Plan:
     What is to be done to all blocks.
 
     @ivar kind: L{SANITIZE} or L{FORMAT}.
-    @ivar action: L{WRITE} a pattern, L{ERASE}, or L{NOTHING}.
+    @ivar action: L{WRITE} a pattern, L{ERASE}, L{REKEY}, or L{NOTHING}.
     @ivar pattern: what every block begins with, over and over.
     @ivar passes: how often it is written.
     @ivar invert: every second time all bits are the others.
@@ -69,7 +70,7 @@ class Plan:
     """
 
     kind: str = attrs.field(validator=attrs.validators.in_((SANITIZE, FORMAT)))
-    action: str = attrs.field(validator=attrs.validators.in_((WRITE, ERASE, NOTHING)))
+    action: str = attrs.field(validator=attrs.validators.in_((WRITE, ERASE, REKEY, NOTHING)))
     pattern: bytes = b"\0"
     passes: int = attrs.field(default=1, validator=attrs.validators.ge(1))
     invert: bool = False
@@ -142,6 +143,10 @@ class Overhaul:
             yield from self._erasing()
         elif self.plan.action == WRITE:
             yield from self._writing()
+        elif self.plan.action == REKEY:
+            # What waits in a cache of the device is encrypted with the old key.
+            yield from flushes(self._unit)
+            yield 0, self._size, True, self._unit.device.rekey
         yield from flushes(self._unit)
         # Nobody may write before this is forgotten: it would be overwritten at the next start.
         yield from keeping(self._unit.unfinished, b"")

@@ -3,9 +3,8 @@
 SANITIZE: make what was stored unreadable (SBC-4 4.11, 5.30).
 
 OVERWRITE is for every device that writes in place, BLOCK ERASE for those that give storage back and then
-read as zeros.  A device that keeps what lies below what is written (an overlay) has neither.  Nothing here is
-encrypted, so there is no key to change: CRYPTOGRAPHIC ERASE is refused as the service action that it
-does not have.
+read as zeros.  A device that keeps what lies below what is written (an overlay) has neither.  CRYPTOGRAPHIC
+ERASE is for those that encrypt all that they store; to others it is a service action that they do not have.
 """
 
 from __future__ import annotations
@@ -17,8 +16,13 @@ from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.interfaces import Buffer, ITask, isPending
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.cdb import Command
-from iscsi_twisted.scsi.cdblong import SANITIZE_BLOCK_ERASE, SANITIZE_EXIT_FAILURE_MODE, SANITIZE_OVERWRITE
-from iscsi_twisted.scsi.overhaul import ERASE, SANITIZE, WRITE, Overhaul, Plan
+from iscsi_twisted.scsi.cdblong import (
+    SANITIZE_BLOCK_ERASE,
+    SANITIZE_CRYPTO_ERASE,
+    SANITIZE_EXIT_FAILURE_MODE,
+    SANITIZE_OVERWRITE,
+)
+from iscsi_twisted.scsi.overhaul import ERASE, REKEY, SANITIZE, WRITE, Overhaul, Plan
 from iscsi_twisted.scsi.table import CommandSet
 from iscsi_twisted.scsi.transfer import guard
 
@@ -91,11 +95,21 @@ def _received(
 @COMMANDS.handles(SANITIZE_BLOCK_ERASE)
 def blockErase(unit: DiskUnit, task: ITask) -> None:
     """SANITIZE (BLOCK ERASE); SBC-4 5.30.3."""
+    _withoutList(unit, task, SANITIZE_BLOCK_ERASE, ERASE)
+
+
+@COMMANDS.handles(SANITIZE_CRYPTO_ERASE)
+def cryptographicErase(unit: DiskUnit, task: ITask) -> None:
+    """SANITIZE (CRYPTOGRAPHIC ERASE); SBC-4 5.30.4."""
+    _withoutList(unit, task, SANITIZE_CRYPTO_ERASE, REKEY)
+
+
+def _withoutList(unit: DiskUnit, task: ITask, command: Command, action: str) -> None:
     guard(unit, task)
-    immediate, unrestricted, length = _parse(unit, task, SANITIZE_BLOCK_ERASE)
+    immediate, unrestricted, length = _parse(unit, task, command)
     if length:
         raise unit.invalidField(task, "length")
-    _begin(unit, task, Plan(SANITIZE, ERASE, unrestricted=unrestricted), immediate)
+    _begin(unit, task, Plan(SANITIZE, action, unrestricted=unrestricted), immediate)
 
 
 def _begin(unit: DiskUnit, task: ITask, plan: Plan, immediate: bool) -> None:

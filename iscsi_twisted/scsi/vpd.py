@@ -137,8 +137,9 @@ def blockCharacteristics(unit: DiskUnit, task: ITask) -> bytes:
     rate = unit.rotation
     if rate is None:
         rate = 0 if unit.rotational else SOLID
-    # WABEREQ: what was erased can be read.
-    return struct.pack(">HxB56x", rate, 0x40 if unit.erases else 0)
+    # WABEREQ and WACEREQ: what was erased can be read.
+    required = (0x40 if unit.erases else 0) | (0x10 if unit.rekeys else 0)
+    return struct.pack(">HxB56x", rate, required)
 
 
 def provisioning(unit: DiskUnit, task: ITask) -> bytes:

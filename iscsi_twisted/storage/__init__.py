@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iscsi_twisted.storage.concatenation import Concatenation
+    from iscsi_twisted.storage.crypt import Crypt, KeyFile
     from iscsi_twisted.storage.delay import Delay
     from iscsi_twisted.storage.device import BlockDevice, asDevice
     from iscsi_twisted.storage.extent import FileExtent
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 __all__ = [
     "BlockDevice",
     "Concatenation",
+    "Crypt",
     "Delay",
     "Fault",
     "Faults",
     "FileExtent",
     "Filter",
+    "KeyFile",
     "MemoryDevice",
     "Mirror",
     "Overlay",
@@ -42,6 +45,7 @@ __all__ = [
 
 _HOMES = {
     "concatenation": "Concatenation",
+    "crypt": "Crypt KeyFile",
     "delay": "Delay",
     "device": "BlockDevice asDevice",
     "extent": "FileExtent",

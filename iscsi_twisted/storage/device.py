@@ -22,7 +22,7 @@ ZEROS = bytes(1 << 20)
 copying, small enough that one piece holds nobody up."""
 
 REQUIRED = ("size", "read", "write")
-OPTIONAL = ("open", "close", "capabilities", "flush", "discard", "zero", "allocated", "space")
+OPTIONAL = ("open", "close", "capabilities", "flush", "discard", "zero", "allocated", "space", "rekey")
 METHODS = REQUIRED[1:] + OPTIONAL
 
 
@@ -98,6 +98,7 @@ class BlockDevice:
             zero=self._has("zero"),
             allocated=self._has("allocated"),
             space=self._has("space"),
+            rekey=self._has("rekey"),
         )
 
     def _has(self, name: str) -> bool:
@@ -150,6 +151,10 @@ class BlockDevice:
     def space(self) -> Space | Pending | None:
         """Nobody knows."""
         return None
+
+    def rekey(self) -> Pending | None:
+        """Nothing is encrypted, so nobody calls this."""
+        raise NotImplementedError(f"{type(self).__name__} has no rekey")
 
     def fingerprint(self) -> str | None:
         """It cannot be told from others; see L{iscsi_twisted.storage.fingerprint}."""

@@ -72,6 +72,9 @@ class Filter(BlockDevice):
     def space(self) -> Space | Pending | None:
         return self.member.space()
 
+    def rekey(self) -> Pending | None:
+        return self.member.rekey()
+
     def fingerprint(self) -> str | None:
         """It holds the other device's bytes, so it is that one."""
         return fingerprintOf(self.member)
@@ -86,7 +89,7 @@ class ReadOnly(Filter):
 
     def capabilities(self) -> Capabilities:
         return self.member.capabilities()._replace(
-            readOnly=True, discard=False, zero=False, discardZeroes=False, space=False
+            readOnly=True, discard=False, zero=False, discardZeroes=False, space=False, rekey=False
         )
 
     def write(self, offset: int, data: Buffer) -> None:
@@ -151,8 +154,8 @@ class Slice(Filter):
         return shut(self.member, DeviceError(f"{self.member}: {fault}"))
 
     def capabilities(self) -> Capabilities:
-        """How much storage a part has is not known."""
-        return self.member.capabilities()._replace(space=False)
+        """How much storage a part has is not known, and a key is for more than it."""
+        return self.member.capabilities()._replace(space=False, rekey=False)
 
     def space(self) -> None:
         """Nobody knows."""

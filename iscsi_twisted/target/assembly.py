@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn, Protocol
 
 import attrs
 from twisted.python.failure import Failure
 
+from iscsi_twisted.config.filters import SECTORS, CryptSettings
 from iscsi_twisted.config.model import (
     NOWHERE,
     Configuration,
@@ -236,10 +237,10 @@ def plans(
     @raise ConfigurationErrors: for what cannot be served yet.
     """
     faults = [
-        _tooSmall(storage.options, blockSizeOf(storage.options, blockSize), storage.where)
+        fault
         for target in configuration.targets
         for storage in target.storages
-        if not _fits(storage.options, blockSizeOf(storage.options, blockSize))
+        for fault in _blockFaults(storage, blockSizeOf(storage.options, blockSize))
     ]
     if faults:
         raise ConfigurationErrors(sorted(faults, key=lambda fault: fault.line or 0))
@@ -384,6 +385,25 @@ def makeUnit(
 def blockSizeOf(options: UnitOptions, otherwise: int) -> int:
     """Bytes of a logical block of a unit with these options."""
     return BLOCK if options.type == CDROM else options.block or otherwise
+
+
+def _blockFaults(storage: Storage, blockSize: int) -> Iterator[ConfigurationError]:
+    """What does not go together with the logical blocks of a unit."""
+    if not _fits(storage.options, blockSize):
+        yield _tooSmall(storage.options, blockSize, storage.where)
+    for sector in _sectors(storage):
+        if blockSize % sector:
+            yield storage.where.error(
+                f"blocks of {blockSize} bytes are smaller than sectors of {sector}; write block=4K, or"
+                f" sector={SECTORS[0]} on the line of the CRYPT"
+            )
+
+
+def _sectors(storage: Storage) -> set[int]:
+    """Bytes that a storage encrypts together, wherever it does so."""
+    below = {size for each in getattr(storage, "members", ()) for size in _sectors(each)}
+    settings = storage.settings if isinstance(storage, Filtered) else None
+    return below | {settings.sector} if isinstance(settings, CryptSettings) else below
 
 
 def _fits(options: UnitOptions, blockSize: int) -> bool:

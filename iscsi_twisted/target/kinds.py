@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from iscsi_twisted.config.filters import OverlaySettings
+from iscsi_twisted.config.filters import CryptSettings, OverlaySettings
 from iscsi_twisted.config.model import Device, Extent, Filtered, Storage
 from iscsi_twisted.config.options import NO_UNIT_OPTIONS, UnitOptions
 
@@ -87,5 +87,7 @@ def _files(storage: Storage) -> Iterator[str]:
     settings = storage.settings if isinstance(storage, Filtered) else None
     if isinstance(settings, OverlaySettings) and settings.file is not None:
         yield os.path.realpath(settings.file)
+    if isinstance(settings, CryptSettings):
+        yield os.path.realpath(settings.key)
     for each in storage.members:
         yield from _files(each)

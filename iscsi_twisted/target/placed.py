@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 from iscsi_twisted.config.filters import (
+    CryptSettings,
     DelaySettings,
     FaultsSettings,
     MemorySettings,
@@ -20,9 +21,11 @@ from iscsi_twisted.config.model import NOWHERE, Filtered, Where
 from iscsi_twisted.errors import ConfigurationError, DeviceError
 from iscsi_twisted.interfaces import Pending
 from iscsi_twisted.storage import (
+    Crypt,
     Delay,
     Fault,
     Faults,
+    KeyFile,
     MemoryDevice,
     Mirror,
     Overlay,
@@ -102,6 +105,17 @@ class PlacedOverlay(PlacedFilter, Overlay):
     """An C{OVERLAY} line."""
 
 
+class PlacedCrypt(PlacedFilter, Crypt):
+    """A C{CRYPT} line."""
+
+    def rehearse(self) -> None:
+        """See L{Crypt}."""
+        try:
+            super().rehearse()
+        except DeviceError as error:
+            raise self.misplaced(error) from error
+
+
 class PlacedMemory(PlacedFilter, MemoryDevice):  # type: ignore[misc]
     """A C{MEMORY} line."""
 
@@ -176,6 +190,8 @@ def makeFilter(
     if isinstance(settings, FaultsSettings):
         random = Random(settings.seed)
         return PlacedFaults(member, [_fault(settings)], reactor, random=random, active=settings.active)
+    if isinstance(settings, CryptSettings):
+        return PlacedCrypt(member, KeyFile(settings.key), sector=settings.sector, reactor=reactor)
     if isinstance(settings, OverlaySettings):
         return _overlay(settings.file, member, reactor, readOnly, writeCache)
     return PlacedReadOnly(member)

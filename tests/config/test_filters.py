@@ -7,6 +7,7 @@ import attrs
 
 from iscsi_twisted.config import filters
 from iscsi_twisted.config.filters import (
+    CryptSettings,
     DelaySettings,
     FaultsSettings,
     MemorySettings,
@@ -59,6 +60,8 @@ class FilterLineTests(TargetsTestCase):
             ("FAULTS extent0 kind=hang seconds=5", FaultsSettings(kind="hang", seconds=5.0), MB),
             ("OVERLAY extent2", OverlaySettings(), 2 * MB),
             ("OVERLAY extent2 file=d/x", OverlaySettings(file="/here/d/x"), 2 * MB),
+            ("CRYPT extent2 key=k", CryptSettings(key="/here/k"), 2 * MB),
+            ("CRYPT extent2 key=/k sector=4K", CryptSettings(key="/k", sector=4096), 2 * MB),
             ("MEMORY size=64MB", MemorySettings(size=64 * MB), 64 * MB),
         ]:  # fmt: skip
             with self.subTest(line=line):
@@ -124,6 +127,17 @@ class FilterLineTests(TargetsTestCase):
             "F:6: the file of device2 is also that of device1 on line 5",
         )
 
+    def test_keys(self) -> None:
+        """An encrypted device has a key of its own, and holds whole sectors."""
+        self.assertFault(
+            THREE + "device0 CRYPT extent0 key=k\ndevice1 CRYPT extent1 key=./k\n"
+            "device2 CRYPT extent2 key=/a\nextent3 /d 0 1537\ndevice3 CRYPT extent3 key=/k3\n"
+            "target0 device0 device1 device2 device3 any",
+            "F:5: the key of device1 is also that of device0 on line 4; a CRYPT has a key of its own",
+            "F:6: the key of device2 is also that of extent0 on line 1",
+            "F:8: 1537 bytes are no whole number of sectors of 512",
+        )
+
     def test_bad(self) -> None:
         """What a line cannot hold is an error that says what would be right."""
         for line, message in [
@@ -141,6 +155,8 @@ class FilterLineTests(TargetsTestCase):
                 "unknown option 'iops='; a DELAY line knows seconds=, shape=",
             ),
             ("DELAY extent0 seconds=1 active=on", "active=: yes or no is wanted, not 'on'"),
+            ("CRYPT extent0", "key= missing; a CRYPT cannot do without"),
+            ("CRYPT extent0 key=k sector=1K", "sector=: 512 or 4K is wanted, not '1K'"),
             ("RATE extent0 burst=1", "iops= or bytes= missing; a RATE cannot do without"),
             ("RATE extent0 iops=0", "iops=: operations a second, more than 0, are wanted, not '0'"),
             ("RATE extent0 bytes=10", "bytes=: 10 bytes are less than one block (512); write a unit"),

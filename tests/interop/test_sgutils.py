@@ -14,7 +14,7 @@ from iscsi_twisted.initiator import Initiator, Session
 from iscsi_twisted.scsi import cdb
 from iscsi_twisted.scsi.lun import encodeLUN
 from tests.support import isoimage
-from tests.support.clients import BASE, Serve
+from tests.support.clients import BASE, Serve, good
 from tests.support.sgio import Tools
 
 UNITS = """
@@ -202,3 +202,37 @@ async def test_changes(use: Use, tmp_path: Path) -> None:
         await tools.good("sg_sanitize", *command.split(), "lun0")
     assert not (tmp_path / "disk0").read_bytes().strip(b"\0")
     await tools.close()
+
+
+@ensureDeferred
+async def test_encrypted(serve: Serve, tmp_path: Path) -> None:
+    """An encrypted disk shows nothing of what is written; its key can be forgotten, for good."""
+    content = b"something that can be found" * 40000
+    (tmp_path / "in").write_bytes(content)
+    key = tmp_path / "key"
+    key.touch(0o600)
+    key.write_bytes(os.urandom(64))
+    text = "extent0 %/disk0 0 16MB\ndevice0 CRYPT extent0 key=%/key\ntarget0 device0 any\n"
+    served = await serve(text)
+    await good(
+        "qemu-img", "convert", "-n", "-f", "raw", str(tmp_path / "in"), "--target-image-opts", served.qemu()
+    )
+
+    async def read() -> bytes:
+        copy = str(tmp_path / "copy")
+        await good("qemu-img", "convert", "-O", "raw", "--image-opts", served.qemu(), copy)
+        return (tmp_path / "copy").read_bytes()[: len(content)]
+
+    assert await read() == content
+    assert b"found" not in (tmp_path / "disk0").read_bytes()
+    await served.service.stopService()
+    served = await serve(text)
+    assert await read() == content
+    tools = Tools(tmp_path, await session(served))
+    assert "WACEREQ=1" in await tools.good("sg_vpd", "-p", "bdc", "lun0")
+    old = key.read_bytes()
+    await tools.good("sg_sanitize", "--crypto", "--quick", "--wait", "lun0")
+    await tools.close()
+    assert key.read_bytes() != old
+    noise = await read()
+    assert b"found" not in noise and noise.strip(b"\0")

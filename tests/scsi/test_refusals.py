@@ -14,7 +14,12 @@ from iscsi_twisted.errors import (
 )
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdb import Command
-from iscsi_twisted.scsi.cdblong import FORMAT_UNIT, SANITIZE_BLOCK_ERASE, SANITIZE_OVERWRITE
+from iscsi_twisted.scsi.cdblong import (
+    FORMAT_UNIT,
+    SANITIZE_BLOCK_ERASE,
+    SANITIZE_CRYPTO_ERASE,
+    SANITIZE_OVERWRITE,
+)
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.modes import Settings
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
@@ -75,6 +80,7 @@ WITHOUT = (
     cdb.READ_DEFECT_DATA_12,
     SANITIZE_OVERWRITE,
     SANITIZE_BLOCK_ERASE,
+    SANITIZE_CRYPTO_ERASE,
     FORMAT_UNIT,
 )
 """Commands that do not use the device, or do not tell of its errors but have some of their own."""
@@ -162,6 +168,7 @@ class RefusalTests(DiskTests):
         software = self.makeUnit(self.device)
         software.adjust(Settings(softwareProtected=True))
         guest = Nexus(readOnly=True)
+        self.unit.rekeys = protected.rekeys = software.rekeys = True
         for command in self.onMedium(cdb.WRITES):
             for unit, nexus, code in (
                 (protected, self.nexus, codes.WRITE_PROTECTED),

@@ -16,6 +16,7 @@ from iscsi_twisted.scsi.cdb import Command
 from iscsi_twisted.scsi.cdblong import (
     FORMAT_UNIT,
     SANITIZE_BLOCK_ERASE,
+    SANITIZE_CRYPTO_ERASE,
     SANITIZE_EXIT_FAILURE_MODE,
     SANITIZE_OVERWRITE,
 )
@@ -142,6 +143,7 @@ class OverwriteTests(SanitizeCases):
         self.assertInvalidField(run(self.unit, Task(b"\x48\x03", self.nexus)), 1, 4)
         data = self.good(cdb.REPORT_OPCODES, options=2, requested=0x48, requestedAction=3, allocation=64)
         self.assertEqual(data[1] & 7, 1)
+        self.assertEqual(self.good(cdb.INQUIRY, flags=1, page=0xB1, allocation=64)[7] & 0x30, 0)
 
     def test_progress(self) -> None:
         """REQUEST SENSE and refused commands tell how far it is (SBC-4 4.11.2)."""
@@ -232,6 +234,65 @@ class BlockEraseTests(SanitizeCases):
         unit = self.makeUnit(MemoryDisk(BLOCK * BLOCKS))
         self.assertInvalidField(self.command(SANITIZE_BLOCK_ERASE, unit=unit), 1, 4)
         self.assertEqual(self.device.calls, [])
+
+
+class CryptographicEraseTests(SanitizeCases):
+    """SANITIZE (CRYPTOGRAPHIC ERASE), SBC-4 5.30.4."""
+
+    def setUp(self) -> None:
+        """An encrypted disk, which remembers what overhauls it."""
+        super().setUp()
+        self.device = MemoryDisk(self.size, THIN._replace(rekey=True))
+        self.unit = self.remake()
+
+    def test_erased(self) -> None:
+        """What is cached goes to the medium first; then the key is forgotten, and that is durable."""
+        self.finish(SANITIZE_CRYPTO_ERASE)
+        self.assertEqual(self.device.calls, [("flush",), ("rekey",), ("flush",)])
+        self.assertEqual([bool(state) for state in self.store.states], [True, False])
+        self.assertEqual(self.good(cdb.INQUIRY, flags=1, page=0xB1, allocation=64)[7], 0x50)
+        data = self.good(cdb.REPORT_OPCODES, options=2, requested=0x48, requestedAction=3, allocation=64)
+        self.assertEqual(data[1] & 7, 3)
+
+    def test_refused(self) -> None:
+        """It has no parameters, and is for those who may write."""
+        self.assertInvalidField(self.command(SANITIZE_CRYPTO_ERASE, bytes(8), length=8), 7)
+        task = self.command(SANITIZE_CRYPTO_ERASE, nexus=Nexus(readOnly=True))
+        self.assertSense(task, codes.DATA_PROTECT, codes.WRITE_PROTECTED)
+        self.assertEqual(self.device.calls, [])
+
+    def test_interrupted(self) -> None:
+        """What a crash has cut short is done at the next start: there was a key, perhaps another one."""
+        self.command(SANITIZE_CRYPTO_ERASE, action=IMMED | 3)
+        unit = self.remake()
+        unit.keepPlans(self.store)
+        unit.opened()
+        self.turns.all()
+        self.assertIn(("rekey",), self.device.calls)
+        self.assertEqual((unit.closure, self.store.states[-1]), (None, b""))
+
+    def test_failed(self) -> None:
+        """A key that cannot be changed is a sanitize that has failed; another one makes it good."""
+        self.device.error = WriteError("no")
+        task = self.command(SANITIZE_CRYPTO_ERASE)
+        self.turns.all()
+        self.assertSense(task, codes.MEDIUM_ERROR, codes.SANITIZE_FAILED)
+        self.device.error = None
+        self.assertSense(self.command(cdb.READ_10, length=1), codes.MEDIUM_ERROR, codes.SANITIZE_FAILED)
+        self.finish(SANITIZE_CRYPTO_ERASE)
+        self.good(cdb.READ_10, length=1)
+
+    def test_alone(self) -> None:
+        """It is the only kind over a device that keeps what was overwritten."""
+        unit = self.makeUnit(MemoryDisk(BLOCK * BLOCKS, THIN._replace(retains=True, rekey=True)))
+        for command in (SANITIZE_OVERWRITE, SANITIZE_BLOCK_ERASE):
+            self.assertInvalidField(self.command(command, unit=unit), 1, 4)
+        self.good(SANITIZE_EXIT_FAILURE_MODE, unit=unit)
+
+    def test_untorn(self) -> None:
+        """WRITE ATOMIC would keep data that are not encrypted, so there is none."""
+        self.unit.keepWrites(MemoryStore())
+        self.assertEqual(self.unit.atomicLimit, 0)
 
 
 class FailureTests(SanitizeCases):

@@ -30,6 +30,7 @@ class ReportOpcodesTests(DiskTests):
     def test_all(self) -> None:
         """All commands are listed in order, each once, with the length of its CDB (SPC-4 6.35.2)."""
         self.unit.paths = Paths((1, 2))
+        self.unit.rekeys = True
         listed = self.listed(self.report(0), 8)
         expected = [(each.opcode, each.serviceAction, each.layout.size) for each in DiskUnit.table]
         self.assertEqual(listed, expected)

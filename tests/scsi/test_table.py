@@ -51,6 +51,7 @@ class CommandTableTests(DiskTests):
     def test_writeProtected(self) -> None:
         """Every command that is declared to write is refused by a read-only unit, before data are fetched."""
         unit = self.makeUnit(self.device, readOnly=True)
+        unit.rekeys = True
         for command in (each for each in DiskUnit.table if each.access & WRITES == WRITES):
             task = self.command(command, bytes(BLOCK), unit=unit, length=8)
             self.assertSense(task, codes.DATA_PROTECT, codes.WRITE_PROTECTED)

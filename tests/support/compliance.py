@@ -8,6 +8,7 @@ An interop test measures this target again, and compares.
 from __future__ import annotations
 
 import csv
+import os
 import re
 import subprocess
 import tempfile
@@ -41,7 +42,8 @@ class Shape:
     @ivar flag: of the target's line.
     @ivar twoPaths: whether the client is given two sessions to it.
     @ivar suites: the tests that are for it.
-    @ivar device: a line of a targets file with a device C{device0} made of the extent.
+    @ivar device: a line of a targets file with a device C{device0} made of the extent; C{{folder}} in it
+        stands for a directory with a file C{key}.
     @ivar guarded: whether initiators have to prove who they are, and so has the target (mutual CHAP).
     @ivar tgt: what C{tgtadm} calls this kind of unit.
     @ivar tgtNew: what it has to be told when it makes one.
@@ -79,6 +81,11 @@ SHAPES = (
     Shape("read-only", options="thin=yes", flag="ro", suites=READERS, tgt="readonly=1"),
     Shape("256 MiB", size=256),
     Shape("WSNZ off", size=16, options="samezero=yes"),
+    Shape(
+        "encrypted",
+        device="device0 CRYPT extent0 key={folder}/key thin=yes physical=512",
+        tgt="thin_provisioning=1",
+    ),
     Shape("two paths", twoPaths=True),
     Shape("behind CHAP", options="thin=yes", guarded=True, tgt="thin_provisioning=1"),
     Shape("slow", suites=("ALL.Sanitize.Reset",), device="device0 RATE extent0 bytes=8MB"),
@@ -93,16 +100,15 @@ OTHER_SHAPE = (
     "UNMAP is not implemented.",
     "SANITIZE BLOCK_ERASE is not implemented according to REPORT_SUPPORTED_OPCODES.",
     "LBPPB < 2. Skipping test",
+    "SANITIZE CRYPTO_ERASE is not implemented according to REPORT_SUPPORTED_OPCODES.",
+    "WRITEATOMIC16 is not implemented.",
     "WRITESAME10 does not support 0-blocks.",
     "WRITESAME16 does not support 0-blocks.",
 )
 """
 Why a test is skipped: it is for a unit of another shape.  (WRITE SAME of no blocks is refused, as WSNZ says
-in VPD page B0h; SBC-3 6.6.4.)
+in VPD page B0h; SBC-3 6.6.4.  An encrypted unit has no WRITE ATOMIC, all others have no key to change.)
 """
-
-NEVER = ("SANITIZE CRYPTO_ERASE is not implemented according to REPORT_SUPPORTED_OPCODES.",)
-"""Why a test is skipped: there is no such thing.  Nothing is encrypted, so no key can be changed."""
 
 DEFECTS = {
     # With more than one logical block in a physical one, line 118 asks for block i + 1, and line 132
@@ -184,7 +190,12 @@ class OursAs(OursOf):
     def __init__(self, folder: Path, shape: Shape) -> None:
         line = f"extent0 {folder / self.name / 'disk'} 0 {shape.size}MB {shape.options}"
         served = "device0" if shape.device else "extent0"
-        super().__init__(folder, f"{line}\n{shape.device}\ntarget0 {shape.flag} {served} any\n")
+        key = folder / "key"
+        key.touch(0o600)
+        key.write_bytes(os.urandom(64))
+        super().__init__(
+            folder, f"{line}\n{shape.device.format(folder=folder)}\ntarget0 {shape.flag} {served} any\n"
+        )
         self.auths = self.file.with_name("auths") if shape.guarded else None
         if self.auths is not None:
             self.auths.touch(0o600)

@@ -72,6 +72,18 @@ class PlanTests(SynchronousTestCase):
             ],
         )
 
+    def test_sectors(self) -> None:
+        """Logical blocks are no smaller than what is encrypted together, however deep that is."""
+        text = "extent0 a 0 1M\ndevice0 CRYPT extent0 key=k sector=4K\ndevice1 DELAY device0 seconds=0{}\n"
+        text += "target0 device1 any\n"
+        error = self.assertRaises(ConfigurationErrors, self.plans, text.format(""), 512)
+        self.assertEqual(
+            str(error),
+            "F:3: blocks of 512 bytes are smaller than sectors of 4096; write block=4K, or sector=512 on the"
+            " line of the CRYPT",
+        )
+        self.plans(text.format(" block=8K"), 512)
+
     def test_stripe(self) -> None:
         """RAID0 with a chunk becomes a stripe that has one."""
         (plan,) = self.plans(

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from iscsi_twisted.config.targets import parse
 from iscsi_twisted.errors import ConfigurationError, DeviceError, WriteProtected
 from iscsi_twisted.interfaces import isPending
-from iscsi_twisted.storage import Delay, Faults, MemoryDevice, Overlay, Rate, ReadOnly, Slice
+from iscsi_twisted.storage import Crypt, Delay, Faults, MemoryDevice, Overlay, Rate, ReadOnly, Slice
 from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.assembly import Disk, plans
 from iscsi_twisted.target.placed import rehearse, takeFaults
@@ -60,11 +60,28 @@ class PlacedTests(SynchronousTestCase):
         self.assertEqual((piece.start, piece.size), (4096, 8192))
         self.assertIsInstance(self.device("READONLY extent0"), ReadOnly)
         self.assertIsInstance(self.device("OVERLAY extent0"), Overlay)
-        for device in (delay, rate, faults, piece):
+        crypt = self.device("CRYPT extent0 key=k sector=4K block=4K")
+        self.assertIsInstance(crypt, Crypt)
+        for device in (delay, rate, faults, piece, crypt):
             self.assertEqual(str(device), "device0")
         (disk,) = self.disks("device0 MEMORY size=1M\ntarget0 device0 any")
         self.assertIsInstance(disk.device, MemoryDevice)
         self.assertEqual((disk.device.size, str(disk.device)), (MB, "device0"))
+
+    def test_key(self) -> None:
+        """What is wrong with a key names the line, at the start and when a new file is looked at before."""
+        device = self.device("CRYPT extent0 key=k")
+        self.assertRaises(DeviceError, device.rehearse)
+        (fault,) = takeFaults(device)
+        self.assertIn("F:2: device0: the key", str(fault))
+        self.assertRaises(DeviceError, device.open, lambda: None)
+        (fault,) = takeFaults(device)
+        self.assertIn("does not exist; without it nothing can be read", str(fault))
+        self.make("k", bytes(range(64)))
+        os.chmod(os.path.join(self.directory, "k"), 0o600)
+        device.rehearse()
+        self.assertEqual(bytes(self.opened(device).read(0, 512)), bytes(512))
+        device.close()
 
     def opened(self, device: Any) -> Any:
         """A device that was opened at once; closed when the test ends."""
