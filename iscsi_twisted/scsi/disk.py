@@ -20,6 +20,7 @@ from iscsi_twisted.scsi import (
     defects,
     formatting,
     lbastatus,
+    persistent,
     provisioning,
     sanitize,
     thresholds,
@@ -354,6 +355,7 @@ class DiskUnit(Upkeep):
     def watch(self) -> None:
         """Look at what nobody tells of by itself; to be called now and then.  It never raises."""
         try:
+            persistent.keepAgain(self)
             thresholds.watch(self)
         except (DeviceError, OSError):
             pass  # what cannot be known now may be known later

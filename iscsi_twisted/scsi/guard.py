@@ -53,6 +53,7 @@ class Guard:
     @ivar registrations: persistent reservations.
     @ivar store: keeps them through a loss of power, or None.
     @ivar stored: something is in it.
+    @ivar unkept: what is in it may not be what there is; C{retrying}, it is being kept again.
     @ivar wantsReadOnly: nobody may write, whatever the device can do.
     @ivar interlock: UA_INTLCK_CTRL: whether a unit attention stays until REQUEST SENSE (SPC-4 7.5.8).
     """
@@ -72,7 +73,7 @@ class Guard:
         self.holder: INexus | None = None
         self.registrations = Registrations()
         self.store: IReservationStore | None = None
-        self.stored = False
+        self.stored = self.unkept = self.retrying = False
         self._attentions = Attentions()
         self._unusual = False
         self._strange = False

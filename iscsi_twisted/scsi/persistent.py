@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from iscsi_twisted.errors import CheckCondition
-from iscsi_twisted.interfaces import Buffer, ITask, isPending
+from iscsi_twisted.interfaces import Buffer, IReservationStore, ITask, Pending, isPending
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.registrations import (
     READERS,
@@ -83,7 +83,7 @@ def readReservation(unit: LogicalUnit, task: ITask) -> None:
 def reportCapabilities(unit: LogicalUnit, task: ITask) -> None:
     """REPORT CAPABILITIES; SPC-4 6.15.4.  All that there is; PTPL_C and PTPL_A where there is a store."""
     capable = _RLR_C | _CRH | _SIP_C | _ATP_C | (_PTPL_C if unit.store is not None else 0)
-    kept = 0x01 if unit.registrations.kept else 0
+    kept = 0x01 if unit.registrations.kept and not unit.unkept else 0
     _answer(task, struct.pack(">HBB2s2x", 8, capable, 0x80 | kept, TYPE_MASK))
 
 
@@ -308,22 +308,54 @@ def _end(unit: LogicalUnit, task: ITask) -> None:
     If that fails the command does, and what it changed holds all the same: to keep somebody out matters more
     than to remember it.
     """
-    state, store = unit.registrations, unit.store
-    if store is None or not (state.kept or unit.stored):
+    store = unit.store
+    if store is None or not (unit.registrations.kept or unit.stored):
         task.complete()
         return
-    # Until it is known to be gone.
-    unit.stored = True
-    saved = store.save(state.dump())
+    saved = _save(unit, store)
     if isPending(saved):
-        unit.pend(task, saved, 0, 0, True, _saved, unit, task, state.kept)
+        unit.pend(task, saved, 0, 0, True, _saved, task)
     else:
-        _saved(None, unit, task, state.kept)
+        task.complete()
 
 
-def _saved(_: None, unit: LogicalUnit, task: ITask, kept: bool) -> None:
-    unit.stored = kept
+def _saved(_: object, task: ITask) -> None:
     task.complete()
+
+
+def _save(unit: LogicalUnit, store: IReservationStore) -> Pending | None:
+    """Keep the state as it is now."""
+    kept = unit.registrations.kept
+
+    def done(_: object) -> None:
+        unit.stored, unit.unkept = kept, False
+
+    def lost(why: Any) -> Any:
+        unit.unkept = True
+        return why
+
+    # Until it is known to be gone, and to be there.
+    unit.stored = unit.unkept = True
+    saved = store.save(unit.registrations.dump())
+    if isPending(saved):
+        saved.addCallbacks(done, lost)
+        return saved
+    done(None)
+    return None
+
+
+def keepAgain(unit: LogicalUnit) -> None:
+    """Try to keep what could not be kept: what is kept is older than what all have been told."""
+    if unit.store is None or not unit.unkept or unit.retrying:
+        return
+    saved = _save(unit, unit.store)
+    if isPending(saved):
+        unit.retrying = True
+
+        def ended(_: object) -> None:
+            unit.retrying = False
+
+        saved.addBoth(ended)
 
 
 @COMMANDS.handles(cdb.PR_REGISTER_AND_MOVE)

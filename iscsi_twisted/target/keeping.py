@@ -6,14 +6,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from iscsi_twisted.durable import makeDirectory, readFile, replaceFile, syncDirectory
-from iscsi_twisted.errors import ConfigurationError
+from iscsi_twisted.errors import ConfigurationError, DeviceError
 from iscsi_twisted.interfaces import IReservationStore, IStateStore
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.origin import isAnother, mark
@@ -31,6 +33,10 @@ class Saving(Deferred[None]):
             super().cancel()
 
 
+class NotKept(DeviceError):
+    """Something could not be written to the state directory; the disk that it is about is not at fault."""
+
+
 @implementer(IStateStore)
 class StateFile:
     """
@@ -40,6 +46,8 @@ class StateFile:
     @cvar largest: bytes of a file at most.
     @cvar what: what messages call what it keeps.
     """
+
+    log = Logger(namespace="iscsi_twisted")
 
     folder: ClassVar[str]
     largest: ClassVar[int] = 1 << 20
@@ -51,6 +59,7 @@ class StateFile:
         self._reactor = reactor
         # One after another: the last state that was told is the one that stays.
         self._lock = DeferredLock()
+        self._failing = False
 
     def load(self) -> bytes:
         """
@@ -70,8 +79,25 @@ class StateFile:
         saving = Saving()
         pool = self._reactor.getThreadPool()
         writing = self._lock.run(deferToThreadPool, self._reactor, pool, self._write, state)
+        writing.addCallbacks(self._kept, self._lost)
         writing.addCallbacks(saving.callback, saving.errback)
         return saving
+
+    def _kept(self, _: None) -> None:
+        if self._failing:
+            self._failing = False
+            self.log.info("{path}: {what} can be kept again", event="kept", path=self.path, what=self.what)
+
+    def _lost(self, failure: Failure) -> NoReturn:
+        """Say so, once until it can be kept again: whoever hammers at it must not fill the log."""
+        error = failure.value
+        if not self._failing:
+            self._failing = True
+            self.log.critical(
+                "{path}: {what} cannot be kept: {error}; commands that have to keep them fail",
+                event="notKept", path=self.path, what=self.what, error=str(error),
+            )  # fmt: skip
+        raise NotKept(f"{self.path}: {self.what} cannot be kept: {error}") from error
 
     def _write(self, state: bytes) -> None:
         folder = os.path.dirname(self.path)

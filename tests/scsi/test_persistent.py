@@ -351,6 +351,29 @@ class PersistentTests(DiskTests):
         self.assertEqual(task.status, codes.CHECK_CONDITION)
         self.assertEqual(self.unit.registrations.keys, {portOf(self.nexus): 7})
 
+    def test_keptLater(self) -> None:
+        """What could not be kept is not said to be, and is kept as soon as it can be."""
+        store = Store()
+        self.unit.keep(store)
+        waiting = store.waiting = Deferred()
+        self.out(cdb.PR_REGISTER, 0, 7, flags=0x01)
+        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8)[3], 0x80)
+        waiting.errback(OSError(5, "broken"))
+        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8)[3], 0x80)
+        waiting = store.waiting = Deferred()
+        self.unit.watch()
+        self.unit.watch()
+        self.assertEqual(len(store.states), 2)
+        waiting.errback(OSError(5, "broken"))
+        store.waiting = None
+        self.unit.watch()
+        self.assertEqual(self.good(cdb.REPORT_CAPABILITIES, allocation=8)[3], 0x81)
+        again = self.makeUnit(self.device)
+        again.keep(store)
+        self.assertEqual(again.registrations.keys, {portOf(self.nexus): 7})
+        self.unit.watch()
+        self.assertEqual((len(store.states), self.surprises), (3, []))
+
     def test_notForgotten(self) -> None:
         """A state that could not be taken out of the store is taken out the next time."""
         store = Store()

@@ -15,11 +15,13 @@ from iscsi_twisted.interfaces import IReservationStore
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.closure import Closure
 from iscsi_twisted.scsi.overhaul import Plan
+from iscsi_twisted.scsi.sense import conditionOf
 from iscsi_twisted.scsi.untorn import record
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target.keeping import (
     FOLDER,
     MemoryFile,
+    NotKept,
     PlanFile,
     ReservationFile,
     StateFile,
@@ -90,6 +92,28 @@ class FileTests(SynchronousTestCase):
             self.successResultOf(saving)
         self.assertEqual(self.file.load(), b"2")
         first.cancel()
+
+    def test_notKept(self) -> None:
+        """What cannot be kept is not the fault of the disk; it is logged once until it can be again."""
+        with open(self.directory, "w"):
+            pass
+        for _ in range(2):
+            with capturedLogs() as events:
+                saving = self.file.save(b"1")
+                self.reactor.pool.run()
+                error = self.failureResultOf(saving, NotKept).value
+            condition = conditionOf(error, True, 512)
+            assert condition is not None
+            self.assertEqual(
+                (condition.key, condition.code), (codes.HARDWARE_ERROR, codes.INTERNAL_TARGET_FAILURE)
+            )
+        self.assertEqual(events, [])
+        os.unlink(self.directory)
+        with capturedLogs() as events:
+            saving = self.file.save(b"2")
+            self.reactor.pool.run()
+            self.successResultOf(saving)
+        self.assertEqual([event["event"] for event in events], ["kept"])
 
     def test_unreadable(self) -> None:
         """What cannot be read is told: nobody knows who is to be kept out."""
