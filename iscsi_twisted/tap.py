@@ -37,8 +37,9 @@ from iscsi_twisted.target.identity import Installation, defaultStateDirectory
 from iscsi_twisted.target.limiting import parseLimits, rows
 from iscsi_twisted.target.listeners import Listener, groupFaults, idleGroups, listener
 from iscsi_twisted.target.listeners import describe as describePortals
+from iscsi_twisted.target.permissions import tooOpen
 from iscsi_twisted.target.trace import KINDS
-from iscsi_twisted.target.users import FileUsers, accessFaults, shortSecrets, tooOpen
+from iscsi_twisted.target.users import FileUsers, accessFaults, shortSecrets
 
 TARGETS: Final = "/etc/iscsi/targets"
 AUTHS: Final = "/etc/iscsi/auths"
@@ -354,14 +355,15 @@ class Options(usage.Options):
         if path is None and not _exists(AUTHS):
             return
         path = self._place("auths", path or AUTHS)
-        auths = loadAuths(path)
+        faults: list[ConfigurationError | None] = []
+        auths = loadAuths(path, lambda descriptor: faults.append(tooOpen(descriptor, path)))
         self.warnings += shortSecrets(auths)
         users = FileUsers(auths)
         if users:
             self.users = users
-            open = None if self["open-auths"] else tooOpen(path)
-            if open is not None:
-                raise open
+            for fault in faults:
+                if fault is not None and not self["open-auths"]:
+                    raise fault
 
     def _access(self) -> None:
         """What targets ask of users, now that both files have been read."""

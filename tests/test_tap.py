@@ -110,7 +110,7 @@ class WhatTests(OptionsTestCase):
     def test_unreadable(self) -> None:
         """A default file that is there but cannot be read is a fault, and not a missing one."""
         os.makedirs(tap.TARGETS)
-        self.assertEqual(self.refusal(), [f"{tap.TARGETS}: cannot be read: Is a directory"])
+        self.assertEqual(self.refusal(), [f"{tap.TARGETS}: cannot be read: Is a directory; wanted is a file"])
         os.rmdir(tap.TARGETS)
         os.symlink("nowhere", tap.TARGETS)
         self.assertEqual(self.refusal(), [f"{tap.TARGETS}: cannot be read: No such file or directory"])
@@ -329,7 +329,9 @@ class AuthsTests(OptionsTestCase):
     def test_unreadable(self) -> None:
         """A default file that cannot be read is a fault: it may hold users."""
         os.makedirs(tap.AUTHS)
-        self.assertEqual(self.refusal("-f", "F"), [f"{tap.AUTHS}: cannot be read: Is a directory"])
+        self.assertEqual(
+            self.refusal("-f", "F"), [f"{tap.AUTHS}: cannot be read: Is a directory; wanted is a file"]
+        )
 
 
 class WhereTests(OptionsTestCase):

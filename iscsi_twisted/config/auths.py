@@ -9,7 +9,7 @@ might have been meant as one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -72,13 +72,14 @@ class Auths:
         return f"<Auths of {len(self.users)} users>"
 
 
-def loadAuths(path: str) -> Auths:
+def loadAuths(path: str, look: Callable[[int], None] | None = None) -> Auths:
     """
     Read an auths file.
 
+    @param look: called with the descriptor of the file, once it is open.
     @raise ConfigurationErrors: all that is wrong, one line each that begins with the file's name as given.
     """
-    return parseAuths(readText(path), path)
+    return parseAuths(readText(path, look), path)
 
 
 def parseAuths(text: str, path: str | None) -> Auths:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
@@ -84,22 +84,34 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def readText(path: str) -> str:
+def readText(path: str, look: Callable[[int], None] | None = None) -> str:
     """
     The text of a file.  Bytes that are not UTF-8 become lone surrogates, of which L{physical} complains.
 
+    @param look: called with the descriptor of the file, once it is open.
     @raise ConfigurationErrors: if the file cannot be read; its message is one line.
     """
     try:
         with open(path, "rb") as file:
+            if look is not None:
+                look(file.fileno())
             data = file.read(MAX_FILE + 1)
     except OSError as error:
-        raise _unreadable(path, f"cannot be read: {error.strerror or error}") from None
+        raise _unreadable(path, f"cannot be read: {error.strerror or error}{_advice(error)}") from None
     except ValueError as error:  # a name with NUL in it
         raise _unreadable(path, f"cannot be read: {error}") from None
     if len(data) > MAX_FILE:
         raise _unreadable(path, f"is larger than {MAX_FILE >> 20} MiB; this cannot be the file that is meant")
     return data.decode("utf-8", "surrogateescape")
+
+
+def _advice(error: OSError) -> str:
+    """What would be right in place of what an error tells."""
+    if isinstance(error, PermissionError):
+        return f"; let user number {os.geteuid()}, who reads it, do so, and enter its directories"
+    if isinstance(error, IsADirectoryError):
+        return "; wanted is a file"
+    return ""
 
 
 def _unreadable(path: str, message: str) -> ConfigurationErrors:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable, Iterator
 
 from zope.interface import implementer
@@ -58,23 +56,6 @@ class FileUsers:
 
 def _account(credential: Credential) -> Account:
     return Account(credential.secret or b"", credential.targetUser, credential.targetSecret or b"")
-
-
-def tooOpen(path: str) -> ConfigurationError | None:
-    """What is wrong with the permissions of an auths file, if anything is."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return None  # whoever reads it will say so
-    # A group may read it that was made for that; whoever writes it lets himself in.
-    if not stat.S_ISREG(mode) or not mode & 0o027:
-        return None
-    who = "everybody on this machine can use it" if mode & 0o007 else "its group can write it"
-    return ConfigurationError(
-        f"{who} (mode {mode & 0o777:o}), and it says who gets in: chmod g-w,o= it, or say --open-auths if you"
-        " know better",
-        path,
-    )
 
 
 def accessFaults(

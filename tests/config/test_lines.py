@@ -7,7 +7,16 @@ import os
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.config.lines import MAX_FILE, MAX_QUOTED, Faults, Line, quoted, readText, statements
+from iscsi_twisted.config.lines import (
+    MAX_FILE,
+    MAX_QUOTED,
+    Faults,
+    Line,
+    _advice,
+    quoted,
+    readText,
+    statements,
+)
 from iscsi_twisted.errors import ConfigurationErrors
 
 
@@ -138,12 +147,25 @@ class FileTests(SynchronousTestCase):
         os.mkdir(directory)
         for path, reason in [
             (os.path.join(directory, "absent"), "No such file or directory"),
-            (directory, "Is a directory"),
+            (directory, "Is a directory; wanted is a file"),
             ("a\0b", "embedded null byte"),
         ]:
             with self.subTest(path=path):
                 error = self.assertRaises(ConfigurationErrors, readText, path)
                 self.assertEqual(str(error), f"{path}: cannot be read: {reason}")
+
+    def test_forbidden(self) -> None:
+        """Who may not read a file is told who would have to be let."""
+        self.assertEqual(
+            _advice(PermissionError(13, "Permission denied")),
+            f"; let user number {os.geteuid()}, who reads it, do so, and enter its directories",
+        )
+
+    def test_looks(self) -> None:
+        """Who wants to is shown the descriptor of the very file that is read."""
+        seen: list[int] = []
+        readText(__file__, lambda descriptor: seen.append(os.fstat(descriptor).st_ino))
+        self.assertEqual(seen, [os.stat(__file__).st_ino])
 
     def test_endless(self) -> None:
         """A file without end is not read for ever."""

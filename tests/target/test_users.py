@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from iscsi_twisted.config.auths import parseAuths
 from iscsi_twisted.interfaces import ICertificateStore, ISecretStore
-from iscsi_twisted.target.users import FileUsers, shortSecrets, tooOpen
+from iscsi_twisted.target.users import FileUsers, shortSecrets
 
 TEXT = "me:chap:0123456789ab:it:ba9876543210\nyou:chap:short\nnobody\n"
 
@@ -53,16 +51,3 @@ class UsersTests(SynchronousTestCase):
         """Who has a short secret is told with the line."""
         (line,) = shortSecrets(self.auths)
         self.assertTrue(line.startswith("F:2: the secret of 'you' has less than 12 bytes"), line)
-
-    def test_permissions(self) -> None:
-        """What others can use or the group can write is too open; only plain files are judged."""
-        path = self.mktemp()
-        self.assertIsNone(tooOpen(path))
-        with open(path, "w"):
-            pass
-        for mode, wrong in (
-            (0o600, False), (0o640, False), (0o644, True), (0o602, True), (0o620, True), (0o604, True),
-        ):  # fmt: skip
-            os.chmod(path, mode)
-            self.assertEqual(tooOpen(path) is not None, wrong, oct(mode))
-        self.assertIsNone(tooOpen("/dev/null"))
