@@ -4,20 +4,19 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from errno import EIO
 from itertools import accumulate, chain
 from math import lcm
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from twisted.python.failure import Failure
 
-from iscsi_twisted.errors import DeviceError
+from iscsi_twisted.errors import DeviceError, ReadError, WriteError
 from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending
 from iscsi_twisted.storage.device import checkRange
 from iscsi_twisted.storage.members import Composition
 from iscsi_twisted.storage.pending import attempt, gather, ifLater, nothing, settle, whenDone
-
-T = TypeVar("T")
 
 
 class Concatenation(Composition):
@@ -58,11 +57,10 @@ class Concatenation(Composition):
             start = self._starts[index]
             try:
                 result = self._reads[index](offset - start, length)
-            except DeviceError as error:
-                shift(error, start)
-                raise
-            if start and hasattr(result, "addCallbacks"):
-                ifLater(result, shifted, start)
+            except (DeviceError, OSError) as error:
+                raise blamed(error, ReadError, offset - start, start) from None
+            if hasattr(result, "addCallbacks"):
+                ifLater(result, blame, ReadError, offset - start, start)
             return result
         return whenDone(self._spread("read", offset, length), b"".join)
 
@@ -72,11 +70,10 @@ class Concatenation(Composition):
             start = self._starts[index]
             try:
                 result = self._writes[index](offset - start, data)
-            except DeviceError as error:
-                shift(error, start)
-                raise
-            if start and result is not None:
-                ifLater(result, shifted, start)
+            except (DeviceError, OSError) as error:
+                raise blamed(error, WriteError, offset - start, start) from None
+            if result is not None:
+                ifLater(result, blame, WriteError, offset - start, start)
             return result
         whole = memoryview(data)
         spans = self._parts(offset, len(data))
@@ -84,7 +81,7 @@ class Concatenation(Composition):
             attempt(
                 self._at,
                 index,
-                self.members[index].write,
+                "write",
                 first,
                 whole[first - offset : first - offset + count],
             )
@@ -128,24 +125,23 @@ class Concatenation(Composition):
         """Do the same to every part of a range."""
         spans = self._parts(offset, length)
         parts = [
-            attempt(self._at, index, getattr(self.members[index], operation), first, count, *arguments)
-            for index, first, count in spans
+            attempt(self._at, index, operation, first, count, *arguments) for index, first, count in spans
         ]
         return whenDone(settle(parts), lambda each: noneFailed(each, [first for _, first, _ in spans]))
 
-    def _at(self, index: int, method: Callable[..., T], offset: int, *arguments: Any) -> T:
+    def _at(self, index: int, operation: str, offset: int, *arguments: Any) -> Any:
         """
         Call a member's method.
 
         @param offset: of this device; so is that in an error.
         """
         start = self._starts[index]
+        kind = ReadError if operation in READING else WriteError
         try:
-            result = method(offset - start, *arguments)
-        except DeviceError as error:
-            shift(error, start)
-            raise
-        return ifLater(result, shifted, start)
+            result = getattr(self.members[index], operation)(offset - start, *arguments)
+        except (DeviceError, OSError) as error:
+            raise blamed(error, kind, offset - start, start) from None
+        return ifLater(result, blame, kind, offset - start, start)
 
 
 NOWHERE: Final[Sequence[int]] = ()
@@ -164,7 +160,7 @@ def noneFailed(outcomes: list[Any], firsts: Sequence[int] = NOWHERE) -> list[Any
             error = outcome.value
             if len(firsts) > 1 and isinstance(error, DeviceError) and error.offset is None:
                 error.offset = firsts[number]
-            place = getattr(error, "offset", None)
+            place = getattr(error, "offset", firsts[number] if len(firsts) > 1 else None)
             failed.append((-1 if place is None else place, number))
     if failed:
         outcomes[min(failed)[1]].raiseException()
@@ -187,6 +183,43 @@ def shifted(start: int, failure: Failure) -> Failure:
     if isinstance(failure.value, DeviceError):
         shift(failure.value, start)
     return failure
+
+
+READING: Final = frozenset(("read", "allocated"))
+"""Operations that change nothing."""
+
+
+def located(error: BaseException, kind: type[DeviceError], offset: int) -> BaseException:
+    """
+    An input/output error of the system as one that says where it was.
+
+    @param kind: the class that it gets.
+    @param offset: the first byte that it may be about.
+    @return: the same error if it is anything else.
+    """
+    if isinstance(error, OSError) and error.errno == EIO:
+        return kind(str(error), offset)
+    return error
+
+
+def blamed(error: BaseException, kind: type[DeviceError], offset: int, start: int) -> BaseException:
+    """
+    An error of a member as one of the whole.
+
+    @param offset: the member's first byte that it may be about.
+    @param start: where the member begins.
+    """
+    error = located(error, kind, offset)
+    if isinstance(error, DeviceError):
+        shift(error, start)
+    return error
+
+
+def blame(kind: type[DeviceError], offset: int, start: int, failure: Failure) -> Failure:
+    """The same as an errback."""
+    told: Any = failure.value
+    error = blamed(told, kind, offset, start)
+    return failure if error is told else Failure(error)
 
 
 def joined(members: Iterable[IBlockDevice]) -> Capabilities:

@@ -347,10 +347,11 @@ class Mirror(MirrorReading):
         leg.behind.add(first, last)
         leg.spoilt += 1
 
-    def failed(self, leg: Leg, failure: Failure) -> bool:
+    def failed(self, leg: Leg, failure: Failure, pause: float = 0.0) -> bool:
         """
         A member could not change something: it is left out, if the others have everything.
 
+        @param pause: seconds before it is tried again, at least.
         @return: whether it is.
         """
         if not leg.gets or not self.dispensable(leg):
@@ -361,7 +362,7 @@ class Mirror(MirrorReading):
         leg.unflushed.clear()
         leg.spoilt += 1
         leg.happens("failed", self, failure.getErrorMessage())
-        self.life.roster.postpone(leg)
+        self.life.roster.postpone(leg, pause)
         self.watch.abandon(leg)
         self.arrange()
         return True

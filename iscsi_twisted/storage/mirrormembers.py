@@ -33,8 +33,14 @@ class Roster:
     def __init__(self, mirror: Mirror, life: Life) -> None:
         self._mirror, self._life = mirror, life
 
-    def postpone(self, leg: Leg) -> None:
-        """A member that is not there is tried again later."""
+    def postpone(self, leg: Leg, pause: float = 0.0) -> None:
+        """
+        A member that is not there is tried again later, each time twice as late.
+
+        @param pause: seconds before that, at least.
+        """
+        while SOONEST * 2**leg.attempts < min(pause, LONGEST):
+            leg.attempts += 1
         leg.due = self._life.now() + min(LONGEST, SOONEST * 2**leg.attempts)
         leg.attempts = min(leg.attempts + 1, 20)
 

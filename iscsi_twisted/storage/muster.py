@@ -60,12 +60,13 @@ def muster(legs: Sequence[Leg], record: Record | None, count: int, trusted: Leg 
     for leg in legs:
         leg.behind = Regions(count, full=True)
     if record is None:
-        return _unknown(legs, count, "nothing is known of its members")
+        return _unknown(legs, count, "nothing is known of its members", alone=True)
     known = {member.fingerprint: member for member in record.members}
     matched = {leg: known[leg.fingerprint] for leg in legs if leg.isOpen and leg.fingerprint in known}
     doubt = _doubt(matched, record)
     if doubt:
-        return _unknown(legs, count, doubt)
+        others = any(member.present for member in record.members if member not in matched.values())
+        return _unknown(legs, count, doubt, alone=not others)
     for leg, member in matched.items():
         leg.behind = member.behind.copy()
         if not member.present:
@@ -132,8 +133,17 @@ def _trusting(trusted: Leg, legs: Sequence[Leg], count: int) -> Verdict:
     )
 
 
-def _unknown(legs: Sequence[Leg], count: int, why: str) -> Verdict:
-    """All members are equal in rank, until they have been compared."""
+def _unknown(legs: Sequence[Leg], count: int, why: str, *, alone: bool) -> Verdict:
+    """
+    All members are equal in rank, until they have been compared.
+
+    @param alone: if there is one member, nobody ever knew of others that may hold the truth.
+    """
+    if len(legs) == 1 and not alone:
+        raise NotReady(
+            f"{why}, and there were other members.  Bring one back, or say with --force-member that"
+            f" {legs[0].name} holds the truth"
+        )
     absent = [f"{leg.name} is not there: {leg.reason}" for leg in legs if not leg.isOpen]
     if absent:
         raise NotReady(
@@ -142,6 +152,9 @@ def _unknown(legs: Sequence[Leg], count: int, why: str) -> Verdict:
         )
     for leg in legs:
         leg.behind.clear()
+    if len(legs) == 1:
+        # There is nothing that it could differ from.
+        return Verdict(Regions(count))
     return Verdict(
         Regions(count, full=True),
         (f"{why}: the members are compared, and only what is equal can be read until then",),

@@ -38,8 +38,8 @@ READS: Final = 5
 SHUNNED: Final = 60.0
 """Seconds in which a member that did not answer a read is not read, if another can be."""
 
-SOBER: Final = 4
-"""A member that hung is tried again as one that was tried in vain so often: each time may hold up writes."""
+SOBER: Final = 3
+"""A member that hung is not tried again before so many times that time: each trial may hold up writes."""
 
 _log = Logger(namespace="iscsi_twisted")
 
@@ -223,11 +223,9 @@ class Watch:
     def overdue(self, leg: Leg) -> None:
         """A member keeps others waiting: it is left out, if they can do without it."""
         why = f"it has not ended within {self.seconds:g} seconds what others have"
-        if leg.gets:
-            leg.attempts = max(leg.attempts, SOBER)
-            if not self._mirror.failed(leg, Failure(WriteError(why))):
-                self._waitOn(leg)
-                return
+        if leg.gets and not self._mirror.failed(leg, Failure(WriteError(why)), SOBER * self.seconds):
+            self._waitOn(leg)
+            return
         self.release(leg, why)
 
     def _waitOn(self, leg: Leg) -> None:

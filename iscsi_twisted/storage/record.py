@@ -102,6 +102,16 @@ class Record:
         data = json.dumps(body, separators=(",", ":")).encode()
         return hashlib.sha256(data).hexdigest().encode() + b"\n" + data + b"\n"
 
+    def covered(self, newer: Record) -> bool:
+        """Whether another record, which is in use, tells of all that this one does."""
+        here = {each.fingerprint for each in self.members}
+        known = {each.fingerprint for each in newer.members}
+        return (
+            newer.generation > self.generation
+            and (newer.size, newer.shift) == (self.size, self.shift)
+            and here <= known
+        )
+
     @classmethod
     def decode(cls, data: bytes) -> Record:
         """@raise ValueError: if that is no record, or damaged."""

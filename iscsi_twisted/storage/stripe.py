@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from math import lcm
 from typing import Any
 
 import attrs
 from twisted.python.failure import Failure
 
-from iscsi_twisted.errors import DeviceError, LocalError
+from iscsi_twisted.errors import DeviceError, LocalError, ReadError, WriteError
 from iscsi_twisted.interfaces import Buffer, Capabilities, Pending
-from iscsi_twisted.storage.concatenation import joined, noneFailed
+from iscsi_twisted.storage.concatenation import READING, joined, located, noneFailed
 from iscsi_twisted.storage.device import checkRange
 from iscsi_twisted.storage.members import Composition
 from iscsi_twisted.storage.pending import attempt, ifLater, nothing, settle, whenDone
@@ -83,9 +83,7 @@ class Stripe(Composition):
         turn, within = divmod(offset, self.chunk)
         if 0 <= length <= self.chunk - within and 0 <= offset <= self.size - length:
             row, index = divmod(turn, len(self.members))
-            result: Buffer | Pending = self._at(
-                index, self.members[index].read, row * self.chunk + within, length
-            )
+            result: Buffer | Pending = self._at(index, "read", row * self.chunk + within, length)
             return result
         parts = self._parts(offset, length)
         return whenDone(
@@ -98,9 +96,7 @@ class Stripe(Composition):
         turn, within = divmod(offset, self.chunk)
         if length <= self.chunk - within and 0 <= offset <= self.size - length:
             row, index = divmod(turn, len(self.members))
-            result: Pending | None = self._at(
-                index, self.members[index].write, row * self.chunk + within, data
-            )
+            result: Pending | None = self._at(index, "write", row * self.chunk + within, data)
             return result
         parts = self._parts(offset, length)
         whole = memoryview(data)
@@ -226,31 +222,32 @@ class Stripe(Composition):
         @raise Exception: what went wrong first, in the order of the bytes.
         """
         results = [
-            attempt(self._at, part.index, getattr(self.members[part.index], operation), part.offset, *rest)
+            attempt(self._at, part.index, operation, part.offset, *rest)
             for part, rest in zip(parts, arguments, strict=True)
         ]
         return whenDone(
             settle(results), lambda outcomes: noneFailed(outcomes, [part.first for part in parts])
         )
 
-    def _at(self, index: int, method: Callable[..., Any], offset: int, *arguments: Any) -> Any:
+    def _at(self, index: int, operation: str, offset: int, *arguments: Any) -> Any:
         """Call a member's method; an error's offset becomes one of the stripe."""
         try:
-            result = method(offset, *arguments)
-        except DeviceError as error:
-            self._place(error, index)
-            raise
-        return ifLater(result, self._placed, index)
+            result = getattr(self.members[index], operation)(offset, *arguments)
+        except (DeviceError, OSError) as error:
+            raise self._place(error, operation, index, offset) from None
+        return ifLater(result, self._placed, operation, index, offset)
 
-    def _place(self, error: DeviceError, index: int) -> None:
-        if error.offset is not None:
+    def _place(self, error: BaseException, operation: str, index: int, offset: int) -> BaseException:
+        error = located(error, ReadError if operation in READING else WriteError, offset)
+        if isinstance(error, DeviceError) and error.offset is not None:
             row, within = divmod(error.offset, self.chunk)
             error.offset = row * self._row + index * self.chunk + within
+        return error
 
-    def _placed(self, index: int, failure: Failure) -> Failure:
-        if isinstance(failure.value, DeviceError):
-            self._place(failure.value, index)
-        return failure
+    def _placed(self, operation: str, index: int, offset: int, failure: Failure) -> Failure:
+        told: Any = failure.value
+        error = self._place(told, operation, index, offset)
+        return failure if error is told else Failure(error)
 
 
 def _merged(runs: list[tuple[int, bool]]) -> list[tuple[int, bool]]:

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from iscsi_twisted.config.options import MAX_LUN, UnitOptions
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, LocalError
+from iscsi_twisted.interfaces import IBlockDevice
 from iscsi_twisted.scsi.disk import BLOCK_SIZES, DiskUnit
 from iscsi_twisted.scsi.inventory import furnish
 from iscsi_twisted.scsi.lun import decodeLUN
@@ -23,7 +24,7 @@ from iscsi_twisted.storage import asDevice
 from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, blockSizeOf, makeUnit
 from iscsi_twisted.target.identity import Installation
 from iscsi_twisted.target.keeping import keep
-from iscsi_twisted.target.mirrors import MirrorFiles, adopt
+from iscsi_twisted.target.mirrors import MirrorFiles, adopt, names
 from iscsi_twisted.target.mount import Mount
 
 
@@ -143,6 +144,16 @@ class Builder:
         """The device of a disk, which is not open, for a unit."""
         adopt(disk.device, self._mirrors, self._reactor)
         return Mount(disk.device, unit)
+
+    def opened(self, devices: Iterable[IBlockDevice]) -> None:
+        """All devices are open."""
+        if self._mirrors is None:
+            return
+        used = {name for device in devices for name in names(device)}
+        try:
+            self._mirrors.tidy(used)
+        except OSError as error:
+            self.log.warn("records of mirrors cannot be looked at: {error}", event="record", error=str(error))
 
     def close(self) -> None:
         """All devices are closed."""

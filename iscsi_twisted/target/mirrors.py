@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from time import perf_counter
 from typing import Any, Final
+
+from twisted.logger import Logger
 
 from iscsi_twisted.durable import makeDirectory, readFile, replaceFile
 from iscsi_twisted.interfaces import Pending
 from iscsi_twisted.storage import Mirror
+from iscsi_twisted.storage.record import Record
 from iscsi_twisted.storage.threads import Threads
 from iscsi_twisted.target.status import members
 
@@ -28,6 +31,8 @@ class MirrorFiles:
 
     @ivar folder: where the files are.
     """
+
+    log = Logger(namespace="iscsi_twisted")
 
     def __init__(self, stateDirectory: str, reactor: Any) -> None:
         self.folder = os.path.join(stateDirectory, FOLDER)
@@ -51,6 +56,39 @@ class MirrorFiles:
             if NAME.fullmatch(name):
                 yield name, readFile(os.path.join(self.folder, name), LARGEST)
 
+    def tidy(self, used: Collection[str]) -> None:
+        """
+        Look for records that no mirror uses.  What newer records know goes; what may be needed by disks that
+        come back stays, and is told of.
+
+        @param used: the names of those that are in use.
+        """
+        kept: list[Record] = []
+        others: list[tuple[str, Record]] = []
+        for name, data in self._all():
+            path = os.path.join(self.folder, name)
+            try:
+                record = Record.decode(data)
+            except (ValueError, KeyError, TypeError) as error:
+                self.log.warn(
+                    "{path}: cannot be used ({error}), and may be removed", event="record", path=path,
+                    error=str(error),
+                )  # fmt: skip
+                continue
+            if name in used:
+                kept.append(record)
+            else:
+                others.append((path, record))
+        for path, record in others:
+            if any(record.covered(other) for other in kept):
+                os.unlink(path)
+                self.log.info("{path}: removed, as a newer record knows all of it", event="record", path=path)
+            else:
+                self.log.warn(
+                    "{path}: is of a mirror of {members} that is not served; remove it if that is gone",
+                    event="record", path=path, members=", ".join(each.title for each in record.members),
+                )  # fmt: skip
+
     def save(self, name: str, encode: Callable[[], bytes]) -> Pending:
         """See L{MirrorStore<iscsi_twisted.storage.record.MirrorStore>}."""
         return self._threads.run(self._write, name, encode)
@@ -71,3 +109,11 @@ def adopt(device: Any, store: MirrorFiles | None, reactor: Any) -> None:
         device.adopt(store, reactor)
     for member in members(device):
         adopt(member, store, reactor)
+
+
+def names(device: Any) -> Iterator[str]:
+    """The names of the records of all mirrors in a device that is open."""
+    if isinstance(device, Mirror):
+        yield device.life.name
+    for member in members(device):
+        yield from names(member)

@@ -257,6 +257,7 @@ class TargetService(Service):
         try:
             serving.start()
             await serving.open(place.mount for place in serving.places.values())
+            serving.builder.opened(place.disk.device for place in serving.places.values())
             self._checkWanted()
             await self._listenAll()
             self._checkWanted()

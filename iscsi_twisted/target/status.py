@@ -103,6 +103,7 @@ class DeviceStatus:
     @ivar size: bytes.
     @ivar counters: None if it has no such attributes.
     @ivar unlocked: nothing keeps others from using it: its file system has no locks.
+    @ivar distrusted: why nothing is read or written until it is opened anew; empty if it is.
     @ivar members: the devices that it is made of.
     @ivar mirror: the states of its members and what is copied or compared, if it is a mirror.
     """
@@ -113,6 +114,7 @@ class DeviceStatus:
     unlocked: bool
     members: tuple[DeviceStatus, ...]
     mirror: MirrorStatus | None = None
+    distrusted: str = ""
 
 
 @attrs.frozen
@@ -268,6 +270,7 @@ def deviceStatus(device: Any) -> DeviceStatus:
         bool(getattr(device, "unlocked", False)),
         tuple(deviceStatus(member) for member in members(device)),
         device.status() if isinstance(device, Mirror) else None,
+        str(getattr(device, "distrusted", "")),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -187,6 +187,68 @@ async def test_hanging(serve: Serve) -> None:
     hanging.release()
     await stuck.ended
     assert "wrote 1048576/1048576" in "\n".join(stuck.lines)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that happens soon."""
+    from twisted.internet import reactor
+
+    for _ in range(1200):
+        if condition():
+            return
+        await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+    raise AssertionError("it has not happened within a minute")
+
+
+@ensureDeferred
+async def test_hangingMember(serve: Serve, tmp_path: Path) -> None:
+    """
+    A member of a mirror that is made to hang is left out, and no command of qemu-io fails; what it does late
+    is overwritten when it is back.
+    """
+    served = await serve(
+        "extent0 %/a 0 16M\nextent1 %/b 0 16M\ndevice0 FAULTS extent1 kind=hang active=no\n"
+        "device1 RAID1 extent0 device0 patience=1\ntarget0 device1 any\n"
+    )
+    service = served.service
+    hanging, mirror = service.device("device0"), service.device("device1")
+
+    def states() -> list[str]:
+        return [member.state for member in mirror.status().members]
+
+    async def do(*commands: str) -> None:
+        text = await good("qemu-io", "-f", "raw", *qemuIO(*commands), served.url())
+        assert "failed" not in text
+
+    await until(lambda: states() == ["in sync", "in sync"])
+    await do("write -P 1 0 4M", "flush")
+    hanging.active = True
+    await do("write -P 2 0 1M", "flush", "read -P 2 0 1M", "read -P 1 1M 1M")
+    assert states() == ["in sync", "failed"]
+    await do("write -P 3 0 1M", "write -P 4 2M 1M", "read -P 3 0 1M")
+    hanging.active = False
+    hanging.release()
+    await until(lambda: states() == ["in sync", "in sync"])
+    await do("read -P 3 0 1M", "read -P 1 1M 1M", "read -P 4 2M 1M")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@ensureDeferred
+async def test_hangingReads(serve: Serve) -> None:
+    """Reads that a member of a mirror does not answer are answered by the other."""
+    served = await serve(
+        "extent0 %/a 0 16M\nextent1 %/b 0 16M\ndevice0 FAULTS extent1 kind=hang on=read active=no\n"
+        "device1 RAID1 extent0 device0 patience=2\ntarget0 device1 any\n"
+    )
+    mirror = served.service.device("device1")
+    await until(lambda: not mirror.status().degraded and not mirror.status().unverified)
+    await good("qemu-io", "-f", "raw", *qemuIO("write -P 1 0 4M", "flush"), served.url())
+    served.service.device("device0").active = True
+    reads = [f"aio_read -P 1 {number * 131 % 4096 // 4 * 4}k 4k" for number in range(64)]
+    text = await good("qemu-io", "-f", "raw", *qemuIO(*reads, "aio_flush"), served.url())
+    assert text.count("read 4096/4096") == 64
+    assert "failed" not in text
+    assert not mirror.status().degraded
 
 
 @ensureDeferred

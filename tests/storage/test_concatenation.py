@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from twisted.internet.defer import CancelledError
@@ -117,6 +118,26 @@ class ConcatenationTests(SynchronousTestCase):
         second: Any = self.device.read(100, 1)
         self.members[1].operations[0].fail(OSError("bad"))
         self.failureResultOf(second, OSError)
+
+    def test_system(self) -> None:
+        """An input/output error of the system is one of the medium, at the first byte that it may mean."""
+        self.members[1].error = OSError(errno.EIO, "bad")
+        self.assertEqual(self.assertRaises(ReadError, self.device.read, 103, 5).offset, 103)
+        self.assertEqual(self.assertRaises(WriteError, self.device.write, 104, b"x").offset, 104)
+        self.assertEqual(self.assertRaises(WriteError, self.device.discard, 105, 5).offset, 105)
+        self.members[1].error = None
+        for first, member, wanted in ((3, 0, 3), (103, 1, 103)):
+            result: Any = self.device.read(first, 5)
+            self.members[member].operations[0].fail(OSError(errno.EIO, "bad"))
+            self.assertEqual(self.failureResultOf(result, ReadError).value.offset, wanted)
+        result = self.device.write(90, bytes(100))
+        self.members[2].operations[0].fail(OSError(errno.EIO, "bad"))
+        self.members[1].operations[0].fail(OSError(errno.EIO, "bad"))
+        self.members[0].operations[0].fire()
+        self.assertEqual(self.failureResultOf(result, WriteError).value.offset, 100)
+        full = self.device.write(160, b"x")
+        self.members[2].operations[0].fail(OSError(errno.ENOSPC, "full"))
+        self.failureResultOf(full, OSError)
 
     def test_offsetOfPart(self) -> None:
         """In what spans members an error without offset is where its part begins; the lowest is told."""

@@ -19,7 +19,7 @@ from iscsi_twisted.errors import (
     WriteError,
     WriteProtected,
 )
-from iscsi_twisted.storage import FileExtent, extent, opening, openrange
+from iscsi_twisted.storage import FileExtent, extent, extentlife, opening, openrange
 from iscsi_twisted.storage.pace import LONG, REST, TRUST, Never, Pace, Trust
 from tests.support.devicecontract import SIZE
 from tests.support.extents import ExtentCase
@@ -207,7 +207,7 @@ class ReadTests(ExtentCase):
             patch.restore()
             self.assertIsInstance(device._readPace, kind)
             self.doCleanups()
-        self.patch(extent, "_NOWAIT", 0)
+        self.patch(extentlife, "NOWAIT", 0)
         self.assertIsInstance(self.opened()._readPace, Pace)
 
     def test_slow(self) -> None:

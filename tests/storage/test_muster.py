@@ -130,6 +130,20 @@ class MusterTests(SynchronousTestCase):
         legs = [leg("a"), leg(None, isOpen=False)]
         self.assertRaises(NotReady, muster, legs, record(member("x")), COUNT, None)
 
+    def test_single(self) -> None:
+        """A mirror of one member cannot differ; unless there were others, which may hold the truth."""
+        for known in (None, record(member("a", stamp=(4,))), record(member("a", stamp=(7,)))):
+            legs = [leg("a", (5,))]
+            verdict = muster(legs, known, COUNT, None)
+            self.assertEqual(self.behind(legs), [[]])
+            self.assertFalse(verdict.unverified)
+        for stamp in ((4,), (7,)):
+            known = record(member("a", stamp=stamp), member("b"))
+            error = self.assertRaises(NotReady, muster, [leg("a", (5,))], known, COUNT, None)
+            self.assertIn("there were other members.  Bring one back", str(error))
+        verdict = muster([leg("a", (5,))], record(member("a", stamp=(5,)), member("b")), COUNT, None)
+        self.assertFalse(verdict.unverified)
+
     def test_changedWhileBehind(self) -> None:
         """How new a member is that lacks something does not matter."""
         legs = [leg("a", (5,)), leg("b", (1,))]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from random import Random
 from typing import Any
 
@@ -95,6 +96,18 @@ class StripeTests(SynchronousTestCase):
             self.assertEqual(self.failureResultOf(result, ReadError).value.offset, 420)
         self.members[1].error = ReadError("bad", 120)
         self.assertEqual(self.assertRaises(ReadError, self.device.read, 410, 50).offset, 420)
+
+    def test_system(self) -> None:
+        """An input/output error of the system is one of the medium, at the first byte that it may mean."""
+        self.members[1].error = OSError(errno.EIO, "bad")
+        self.assertEqual(self.assertRaises(ReadError, self.device.read, 410, 50).offset, 410)
+        writing: Any = self.device.write(390, bytes(30))
+        self.members[0].operations[0].fire()
+        self.assertEqual(self.failureResultOf(writing, WriteError).value.offset, 400)
+        self.members[1].error = None
+        result: Any = self.device.read(410, 5)
+        self.members[1].operations[0].fail(OSError(errno.EIO, "bad"))
+        self.assertEqual(self.failureResultOf(result, ReadError).value.offset, 410)
 
     def test_lowestError(self) -> None:
         """Of several errors the one with the lowest address is told."""

@@ -13,7 +13,7 @@ from iscsi_twisted.errors import (
     DeviceError,
 )
 from iscsi_twisted.interfaces import isPending
-from iscsi_twisted.storage import FileExtent, extent
+from iscsi_twisted.storage import FileExtent, extent, extentlife
 from tests.support.devicecontract import SIZE
 from tests.support.threads import StepPool, StepReactor, Ticks
 
@@ -63,7 +63,7 @@ class ExtentCase(SynchronousTestCase):
 
     def cachedAnswers(self, answer: bool) -> None:
         """Let the file system tell what is cached, or not, whatever it really does."""
-        self.patch(extent, "_tellsWhatIsCached", lambda fd, position: answer)
+        self.patch(extentlife, "_tellsWhatIsCached", lambda fd, position: answer)
         real = os.preadv
 
         def call(fd: int, buffers: Any, offset: int, flags: int = 0) -> int:

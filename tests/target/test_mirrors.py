@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import attrs
 from twisted.internet.task import Clock, deferLater
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from iscsi_twisted.config.targets import parse
@@ -20,6 +22,12 @@ from iscsi_twisted.target.status import DeviceStatus
 
 BASE = "iqn.2001-04.com.example"
 TEXT = "extent0 {0}/a 0 1M\nextent1 {0}/b 0 1M\ndevice0 RAID1 extent0 extent1\ntarget0 device0 any\n"
+
+
+def tell(event: LogEvent, seen: list[str]) -> None:
+    """Keep what is said of records."""
+    if event.get("event") == "record":
+        seen.append(formatEvent(event))
 
 
 class ReactorCase(TestCase):
@@ -149,6 +157,37 @@ class ServedTests(ReactorCase):
         self.assertEqual([member.state for member in status.members], ["missing", "in sync"])
         self.assertEqual(bytes(self.mirror(service).read(512, 5)), bytes(5))
         await service.stopService()
+
+    async def test_tidy(self) -> None:
+        """
+        Records that newer ones cover go.  Those of mirrors that are not served stay and are told,
+        and damaged ones.
+        """
+        service = self.service()
+        await self.inSync(service)
+        await service.stopService()
+        files = MirrorFiles(os.path.join(self.directory, "state"), self.reactor)
+        ((name, data),) = files.records()
+        record = Record.decode(data)
+        first, second = record.members
+        stranger = attrs.evolve(second, fingerprint="another", title="extent9")
+        for number, members in ((1, (first, second)), (2, (first, stranger))):
+            older = attrs.evolve(record, name=str(number) * 16, generation=number - 9, members=members)
+            await files.save(older.name, older.encode)
+        await files.save("4" * 16, lambda: b"rubbish")
+        files.stop()
+        seen: list[str] = []
+        self.addCleanup(globalLogPublisher.removeObserver, observer := lambda event: tell(event, seen))
+        globalLogPublisher.addObserver(observer)
+        service = self.service()
+        await self.inSync(service)
+        await service.stopService()
+        self.assertEqual([each for each, _ in files.records()], sorted(["2" * 16, "4" * 16, name]))
+        self.assertEqual(len(seen), 3)
+        one, two, four = (f"{files.folder}/{number * 16}: " for number in "124")
+        self.assertIn(four + "cannot be used (it is damaged, or no record of a mirror), and", seen[0])
+        self.assertIn(one + "removed, as a newer record knows all of it", seen[1])
+        self.assertIn(two + f"is of a mirror of {first.title}, extent9 that is not served", seen[2])
 
     async def test_record(self) -> None:
         """The record is in the state directory, and small."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import Any
 
@@ -12,11 +13,12 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.errors import WriteError
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import registrations
 from iscsi_twisted.scsi.paths import OPTIMIZED, STANDBY, Paths
 from iscsi_twisted.session.limits import NO_CHANGES
-from iscsi_twisted.storage import FileExtent, MemoryDevice, Mirror, ReadOnly
+from iscsi_twisted.storage import FileExtent, MemoryDevice, Mirror, ReadOnly, openrange
 from iscsi_twisted.target import TargetFactory
 from iscsi_twisted.target.service import TICK
 from iscsi_twisted.target.status import DeviceCounters, connectionStatus, sessionStatus, targetStatus, where
@@ -152,6 +154,26 @@ class SnapshotTests(SynchronousTestCase):
         self.assertEqual((first.name, first.members), (extents[0].path, ()))
         self.assertEqual(first.counters, DeviceCounters(reads=2, bytesRead=1536, writes=1, bytesWritten=512))
         self.assertEqual(second.counters, DeviceCounters())
+
+    def test_distrusted(self) -> None:
+        """After a failed flush the status of an extent tells why nothing is read or written there."""
+        pool = StepPool()
+        extent = FileExtent(self.mktemp(), 0, 8192, reactor=StepReactor(), threadPool=pool, direct=True)
+        target = makeTarget(extent)
+        self.assertEqual(targetStatus(target).units[0].device.distrusted, "")
+
+        def fail(fd: int) -> None:
+            raise OSError(errno.EIO, "Input/output error")
+
+        self.patch(openrange.os, "fdatasync", fail)
+        flushing: Any = extent.flush()
+        pool.run()
+        self.failureResultOf(flushing, WriteError)
+        self.assertIn("cannot make writes durable: Input", targetStatus(target).units[0].device.distrusted)
+        reopening = extent.reopen()
+        pool.run()
+        self.successResultOf(reopening)
+        self.assertEqual(targetStatus(target).units[0].device.distrusted, "")
 
     def test_frozen(self) -> None:
         """A snapshot does not change."""
