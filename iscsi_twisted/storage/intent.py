@@ -44,7 +44,7 @@ class Intent:
         @param snapshot: makes the record as it is now.
         """
         self.marks = bytearray(count)
-        self._coming = Regions(count)
+        self._coming: list[tuple[int, int]] = []
         self._store, self._name, self._snapshot = store, name, snapshot
         self._waiting: list[Deferred[None]] = []
         self._saving = False
@@ -64,25 +64,39 @@ class Intent:
         end = last
         if first and self.marks[first - 1]:
             end = min(last + AHEAD, len(self.marks) - 1)
-        self._coming.add(first, end)
-        saved = self.save()
+        coming = (first, end)
+        self._coming.append(coming)
+        try:
+            saved = self.save()
+        except DeviceError:
+            self._coming.remove(coming)
+            raise
         if saved is None:
-            self._marked(None, first, last, end)
+            self._marked(None, last, coming)
             return None
-        return saved.addCallback(self._marked, first, last, end)
+        return saved.addCallbacks(
+            self._marked, self._notMarked, callbackArgs=(last, coming), errbackArgs=(coming,)
+        )
 
-    def _marked(self, _: object, first: int, last: int, end: int) -> None:
+    def _marked(self, _: object, last: int, coming: tuple[int, int]) -> None:
+        first, end = coming
         for region in range(first, end + 1):
             if not self.marks[region]:
                 self.marks[region] = QUIET
         self.marks[first : last + 1] = b"\2" * (last + 1 - first)
-        self._coming.remove(first, end)
+        self._coming.remove(coming)
+
+    def _notMarked(self, failure: Failure, coming: tuple[int, int]) -> Failure:
+        """It could not be kept, or whoever wanted to write does not any more."""
+        self._coming.remove(coming)
+        return failure
 
     def marked(self) -> Regions:
         """All regions that are marked, and those that are about to be."""
         regions = Regions(len(self.marks))
         regions.flags[:] = self.marks.replace(b"\2", b"\1")
-        regions.update(self._coming)
+        for first, end in self._coming:
+            regions.add(first, end)
         return regions
 
     def age(self) -> list[int]:

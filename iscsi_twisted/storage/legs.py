@@ -76,6 +76,7 @@ class Leg:
     @ivar state: see L{TRANSITIONS}.
     @ivar behind: regions where it lacks something.
     @ivar unflushed: regions that were copied to it and may be lost in a power cut.
+    @ivar mending: ranges of regions where something is being written anew, which a power cut may take back.
     @ivar isOpen: its device is open.
     @ivar fingerprint: which device it is; None if that is not known.
     @ivar stamp: how new it was when that was asked last.
@@ -100,6 +101,7 @@ class Leg:
         self.state = NEW
         self.behind = Regions(0)
         self.unflushed = Regions(0)
+        self.mending: list[tuple[int, int]] = []
         self.isOpen = False
         self.fingerprint: str | None = None
         self.stamp: tuple[int, ...] = ()

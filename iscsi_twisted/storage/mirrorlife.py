@@ -217,7 +217,7 @@ class Life:
                 leg.fingerprint,
                 leg.name,
                 leg.gets,
-                _all(leg.behind, leg.unflushed),
+                _lacking(leg),
                 leg.stamp if leg.gets else (),
             )
             for leg in mirror.legs
@@ -436,7 +436,10 @@ async def _ended(running: Deferred[Any]) -> None:
     await waiting
 
 
-def _all(behind: Regions, unflushed: Regions) -> Regions:
-    both = behind.copy()
-    both.update(unflushed)
-    return both
+def _lacking(leg: Leg) -> Regions:
+    """What a member lacks, or would after a power cut."""
+    regions = leg.behind.copy()
+    regions.update(leg.unflushed)
+    for first, last in leg.mending:
+        regions.add(first, last)
+    return regions

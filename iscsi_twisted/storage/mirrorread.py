@@ -205,9 +205,22 @@ class MirrorReading(Composition):
         @param data: what to write; None for what another member has.
         """
         first, last = self.regions(offset, end)
-        marking = self.intent.mark(first, last)
-        if marking is not None:
-            await marking
+        # What it holds now is wrong, and must not win after a power cut.
+        leg.mending.append((first, last))
+        try:
+            await self._save()
+            await self._replace(leg, offset, end, data)
+        finally:
+            leg.mending.remove((first, last))
+        await self.life.stampAll()
+        await self._save()
+
+    async def _save(self) -> None:
+        saving = self.intent.save()
+        if saving is not None:
+            await saving
+
+    async def _replace(self, leg: Leg, offset: int, end: int, data: Buffer | None) -> None:
         if data is None:
             sources = [each for each in self.holders(offset, end) if each is not leg]
             if not sources:
@@ -216,8 +229,10 @@ class MirrorReading(Composition):
         if not leg.gets:
             return
         outcome = await self.watch.tell(leg, leg.device.write, offset, data)
+        if not isinstance(outcome, Failure):
+            outcome = await self.watch.tell(leg, leg.device.flush)
         if isinstance(outcome, Failure):
-            self.notWritten(leg, first, last, outcome)
+            self.notWritten(leg, *self.regions(offset, end), outcome)
         else:
             leg.repaired += 1
             self.life.tellRepair(leg, offset, end)

@@ -119,7 +119,10 @@ class Start:
                 leg.abilities = leg.device.capabilities()
                 leg.fingerprint = fingerprintOf(leg.device)
         record = choose(records, mirror.legs, mirror.size, mirror.shift)
-        if record is None and failure is not None and self._life.trusted is None:
+        if record is None or record.marked:
+            failure = await self._flushAll() or failure
+        alone = record is None and self._life.trusted is None
+        if failure is not None and (alone or not any(leg.isOpen for leg in mirror.legs)):
             failure.raiseException()
         if record is not None:
             await self._life.stampAll(everybody=True)
@@ -132,7 +135,11 @@ class Start:
         mirror.intent = Intent(store, self._life.name, count, self._life.record)
         warnings = [*verdict.warnings]
         if record is not None:
-            warnings += await self._suspicions(count)
+            changed, told = await self._suspicions(count)
+            warnings += told
+            if changed:
+                # They are not the ones to keep what was under way either.
+                muster(mirror.legs, record, count, None, changed)
         for warning in warnings:
             _log.warn("{mirror}: {what}", event="mirror", mirror=str(mirror), what=warning)
         for leg in mirror.legs:
@@ -145,18 +152,40 @@ class Start:
         if saved is not None:
             await saved
 
-    async def _suspicions(self, count: int) -> list[str]:
-        """Look at members that do not know whether they were changed; what is to be told."""
-        mirror, told = self._mirror, []
+    async def _flushAll(self) -> Failure | None:
+        """
+        Whoever served was killed, maybe: make durable what it has written, or a power cut could still change
+        what is found out about the members now.
+
+        @return: the failure of one that cannot; it counts as not there.
+        """
+        legs = [leg for leg in self._mirror.legs if leg.isOpen and leg.abilities.volatileCache]
+        outcomes = await ready(settle([attempt(leg.device.flush) for leg in legs]))
+        first = None
+        for leg, outcome in zip(legs, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                first = first or outcome
+                leg.reason = outcome.getErrorMessage()
+                leg.isOpen = False
+                await ready(settle([attempt(leg.device.close)]))
+        return first
+
+    async def _suspicions(self, count: int) -> tuple[list[Leg], list[str]]:
+        """
+        Look at members that do not know whether they were changed.
+
+        @return: those that were, and what is to be told.
+        """
+        mirror, told, changed = self._mirror, [], []
         legs = sorted((leg for leg in mirror.legs if leg.isOpen), key=lambda leg: not leg.stamp)
         for leg in legs[1:]:
             source = legs[0]
             if leg.stamp or await resembles(mirror, leg, source):
                 continue
             if source.stamp:
-                leg.behind.add(0, count - 1)
+                changed.append(leg)
                 told.append(f"{leg.name} does not hold what it held, and everything is copied to it")
             else:
                 mirror.unverified.add(0, count - 1)
                 told.append(f"{leg.name} and {source.name} do not hold the same, and are compared")
-        return told
+        return changed, told

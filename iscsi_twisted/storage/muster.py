@@ -46,13 +46,16 @@ def choose(records: Iterable[Record], legs: Iterable[Leg], size: int, shift: int
     return max(fitting, key=lambda record: record.generation, default=None)
 
 
-def muster(legs: Sequence[Leg], record: Record | None, count: int, trusted: Leg | None) -> Verdict:
+def muster(
+    legs: Sequence[Leg], record: Record | None, count: int, trusted: Leg | None, changed: Sequence[Leg] = ()
+) -> Verdict:
     """
     Find out where each member is behind, and set its C{behind}; members that are not open are behind as far
     as the record knows them.
 
     @param count: regions of the mirror.
     @param trusted: the member that holds the truth because somebody says so.
+    @param changed: members that do not hold what they held.
     @raise NotReady: if the mirror must not start.
     """
     if trusted is not None and not _isCurrent(trusted, legs, record, count):
@@ -71,6 +74,8 @@ def muster(legs: Sequence[Leg], record: Record | None, count: int, trusted: Leg 
         leg.behind = member.behind.copy()
         if not member.present:
             leg.behind.update(record.marked)
+        if leg in changed:
+            leg.behind.add(0, count - 1)
     if _nobody(matched, count):
         raise NotReady(_stale(legs, record))
     _settle(matched, record)

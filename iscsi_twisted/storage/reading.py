@@ -34,7 +34,7 @@ class Reading(Deferred[Buffer]):
         self._asked: list[Leg] = []
         self._running: dict[Leg, Pending] = {}
         self._late: set[Leg] = set()
-        self._cancelled = False
+        self._cancelled = self._over = False
 
     def begin(self, leg: Leg, result: Any) -> Buffer | Pending:
         """
@@ -71,7 +71,7 @@ class Reading(Deferred[Buffer]):
 
     def _hasRead(self, leg: Leg, data: Buffer) -> None:
         self._leave(leg)
-        if self.called:
+        if self._over:
             return
         if leg.suspect:
             why = ReadError(f"{leg.name} was started anew while it was read", self._offset)
@@ -81,7 +81,7 @@ class Reading(Deferred[Buffer]):
 
     def _hasNotRead(self, leg: Leg, failure: Failure) -> None:
         self._leave(leg)
-        if not self.called:
+        if not self._over:
             self._without(leg, failure)
 
     def _leave(self, leg: Leg) -> None:
@@ -122,6 +122,7 @@ class Reading(Deferred[Buffer]):
 
     def _end(self) -> None:
         """It is about to be answered: whoever is late may stop."""
+        self._over = True
         self._mirror.watch.end(self)
         for operation in list(self._running.values()):
             operation.cancel()

@@ -30,8 +30,9 @@ async def resembles(mirror: Mirror, leg: Leg, source: Leg) -> bool:
     """
     Whether two members agree at some places that both should have, where the second one has data.
 
-    @return: false too if the first one cannot be read.
+    @return: false too if the first one cannot be read anywhere.
     """
+    tried = readable = 0
     async for offset in _places(mirror, leg, source):
         end = min(offset + LENGTH, mirror.size)
         equal = await ready(
@@ -41,14 +42,16 @@ async def resembles(mirror: Mirror, leg: Leg, source: Leg) -> bool:
                 lambda: Deferred.fromCoroutine(_equal(mirror, leg, source, offset, end)),  # noqa: B023
             )
         )
+        tried += 1
+        readable += equal is not None
         # What is being written is copied in any case.
-        if not equal and not mirror.intent.marks[offset >> mirror.shift]:
+        if equal is False and not mirror.intent.marks[offset >> mirror.shift]:
             return False
-    return True
+    return bool(readable) or not tried
 
 
-async def _equal(mirror: Mirror, leg: Leg, source: Leg, offset: int, end: int) -> bool:
-    """Whether two members have the same; the range is locked."""
+async def _equal(mirror: Mirror, leg: Leg, source: Leg, offset: int, end: int) -> bool | None:
+    """Whether two members have the same; None if the first one does not tell.  The range is locked."""
     try:
         wanted = await mirror.watch.ask(source, source.device.read, offset, end - offset)
     except (DeviceError, OSError):
@@ -56,7 +59,7 @@ async def _equal(mirror: Mirror, leg: Leg, source: Leg, offset: int, end: int) -
     try:
         found = await mirror.watch.ask(leg, leg.device.read, offset, end - offset)
     except (DeviceError, OSError):
-        return False
+        return None
     return bytes(found) == bytes(wanted)
 
 

@@ -58,7 +58,8 @@ class Findings:
     @ivar compared: bytes that were compared.
     @ivar count: places where members differed.
     @ivar mismatches: the first of them.
-    @ivar unreadable: pieces that could not be compared, since a member could not be read there.
+    @ivar unreadable: pieces that could not be compared, since a member could not be read there; what another
+        has was written anew.
     """
 
     compared: int
@@ -167,11 +168,12 @@ class Scrub:
             return bool(legs) and not self._mirror.unverified.has(*self._mirror.regions(offset, end))
         reads = [attempt(leg.device.read, offset, end - offset) for leg in legs]
         results = await ready(self._mirror.watch.answers(legs, reads))
-        failure = next((one for one in results if isinstance(one, Failure)), None)
-        if failure is not None:
+        failures = [one for one in results if isinstance(one, Failure)]
+        for failure in failures:
             failure.trap(DeviceError, OSError)
+        if failures:
             self._unreadable += 1
-            return False
+            return await self._restore(legs, results, offset, end)
         self._compared += end - offset
         data: list[Buffer] = [bytes(one) for one in results]
         if all(one == data[0] for one in data):
@@ -181,6 +183,19 @@ class Scrub:
         for first, stop in differences(data):
             self._tell(offset + first, stop - first, repaired)
         return repaired
+
+    async def _restore(self, legs: list[Leg], results: list[Any], offset: int, end: int) -> bool:
+        """Some could not read a piece: write it anew there, if all others have the same."""
+        readable = [bytes(one) for one in results if not isinstance(one, Failure)]
+        mirror = self._mirror
+        if not readable or mirror.readOnly or mirror.unverified.has(*mirror.regions(offset, end)):
+            return False
+        if any(one != readable[0] for one in readable):
+            return False
+        for leg, one in zip(legs, results, strict=True):
+            if isinstance(one, Failure):
+                await mirror.rewrite(leg, offset, end, readable[0])
+        return all(leg.gets for leg in legs)
 
     def _right(self, legs: list[Leg], data: list[Buffer]) -> Buffer | None:
         """What all should hold; None if nobody says so."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import DeviceError
@@ -80,6 +81,25 @@ class IntentTests(SynchronousTestCase):
         self.store.pending.pop()[2].errback(OSError(5, "worn out"))
         self.failureResultOf(marking, DeviceError)
         self.assertEqual(self.intent.marks[3], 0)
+
+    def test_gone(self) -> None:
+        """What was to be marked and is not, as it failed or was cancelled, is not marked in later records."""
+        self.store.error = OSError(28, "no room")
+        self.assertRaises(DeviceError, self.intent.mark, 3, 3)
+        self.store.error = None
+        first: Any = self.intent.mark(5, 5)
+        second: Any = self.intent.mark(5, 9)
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.assertEqual(list(self.intent.marked()), [5, 6, 7, 8, 9])
+        self.store.fire()
+        self.store.fire()
+        self.successResultOf(second)
+        third: Any = self.intent.mark(20, 20)
+        third.cancel()
+        self.failureResultOf(third, CancelledError)
+        self.store.fire()
+        self.assertEqual(list(self.intent.marked()), [5, 6, 7, 8, 9])
 
     def test_age(self) -> None:
         """

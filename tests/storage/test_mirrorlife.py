@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from random import Random
+from typing import Any
+
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -70,6 +73,30 @@ class LifeTests(SynchronousTestCase):
         self.assertIsNone(self.device.close())
         self.start(0)
         self.assertEqual(self.states(), [MISSING, IN_SYNC])
+
+    def test_killed(self) -> None:
+        """What was written and not flushed when it was killed is durable before anything else is recorded."""
+        opened(self.device)
+        self.device.write(0, b"x")
+        for disk in self.disks:
+            disk.crash(Random(0), power=False)
+        self.start()
+        self.assertEqual([bytes(disk.platter.durable[:1]) for disk in self.disks], [b"x"] * 2)
+
+    def test_killedForGood(self) -> None:
+        """A member that cannot do that is not there."""
+        opened(self.device)
+        self.device.write(0, b"x")
+        for disk in self.disks:
+            disk.crash(Random(0), power=False)
+        self.disks = again(self.disks)
+        self.disks[0].faults = 1
+        self.device = Mirror(self.disks, reactor=self.clock, store=self.store)
+        opened(self.device)
+        self.assertEqual(self.states(), [MISSING, IN_SYNC])
+        self.assertIn("cannot flush", self.device.status().members[0].reason)
+        self.assertEqual(bytes(self.device.read(0, 1)), b"x")
+        settled(self.device, self.clock)
 
     def test_changed(self) -> None:
         """A member that was changed while nothing was served puts all in doubt."""
@@ -168,7 +195,9 @@ class LifeTests(SynchronousTestCase):
             reactor=reactor,
             store=self.store,
         )
-        opened(mirror)
+        opening: Any = mirror.open(lambda: None)
+        pool.run()
+        self.assertIsNone(self.successResultOf(opening))
         for _ in range(5000):
             pool.run()
             reactor.advance(0.1)

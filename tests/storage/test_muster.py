@@ -68,6 +68,14 @@ class MusterTests(SynchronousTestCase):
         muster(legs, record(*known, marked=[2, 3]), COUNT, None)
         self.assertEqual(self.behind(legs), [[], [2, 3], [1, 2, 3]])
 
+    def test_changed(self) -> None:
+        """One that does not hold what it held is not the one that keeps what was under way."""
+        legs = [leg("a"), leg("b")]
+        known = record(member("a"), member("b"), marked=[2, 3])
+        muster(legs, known, COUNT, None, [legs[0]])
+        self.assertEqual(self.behind(legs), [list(range(COUNT)), []])
+        self.assertRaises(NotReady, muster, legs, known, COUNT, None, legs)
+
     def test_failed(self) -> None:
         """A member that had failed lacks what it lacked, and what was under way."""
         legs = [leg("a"), leg("b")]

@@ -4,18 +4,16 @@ The model of L{iscsi_twisted.storage.Mirror} with members that hang: what they d
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.storage.legs import IN_SYNC
 from tests.storage import test_mirrormodel as model
+from tests.support.mirrormachine import MirrorMachine
 from tests.support.platters import PlatterDisk, PlatterOperation
 
 
-class HangingMachine(model.MirrorMachine):
+class HangingMachine(MirrorMachine):
     """Operations of members hang, and end at some time."""
 
     patience = 2.0
@@ -28,15 +26,8 @@ class HangingMachine(model.MirrorMachine):
         """Whether any operation of a disk hangs."""
         return any(operation.disk is disk for operation in self.stuck)
 
-    def good(self, index: int) -> bool:
-        """Whether a member beside this one has everything, and goes on having it."""
-        return self.opened and any(
-            other != index
-            and other not in self.broken
-            and not (disk.faults or disk.doomed or self.hangs(disk))
-            and self.mirror.leg(disk).state == IN_SYNC
-            for other, disk in enumerate(self.disks)
-        )
+    def complete(self, disk: PlatterDisk) -> bool:
+        return super().complete(disk) and not self.hangs(disk)
 
     @precondition(lambda self: self.pending())
     @rule(data=st.data(), count=st.integers(1, 3))
@@ -44,7 +35,7 @@ class HangingMachine(model.MirrorMachine):
         """Let operations of one member hang."""
         operation = data.draw(st.sampled_from(self.pending()))
         disk = operation.disk
-        if not self.good(self.disks.index(disk)):
+        if not self.dispensable(disk):
             return
         for one in disk.operations[-count:]:
             disk.operations.remove(one)
@@ -66,24 +57,18 @@ class HangingMachine(model.MirrorMachine):
             self.fireAll()
 
     def calm(self) -> None:
-        """Let time go by until nothing waits and nothing is copied."""
         self.release()
         super().calm()
 
-    def lose(self, random: Any) -> None:
-        """The power is lost."""
+    def lose(self, seed: int, power: bool, away: int) -> None:
         self.release()
-        super().lose(random)
+        super().lose(seed, power, away)
 
-    @precondition(lambda self: self.opened)
-    @rule()
-    def restart(self) -> None:
-        """The mirror is closed and opened again, and nothing hangs any more."""
+    def stop(self) -> None:
         self.release()
-        super().restart()
+        super().stop()
 
     def teardown(self) -> None:
-        """With all members well again, all are equal and hold what they may."""
         self.release()
         super().teardown()
 
@@ -102,8 +87,8 @@ class HangingModelTests(SynchronousTestCase):
 
     def test_two(self) -> None:
         """Two members."""
-        self.run_(HangingMachine)
+        self.run_(HangingMachine, 25)
 
     def test_three(self) -> None:
         """Three members."""
-        self.run_(HangingThreeMachine)
+        self.run_(HangingThreeMachine, 25)

@@ -86,6 +86,18 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(sum(member.hanging for member in self.mirror.status().members), 0)
         self.assertEqual([member.state for member in self.mirror.status().members], [IN_SYNC] * 3)
 
+    def test_cancelledAtOnce(self) -> None:
+        """One that is late may end at once when it is told that it is not needed."""
+        result, asked = self.read()
+        self.advance(SOON)
+        operation = asked.operations[0]
+        operation.cancel = lambda: operation.errback(CancelledError())
+        (other,) = self.others(asked)
+        other.fire()
+        self.assertEqual(self.successResultOf(result), self.letter(other))
+        self.assertIsNone(self.successResultOf(operation))
+        self.assertEqual(sum(member.hanging for member in self.mirror.status().members), 0)
+
     def test_afterAll(self) -> None:
         """If the first one is quicker after all it counts."""
         result, asked = self.read()

@@ -68,8 +68,11 @@ class SampleTests(SynchronousTestCase):
         self.assertEqual(self.there.view, self.content)
 
     def test_unreadable(self) -> None:
-        """So does one that cannot be read."""
+        """So does one that cannot be read; a place alone that cannot tells nothing."""
         self.there.unreadable = {0}
+        self.assertEqual(self.start(), [])
+        self.assertIsNone(self.device.close())
+        self.there.unreadable = set(range(SIZE // 64))
         self.assertEqual(len(self.start()), 1)
 
     def test_nobodyKnows(self) -> None:

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from iscsi_twisted.errors import LocalError, ReadError
 from iscsi_twisted.storage import Mirror
 from iscsi_twisted.storage.legs import IN_SYNC
+from iscsi_twisted.storage.record import Record
 from iscsi_twisted.storage.scrub import Mismatch, differences
 from tests.support.mirrors import disks, knownMirror, opened, settled
 from tests.support.platters import MemoryStore
@@ -84,6 +85,40 @@ class ScrubTests(SynchronousTestCase):
         self.spoil(2, 3 * REGION)
         findings = self.scrubbed()
         self.assertEqual((findings.unreadable, findings.count), (1, 1))
+
+    def test_unreadableElsewhere(self) -> None:
+        """What one cannot read is written anew there, if the others agree."""
+        self.disks[1].unreadable = {3}
+        self.assertEqual(self.scrubbed().unreadable, 1)
+        self.assertEqual(self.disks[1].unreadable, set())
+        self.assertEqual(self.scrubbed().unreadable, 0)
+        self.assertEqual(self.device.status().members[1].repaired, 1)
+
+    def test_repairLost(self) -> None:
+        """A member that is repaired is not believed there, should a power cut take that back."""
+        store = MemoryStore()
+        members = disks(3, SIZE)
+        device = self.device = opened(knownMirror(members, self.clock, store))
+        store.waits = True
+        for place in (members[0].view, members[0].platter.durable):
+            place[:6] = b"spoilt"
+        scrub = device.scrub("majority")
+        self.clock.pump([0.01] * 10)
+        self.assertEqual(bytes(members[0].view[:6]), b"spoilt")
+        store.fire()
+        (behind, _) = self.recorded(store)
+        self.assertEqual(behind, [0])
+        self.assertEqual(bytes(members[0].platter.durable[:6]), bytes(6))
+        store.fire()
+        self.assertEqual(self.recorded(store), ([], members[0].stamp()))
+        self.clock.pump([0.01] * 60)
+        self.assertEqual(self.successResultOf(scrub).count, 1)
+
+    def recorded(self, store: MemoryStore) -> tuple[list[int], tuple[int, ...]]:
+        """Where the first member is behind, and how new it is, as the record says."""
+        (data,) = store.kept.values()
+        member = Record.decode(data).members[0]
+        return list(member.behind), member.stamp
 
     def test_once(self) -> None:
         """There is one comparison at a time; closing ends it."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
-from iscsi_twisted.errors import NotReady, WriteError
+from iscsi_twisted.errors import NotReady, ReadError, WriteError
 from iscsi_twisted.interfaces import Buffer, Capabilities
 from iscsi_twisted.storage import BlockDevice
 
@@ -49,14 +49,14 @@ class MemoryStore:
         if not self.waits:
             self.kept[name] = data
             return None
-        if self.pending:
-            raise AssertionError("two records are saved at the same time")
+        if any(one == name for one, _, _ in self.pending):
+            raise AssertionError(f"record {name} is saved twice at the same time")
         done: Deferred[None] = Deferred()
         self.pending.append((name, data, done))
         return done
 
     def fire(self) -> None:
-        """Let what is pending be saved."""
+        """Let the first that is pending be saved."""
         name, data, done = self.pending.pop(0)
         self.kept[name] = data
         done.callback(None)
@@ -75,6 +75,9 @@ class Platter:
 
     @ivar durable: what a loss of power leaves.
     @ivar version: grows with every change.
+    @ivar unreadable: sectors that cannot be read until they are written.
+    @ivar view: what is there while the power is, if nobody uses it; None if that is what is durable.
+    @ivar cached: what is not durable of that.
     """
 
     count = 0
@@ -84,6 +87,9 @@ class Platter:
         self.name = f"platter {Platter.count}"
         self.durable = bytearray(size)
         self.version = 0
+        self.unreadable: set[int] = set()
+        self.view: bytearray | None = None
+        self.cached: list[tuple[int, bytes]] = []
 
 
 class PlatterOperation(Deferred[Any]):
@@ -97,9 +103,12 @@ class PlatterOperation(Deferred[Any]):
         return f"<{self.disk} {self.name} {self.offset}>"
 
     def cancel(self) -> None:
-        """It cannot be cancelled."""
+        """A read can be cancelled; what changes something cannot."""
         if self.called:
             super().cancel()
+        elif self.name == "read" and self in self.disk.operations:
+            self.disk.operations.remove(self)
+            self.errback(CancelledError())
 
     def fire(self) -> None:
         """Let it happen."""
@@ -123,7 +132,12 @@ class PlatterDisk(BlockDevice):
     @ivar waits: operations wait for the test; otherwise they happen at once.
     @ivar operations: those that wait.
     @ivar unreadable: sectors that cannot be read until they are written.
+    @ivar restarts: how often what it stands on was started anew.
+    @ivar stamped: it knows how new it is.
+    @cvar misses: reads of any disk that failed.
     """
+
+    misses: ClassVar[int] = 0
 
     def __init__(self, platter: Platter, title: str = "disk", *, waits: bool = False) -> None:
         self.platter = platter
@@ -134,11 +148,15 @@ class PlatterDisk(BlockDevice):
         self.doomed = False
         self.waits = waits
         self.operations: list[PlatterOperation] = []
-        self.unreadable: set[int] = set()
+        self.unreadable = platter.unreadable
+        self.restarts = 0
+        self.stamped = True
         self.history: list[tuple[str, int, int]] = []
-        self.view = bytearray(platter.durable)
-        self._cached: list[tuple[int, bytes]] = []
+        self.view = bytearray(platter.durable if platter.view is None else platter.view)
+        self._cached: list[tuple[int, bytes]] = platter.cached
+        platter.view, platter.cached = None, []
         self._open = False
+        self._changed: Callable[[], None] = _ignore
 
     def __str__(self) -> str:
         return self.title
@@ -147,6 +165,7 @@ class PlatterDisk(BlockDevice):
         if self.broken:
             raise NotReady(f"{self.title} is broken")
         self._open = True
+        self._changed = changed
 
     def close(self) -> None:
         self._open = False
@@ -158,7 +177,7 @@ class PlatterDisk(BlockDevice):
         return self.platter.name
 
     def stamp(self) -> tuple[int, ...]:
-        return (self.platter.version,)
+        return (self.platter.version,) if self.stamped else ()
 
     def read(self, offset: int, length: int) -> Any:
         return self._begin("read", offset, length, length)
@@ -189,6 +208,7 @@ class PlatterDisk(BlockDevice):
         """Do an operation."""
         if self.broken or not self._open:
             self.doomed = True
+            PlatterDisk.misses += name == "read"
             raise (
                 NotReady(f"{self.title} is broken")
                 if name == "read"
@@ -196,7 +216,8 @@ class PlatterDisk(BlockDevice):
             )
         if name == "read":
             if any(offset < (bad + 1) * SECTOR and bad * SECTOR < offset + what for bad in self.unreadable):
-                raise WriteError(f"{self.title} cannot read")
+                PlatterDisk.misses += 1
+                raise ReadError(f"{self.title} cannot read", offset)
             return bytes(self.view[offset : offset + what])
         torn = self.faults > 0
         self.doomed = self.doomed or torn
@@ -216,15 +237,49 @@ class PlatterDisk(BlockDevice):
             raise WriteError(f"{self.title} has torn a write", offset + len(data))
         return None
 
-    def crash(self, random: Random) -> Platter:
-        """Lose power: of what was not flushed, and of what was under way, any sectors are there."""
+    def crash(self, random: Random, power: bool = True) -> Platter:
+        """
+        Lose power: of what was not flushed, and of what was under way, any sectors are there.
+
+        @param power: it is lost; else whoever used the disk was killed, and only what was under way is in
+            question.
+        """
         waiting = [(one.offset, one.what) for one in self.operations if one.name == "write"]
-        for offset, data in (*self._cached, *waiting):
+        if power:
+            waiting[:0] = self._cached
+        else:
+            self.platter.cached = self._cached
+            self.platter.view = self.view
+        for offset, data in waiting:
             for start in range(0, len(data), SECTOR):
                 if random.random() < 0.5:
                     part = data[start : start + SECTOR]
-                    self.platter.durable[offset + start : offset + start + len(part)] = part
+                    if power:
+                        self.platter.durable[offset + start : offset + start + len(part)] = part
+                    else:
+                        self.view[offset + start : offset + start + len(part)] = part
+                        self._cached.append((offset + start, part))
                     self.platter.version += 1
         self.operations.clear()
         self.broken = True
         return self.platter
+
+    def bounce(self, random: Random) -> None:
+        """
+        What the disk stands on is started anew, while its users are there and ask again for what was under
+        way: of what was not flushed any sectors are there.
+        """
+        self.view = bytearray(self.platter.durable)
+        for offset, data in self._cached:
+            for start in range(0, len(data), SECTOR):
+                if random.random() < 0.5:
+                    part = data[start : start + SECTOR]
+                    self.view[offset + start : offset + start + len(part)] = part
+        self.platter.durable[:] = self.view
+        self._cached.clear()
+        self.restarts += 1
+        self._changed()
+
+
+def _ignore() -> None:
+    """Nobody wants to know."""
