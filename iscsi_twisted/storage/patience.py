@@ -97,7 +97,7 @@ class Whole(Joint):
         """See L{Waiting}."""
         if self.since is not None and now - self.since >= seconds:
             for index, leg in self._awaited():
-                if isPending(self._results[index]):
+                if isPending(self._results[index]) and now - self.since >= seconds + allowance(leg.device):
                     self._watch.overdue(leg)
 
     def giveUp(self, leg: Leg, why: str) -> None:
@@ -126,7 +126,8 @@ class Answers(Whole):
         """See L{Waiting}."""
         if now - self.since >= seconds:
             for _, leg in self._awaited():
-                self.giveUp(leg, unanswered(seconds))
+                if now - self.since >= seconds + allowance(leg.device):
+                    self.giveUp(leg, unanswered(seconds))
 
 
 class Watch:
@@ -260,6 +261,16 @@ class Watch:
                 event="hanging", mirror=str(self._mirror), member=leg.name, seconds=round(SHUNNED),
             )  # fmt: skip
         self._mirror.arrange()
+
+
+def allowance(device: Any) -> float:
+    """
+    Seconds that a device may need more than others since it has mirrors in it, which first have to find out
+    that a member of theirs hangs.
+    """
+    inner = max(map(allowance, getattr(device, "members", ())), default=0.0)
+    watch = getattr(device, "watch", None)
+    return inner + watch.seconds * (1 + 2 / LOOKS) if isinstance(watch, Watch) else inner
 
 
 def unanswered(seconds: float) -> str:

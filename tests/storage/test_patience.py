@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import LocalError, OutOfSpace
-from iscsi_twisted.storage import Mirror
+from iscsi_twisted.storage import Concatenation, Mirror
 from iscsi_twisted.storage.legs import FAILED, IN_SYNC, RESYNCING
 from iscsi_twisted.storage.patience import SECONDS
 from iscsi_twisted.storage.record import Record
@@ -244,6 +244,32 @@ class PatienceTests(SynchronousTestCase):
         self.successResultOf(writing)
         self.successResultOf(removing)
         self.assertEqual(self.states(), [IN_SYNC])
+
+
+class NestedTests(SynchronousTestCase):
+    """Mirrors of mirrors."""
+
+    def test_inner(self) -> None:
+        """The inner one finds out who hangs, before the outer one gives it up as a whole."""
+        clock = Clock()
+        members = disks(3, SIZE)
+        inner = Mirror(members[:2], reactor=clock, store=MemoryStore())
+        outer = opened(Mirror([members[2], Concatenation([inner])], reactor=clock, store=MemoryStore()))
+        clock.pump([1] * 20)
+        self.assertIsNone(outer.write(0, b"0" * SECTOR))
+        members[0].waits = True
+        writing: Any = outer.write(0, b"1" * SECTOR)
+        clock.pump([0.5] * 60)
+        self.successResultOf(writing)
+        self.assertEqual([leg.state for leg in inner.legs], [FAILED, IN_SYNC])
+        self.assertEqual([leg.state for leg in outer.legs], [IN_SYNC, IN_SYNC])
+        members[1].waits = True
+        writing = outer.write(0, b"2" * SECTOR)
+        clock.pump([0.5] * 90)
+        self.assertNoResult(writing)
+        clock.pump([0.5] * 30)
+        self.successResultOf(writing)
+        self.assertEqual([leg.state for leg in outer.legs], [IN_SYNC, FAILED])
 
 
 class ThreeTests(SynchronousTestCase):
