@@ -9,23 +9,25 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.target.hangup import Hangup
+from iscsi_twisted.target.hangup import PAUSE, Hangup
 
 
-class Reactor:
+class Reactor(Clock):
     """Keeps what is to be called in its thread."""
 
     def __init__(self) -> None:
-        self.calls: list[Callable[[], Any]] = []
+        super().__init__()
+        self.signals: list[Callable[[], Any]] = []
 
     def callFromThread(self, function: Callable[[], Any]) -> None:
-        self.calls.append(function)
+        self.signals.append(function)
 
     def turn(self) -> None:
         """Call it."""
-        calls, self.calls = self.calls, []
+        calls, self.signals = self.signals, []
         for each in calls:
             each()
 
@@ -62,7 +64,7 @@ class HangupTests(SynchronousTestCase):
         self.hangup.remove()
         self.hangup.remove()
         self.signal()
-        self.assertEqual((self.others, self.reactor.calls), ([signal.SIGHUP] * 2, []))
+        self.assertEqual((self.others, self.reactor.signals), ([signal.SIGHUP] * 2, []))
 
     def test_many(self) -> None:
         """What comes while one is obeyed is obeyed once, afterwards, whether or not the first has failed."""
@@ -72,10 +74,36 @@ class HangupTests(SynchronousTestCase):
             self.reactor.turn()
         self.assertEqual(len(self.obeyed), 1)
         self.obeyed[0].errback(ZeroDivisionError())
+        self.reactor.advance(0)
         self.assertEqual(len(self.obeyed), 2)
         self.obeyed[1].callback(None)
+        self.reactor.advance(0)
         self.assertEqual(len(self.obeyed), 2)
         self.hangup.remove()
+
+    def test_pause(self) -> None:
+        """Others have as much time as the last one has taken, but nobody waits for long."""
+        self.hangup.install()
+        for taken, pause in ((0.25, 0.25), (7.0, PAUSE)):
+            self.obeyed.clear()
+            self.signal()
+            self.reactor.turn()
+            self.signal()
+            self.reactor.turn()
+            self.reactor.advance(taken)
+            self.obeyed[0].callback(None)
+            self.reactor.advance(pause - 0.125)
+            self.assertEqual(len(self.obeyed), 1)
+            self.reactor.advance(0.125)
+            self.assertEqual(len(self.obeyed), 2)
+            self.obeyed[1].callback(None)
+            self.reactor.advance(0)
+        self.signal()
+        self.reactor.turn()
+        self.reactor.advance(0.5)
+        self.obeyed[2].callback(None)
+        self.hangup.remove()
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def test_late(self) -> None:
         """A signal that comes when all is over does nothing."""
