@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from errno import EAGAIN, ENOBUFS, EWOULDBLOCK
@@ -190,6 +191,25 @@ class Vectored(tcp.Connection):
             self._closeWriteConnection()
         return None
 
+    @property
+    def sent(self) -> bool:
+        """Whether nothing is queued: the kernel has all that was written."""
+        return not self._queue
+
+    def loseConnection(self, *reason: Failure) -> None:
+        """Close when all is sent: if that is so already, without asking whether more could be."""
+        if self._queue or self.producer is not None or self._writeDisconnected or not self.connected:
+            super().loseConnection(*reason)
+        elif not self.disconnecting:
+            self.stopReading()
+            self.disconnecting = True
+            self.reactor.callLater(0, self._finish)  # type: ignore[attr-defined]  # it has a clock too
+
+    def _finish(self) -> None:
+        # What was written meanwhile goes first; what sends it then closes.
+        if not self._queue:
+            self.connectionLost(Failure(main.CONNECTION_DONE))
+
     # Receiving
 
     def doRead(self) -> Exception | None:  # type: ignore[override]  # abortConnection replaces it
@@ -235,7 +255,13 @@ def writeBytes(protocol: BaseProtocol, buffers: Iterable[Buffer]) -> None:
 
 
 class VectorServer(Vectored, tcp.Server):
-    """The server's side of a TCP connection."""
+    """
+    The server's side of a TCP connection.
+
+    @cvar inherits: it has the options of the socket that listens, so they need not be set.
+    """
+
+    inherits = sys.platform == "linux"
 
 
 class VectorClient(Vectored, tcp.Client):

@@ -227,11 +227,26 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual(line.far.recv(1), b"")
 
     def test_loseConnectionWithNothingQueued(self) -> None:
-        """The connection ends at the next turn, not within the call."""
+        """The connection ends at the next turn, not within the call, whether or not it could send more."""
         line = Line(self)
         line.transport.loseConnection()
+        line.transport.loseConnection()
         self.assertIsNone(line.protocol.lost)
-        line.drain()
+        self.assertNotIn(line.transport, line.reactor.getReaders() + line.reactor.getWriters())
+        line.reactor.advance(0)
+        line.protocol.lost.trap(ConnectionDone)
+        self.assertEqual(line.far.recv(1), b"")
+
+    def test_writeMeanwhile(self) -> None:
+        """What is written in the turn in which the connection is to end is sent before."""
+        line = Line(self)
+        line.transport.loseConnection()
+        line.near.allowances = [0]
+        line.transport.write(b"last")
+        self.assertFalse(line.transport.sent)
+        line.reactor.advance(0)
+        self.assertIsNone(line.protocol.lost)
+        self.assertEqual(line.drain(), b"last")
         line.protocol.lost.trap(ConnectionDone)
 
     def test_abortConnection(self) -> None:

@@ -76,13 +76,14 @@ class TargetProtocol(Protocol):
     def __init__(self, factory: TargetFactory) -> None:
         self.factory = factory
         self._cut: Any = None
+        self._closing = False
         self._trace: Trace | None = None
         self._gone: list[Deferred[None]] = []
 
     def connectionMade(self) -> None:
         """Build the core, and let the transport call it directly."""
         transport: Any = self.transport
-        if ITCPTransport.providedBy(transport):
+        if not getattr(type(transport), "inherits", False) and ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
         reactor = self.factory.reactor
@@ -147,11 +148,13 @@ class TargetProtocol(Protocol):
         if self._cut is not None and self._cut.active():
             self._cut.cancel()
         why = getattr(self.transport, "why", _nothing)(reason)
-        told = why or reason.getErrorMessage()
-        if self.core is not None:
-            if why and not self.core.bytesIn:
-                self.factory.node.events.handshakeFailed(self.core.peer, why)
-            self.core.lost(told)
+        core = self.core
+        # Nobody asks for the reason of what this side has ended.
+        told = "" if self._closing and self._trace is None else why or reason.getErrorMessage()
+        if core is not None:
+            if why and not core.bytesIn:
+                self.factory.node.events.handshakeFailed(core.peer, why)
+            core.lost(told)
         if self._trace is not None:
             self._trace.ended(told)
         self.factory.ended(self)
@@ -199,10 +202,13 @@ class TargetProtocol(Protocol):
     def _close(self) -> None:
         """Close when all is sent; cut a peer that does not take it."""
         transport: Any = self.transport
-        if self._cut is None and self.connected:
+        if self._closing or not self.connected:
+            return
+        self._closing = True
+        transport.unregisterProducer()
+        if not getattr(transport, "sent", False):
             self._cut = self.factory.reactor.callLater(LINGER, transport.abortConnection)
-            transport.unregisterProducer()
-            transport.loseConnection()
+        transport.loseConnection()
 
 
 class TargetFactory(ServerFactory):

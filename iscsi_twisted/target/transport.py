@@ -3,7 +3,16 @@
 
 from __future__ import annotations
 
-from socket import AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY, socket
+from socket import (
+    AF_INET6,
+    IPPROTO_IPV6,
+    IPPROTO_TCP,
+    IPV6_V6ONLY,
+    SO_KEEPALIVE,
+    SOL_SOCKET,
+    TCP_NODELAY,
+    socket,
+)
 from typing import Any
 
 from twisted.internet import endpoints, tcp
@@ -37,6 +46,9 @@ class VectorPort(tcp.Port):
         made: socket = super().createInternetSocket()
         if self.addressFamily == AF_INET6:
             made.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+        # Where connections inherit them that is two system calls fewer for each.
+        made.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        made.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
         return made
 
 

@@ -115,6 +115,12 @@ class LoopbackTests(TestCase):
                 protocol.transport.loseConnection()
         return gatherResults([protocol.ended for protocol in protocols])
 
+    async def test_options(self) -> None:
+        """A connection sends small PDUs at once and finds out when its peer is gone."""
+        _, _, made = await self.connect(Recorder())
+        if made.inherits:
+            self.assertTrue(made.getTcpNoDelay() and made.getTcpKeepAlive())
+
     async def test_large(self) -> None:
         """Many megabytes in lists arrive in order, though loseConnection came before they were sent."""
         server = Recorder()
