@@ -8,6 +8,7 @@ from typing import Any, Final
 from OpenSSL import SSL
 from service_identity import CertificateError, VerificationError
 from service_identity.cryptography import verify_certificate_hostname, verify_certificate_ip_address
+from service_identity.hazmat import DNS_ID
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
@@ -39,9 +40,16 @@ class ClientTLS:
         @param name: the DNS name or the address that the target's certificate has to have.
         @param authorities: the certificates of those that are trusted; None for the platform's.
         @param identity: what we prove ourselves with; None for nothing.
+        @raise LocalError: for a name that no certificate can have.
         """
         self.name = name
         self._address = isIPAddress(name) or isIPv6Address(name)
+        if not self._address:
+            try:
+                DNS_ID(name)
+                name.encode("idna")
+            except (ValueError, ImportError) as error:
+                raise LocalError(f"{name!r} is no name that a certificate could have") from error
         self._authorities, self._identity = authorities, identity
         self._context = makeContext(identity, authorities, SSL.VERIFY_PEER)
         self._context.set_info_callback(self._informed)

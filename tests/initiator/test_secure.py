@@ -38,6 +38,8 @@ class EndpointTests(SynchronousTestCase):
             (("h", "0"), {}, "1 to 65535"),
             (("h", "http"), {}, "1 to 65535"),
             (("h",), {"key": "k"}, "key= without cert="),
+            (("h",), {"name": "san example"}, "'san example' is no name that a certificate could have"),
+            (("a" * 64,), {}, "is no name that a certificate could have"),
         ]
         for parts, words, fault in faults:
             self.assertIn(fault, str(self.assertRaises(LocalError, clientEndpoint, None, *parts, **words)))

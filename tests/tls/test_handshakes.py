@@ -183,7 +183,8 @@ class ClientTests(HandshakeCase):
 
     def meets(self, pair: tuple[str, str], expected: str = "localhost") -> Noting:
         """A target with this certificate, where another was expected or the same."""
-        tls = clientEndpoint(None, "localhost", caFile=self.authority.path, name=expected).tls
+        tls = clientEndpoint(None, "localhost", caFile=self.authority.path).tls
+        tls.name = expected
         context = SSL.Context(SSL.TLS_METHOD)
         context.use_certificate_file(pair[0])
         context.use_privatekey_file(pair[1])
