@@ -52,5 +52,17 @@ def linePolicy(target: Target | Discovery) -> IAccessPolicy:
 
 def _anyOf(patterns: Iterable[str]) -> re.Pattern[str]:
     """Names that are like any of these; none is like no pattern."""
-    alternatives = [".*".join(map(re.escape, each.split("*"))) for each in patterns]
-    return re.compile("|".join(alternatives) or r"(?!)")
+    return re.compile("|".join(map(_like, patterns)) or r"(?!)")
+
+
+def _like(pattern: str) -> str:
+    """
+    A pattern as a regular expression that never looks at a name twice: names come from anybody.
+
+    What stands between two stars may as well be found where it comes first.
+    """
+    first, *parts = map(re.escape, pattern.split("*"))
+    if not parts:
+        return first
+    *middle, last = parts
+    return first + "".join(f"(?>.*?{each})" for each in middle) + ".*" + last

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
 from iscsi_twisted.config.targets import parse
@@ -68,6 +71,17 @@ class AccessTests(LoginTests):
             INITIATOR[1:],
         ):
             self.assertIsNone(self.grant(f"initiators={pattern}"), pattern)
+
+    @given(st.text("ab*", min_size=1, max_size=8), st.text("ab", max_size=8))
+    def test_likeness(self, pattern: str, name: str) -> None:
+        """A star is any characters, or none."""
+        self.assertEqual(self.grant(f"initiators={pattern}", name) is not None, fnmatchcase(name, pattern))
+
+    def test_evil(self) -> None:
+        """No name makes the target look for long: this one would be tried in a million million ways."""
+        name = f"iqn.2001-04.com.example:{'-' * 199}"
+        self.assertIsNone(self.grant("initiators=*-*-*-*-*-*-*x", name))
+        self.assertIsNotNone(self.grant("initiators=*-*-*-*-*-*-*", name))
 
     def test_readers(self) -> None:
         """Some may only read."""
