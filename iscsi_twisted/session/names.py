@@ -52,9 +52,15 @@ def _fits(character: str) -> bool:
 
 
 def normalise(name: str) -> str:
-    """The form in which names are compared: NFKC and folded case (RFC 3722)."""
+    """
+    The form in which names are compared: NFKC and folded case (RFC 3722).
+
+    A text that is too long for a name stays as it is: to put thousands of accents in order takes long.
+    """
     if name.isascii():
         return name.lower()
+    if len(name) > LONGEST:
+        return name
     return unicodedata.normalize("NFKC", name).lower()
 
 

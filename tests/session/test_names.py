@@ -82,6 +82,12 @@ class NormaliseTests(SynchronousTestCase):
         """Two ways to write one character make no difference."""
         self.assertEqual(normalise("iqn.2001-04.com.example:O\u0308l"), "iqn.2001-04.com.example:öl")
 
+    def test_long(self) -> None:
+        """What is too long for a name is not looked at any further."""
+        long = "a" + "\u0301\u0316" * LONGEST
+        self.assertEqual(normalise(long), long)
+        self.assertNotEqual(normalise(long[:LONGEST]), long[:LONGEST])
+
     @settings(deadline=None)
     @given(st.sampled_from(GOOD))
     def test_stable(self, name: str) -> None:
