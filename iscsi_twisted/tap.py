@@ -108,6 +108,8 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self.users: FileUsers | None = None
+        # Those of the start, which know the users that were read last.
+        self._first = self
         self.warnings: list[str] = []
         self.listeners: list[Listener] = []
         self._files: dict[str, str] = {}
@@ -339,7 +341,7 @@ class Options(usage.Options):
         ) -> IBlockDevice:
             return RemoteExtent(
                 initiator, url, start, length,
-                readOnly=readOnly, writeCache=writeCache, secretOf=self._secretOf,
+                readOnly=readOnly, writeCache=writeCache, secretOf=self._first._secretOf,
             )  # fmt: skip
 
         return remote

@@ -581,6 +581,20 @@ class AgainTests(OptionsTestCase):
         self.assertTrue(first.startswith(f"{self.directory}/F:1: "), first)
         self.assertTrue(second.startswith(f"{self.directory}/A:1: "), second)
 
+    def test_secrets(self) -> None:
+        """Extents of other targets log in with the secret that the file has now, whenever they were read."""
+        self.write(
+            "F", FILE + "extent5 iscsi://joe@host/iqn.2001-04.com.example:a/0 0 1MB\ntarget5 extent5 any\n"
+        )
+        options = self.options("-f", "F", "-a", "A")
+        self.write("A", "joe:chap:changed-horse-battery\n")
+        plans = [*options.plans, *options.again().plans]
+        self.write("A", "joe:chap:another-horse-battery\n")
+        plans += options.again().plans
+        remotes: list[Any] = [each.disks[0].device for each in plans if each.name.endswith("target5")]
+        secrets = [each.member._secretOf("joe") for each in remotes]
+        self.assertEqual(secrets, 3 * [b"another-horse-battery"])
+
     def test_emptied(self) -> None:
         """Where there were users, and are none any more, nobody is let in for that, unless it is said so."""
         options = self.options("-f", "F", "-a", "A")
