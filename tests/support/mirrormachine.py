@@ -23,6 +23,7 @@ from iscsi_twisted.errors import DeviceError, LocalError
 from iscsi_twisted.interfaces import isPending
 from iscsi_twisted.storage import Mirror
 from iscsi_twisted.storage.legs import IN_SYNC, Leg
+from iscsi_twisted.storage.record import Record
 from tests.support.cells import Cells, Request
 from tests.support.platters import SECTOR, MemoryStore, Platter, PlatterDisk
 
@@ -389,7 +390,7 @@ class MirrorMachine(RuleBasedStateMachine):
         if away < len(self.disks) and self.dispensable(self.disks[away]):
             self.broken.add(self.disks[away].platter)
         random = Random(seed)
-        marked = any(hasattr(one, "intent") and one.intent.marked() for one in self.mirrors())
+        marked = self.marked()
         for disk in self.disks:
             if marked:
                 # Where it is open which member is right the one that is chosen has to be readable.
@@ -400,6 +401,14 @@ class MirrorMachine(RuleBasedStateMachine):
             self.cells.lost()
         else:
             self.cells.killed()
+
+    def marked(self) -> bool:
+        """Whether writes may be under way, for all that any mirror or record knows."""
+        known = [one.intent.marked() for one in self.mirrors() if hasattr(one, "intent")]
+        for data in [*self.store.kept.values(), *(data for _, data, _ in self.store.pending)]:
+            with suppress(ValueError):
+                known.append(Record.decode(data).marked)
+        return any(known)
 
     @rule(seed=SEEDS)
     def restart(self, seed: int) -> None:
