@@ -164,6 +164,7 @@ class Life:
         if not mirror.readOnly:
             problem = await self._leaveClean()
         closed = await self._shut(legs)
+        self.leave()
         mirror.watch.stop()
         problem = problem or closed
         if problem is not None:
@@ -211,14 +212,15 @@ class Life:
     def record(self) -> Record:
         """What there is to know, now."""
         mirror = self._mirror
-        self.generation += 1
+        serving = [self] if mirror.store is None else [self, *mirror.store.serving.values()]
+        self.generation = max(life.generation for life in serving) + 1
         members = [
             MemberRecord(
                 leg.fingerprint,
                 leg.name,
                 leg.gets,
                 _lacking(leg),
-                leg.stamp if leg.gets else (),
+                leg.stamp if leg.gets else leg.left,
             )
             for leg in mirror.legs
             if leg.fingerprint is not None
@@ -228,6 +230,17 @@ class Life:
             self.name, self.generation, mirror.size, mirror.shift, mirror.intent.marked(),
             mirror.unverified.copy(), tuple(members),
         )  # fmt: skip
+
+    def forget(self, fingerprints: set[str | None]) -> None:
+        """These belong to another mirror now."""
+        self.old = [member for member in self.old if member.fingerprint not in fingerprints]
+        self._mirror.keepRecord()
+
+    def leave(self) -> None:
+        """The record is used no more."""
+        store = self._mirror.store
+        if store is not None and store.serving.get(self.name) is self:
+            del store.serving[self.name]
 
     async def stampAll(self, everybody: bool = False) -> None:
         """Ask members how new they are: those that get what is written, or all that are open."""

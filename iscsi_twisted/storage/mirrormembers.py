@@ -47,7 +47,8 @@ class Roster:
     async def retry(self, leg: Leg) -> None:
         """Try to have a member back."""
         mirror = self._mirror
-        await self._shut(leg)
+        if leg.isOpen:
+            await self._part(leg)
         if leg.hanging:
             # What it was told to do comes to an end first, or it would be done to what is newer.
             self.postpone(leg)
@@ -71,6 +72,14 @@ class Roster:
             self.postpone(leg)
             return
         await self._returned(leg)
+
+    async def _part(self, leg: Leg) -> None:
+        """Close a member that has failed, and remember how new it is: others may change it from now on."""
+        asking = self._mirror.watch.answers([leg], [attempt(stampOf, leg.device)])
+        (outcome,) = await ready(asking)
+        leg.left = () if isinstance(outcome, Failure) or leg.hanging else tuple(outcome)
+        await self._shut(leg)
+        self._mirror.keepRecord()
 
     def _open(self, leg: Leg) -> Any:
         """Open a member; it is open when that has ended, even if nobody waits for it by then."""
@@ -119,24 +128,29 @@ class Roster:
         """
         A member is open again: it lacks what was written meanwhile, or everything if it is another device.
         """
-        mirror = self._mirror
+        mirror, why = self._mirror, "it is there again"
         leg.abilities = leg.device.capabilities()
         fingerprint = fingerprintOf(leg.device)
-        (stamp,) = await ready(mirror.watch.answers([leg], [attempt(stampOf, leg.device)]))
+        (outcome,) = await ready(mirror.watch.answers([leg], [attempt(stampOf, leg.device)]))
+        stamp = () if isinstance(outcome, Failure) else tuple(outcome)
+        left, leg.left = leg.left, ()
         known = next((one for one in self._life.old if one.fingerprint == fingerprint), None)
         if fingerprint is None or fingerprint != leg.fingerprint:
             leg.behind = Regions(len(mirror.unverified.flags), full=True)
             if known is not None and (not known.stamp or known.stamp == stamp):
                 leg.behind = known.behind.copy()
+        elif left and stamp and left != stamp:
+            leg.behind.add(0, len(leg.behind.flags) - 1)
+            why = "it was changed meanwhile"
         if known is not None:
             self._life.old.remove(known)
         leg.fingerprint = fingerprint
         leg.behind.update(mirror.intent.marked())
-        if not stamp and not await self._plausible(leg):
+        if not (stamp and (left or known is not None)) and not await self._plausible(leg):
             leg.behind.add(0, len(leg.behind.flags) - 1)
         leg.behind.update(mirror.intent.marked())
         leg.spoilt += 1
-        leg.happens("behind", mirror, "it is there again")
+        leg.happens("behind", mirror, why)
         self._joined(leg)
 
     async def _plausible(self, leg: Leg) -> bool:

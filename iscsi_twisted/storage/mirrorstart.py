@@ -52,6 +52,7 @@ class Start:
                 failure.raiseException()
             await self._assemble(records, failure)
         except BaseException:
+            self._life.leave()
             await ready(settle([attempt(leg.device.close) for leg in mirror.legs if leg.isOpen]))
             mirror.watch.stop()
             raise
@@ -131,6 +132,8 @@ class Start:
         mirror.unverified = verdict.unverified
         self._life.old = list(verdict.old)
         self._life.name = record.name if record is not None else os.urandom(8).hex()
+        if mirror.store is not None:
+            self._share(mirror.store)
         store = None if mirror.readOnly else mirror.store
         mirror.intent = Intent(store, self._life.name, count, self._life.record)
         warnings = [*verdict.warnings]
@@ -151,6 +154,18 @@ class Start:
         saved = mirror.intent.save()
         if saved is not None:
             await saved
+
+    def _share(self, store: MirrorStore) -> None:
+        """
+        A mirror may be split in two: the one that comes second has another record from then on, and each
+        forgets the members of the other.
+        """
+        life = self._life
+        other = store.serving.get(life.name)
+        if other is not None and other is not life:
+            life.name, life.old = os.urandom(8).hex(), []
+            other.forget({leg.fingerprint for leg in self._mirror.legs if leg.isOpen})
+        store.serving[life.name] = life
 
     async def _flushAll(self) -> Failure | None:
         """

@@ -74,6 +74,9 @@ def muster(
         leg.behind = member.behind.copy()
         if not member.present:
             leg.behind.update(record.marked)
+            if member.stamp and leg.stamp and member.stamp != leg.stamp:
+                # It was changed elsewhere since.
+                leg.behind.add(0, count - 1)
         if leg in changed:
             leg.behind.add(0, count - 1)
     if _nobody(matched, count):
@@ -88,7 +91,7 @@ def _gone(member: MemberRecord, record: Record) -> MemberRecord:
     """A member that is not here: it lacks what may have been under way, and what is written from now on."""
     behind = member.behind.copy()
     behind.update(record.marked)
-    stamp = member.stamp if member.present and not behind else ()
+    stamp = member.stamp if not (member.present and behind) else ()
     return MemberRecord(member.fingerprint, member.title, False, behind, stamp)
 
 

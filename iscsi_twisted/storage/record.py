@@ -22,7 +22,13 @@ DIGEST: Final = 64
 
 
 class MirrorStore(Protocol):
-    """Keeps records of mirrors durably; one that has gone may stay."""
+    """
+    Keeps records of mirrors durably; one that has gone may stay.
+
+    @ivar serving: what looks after each mirror that is open, by the name of its record; empty at first.
+    """
+
+    serving: dict[str, Any]
 
     def records(self) -> Iterable[tuple[str, bytes]]:
         """

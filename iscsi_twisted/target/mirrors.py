@@ -36,6 +36,7 @@ class MirrorFiles:
 
     def __init__(self, stateDirectory: str, reactor: Any) -> None:
         self.folder = os.path.join(stateDirectory, FOLDER)
+        self.serving: dict[str, Any] = {}
         self._threads = Threads(reactor, perf_counter)
 
     def records(self) -> list[tuple[str, bytes]]:

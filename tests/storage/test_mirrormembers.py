@@ -67,6 +67,61 @@ class MemberTests(SynchronousTestCase):
         self.failureResultOf(self.device.replace("disk1", twin), DeviceError)
         self.assertEqual(self.states(), [IN_SYNC] * 2)
 
+    def test_changedMeanwhile(self) -> None:
+        """One that has failed and was changed before it returns gets everything, also over a restart."""
+        for restart in (False, True):
+            victim = self.device.legs[1].device
+            victim.broken = True
+            self.device.write(0, b"x")
+            self.clock.advance(5.0)
+            self.assertEqual(self.states(), [IN_SYNC, FAILED])
+            if restart:
+                self.assertIsNone(self.device.close())
+            victim.view[SIZE - 1 :] = b"y"
+            victim.platter.version += 1
+            victim.broken = False
+            if restart:
+                victim.platter.durable[:] = victim.view
+                self.disks = again(self.disks)
+                self.device = opened(Mirror(self.disks, reactor=self.clock, store=self.store))
+            settled(self.device, self.clock)
+            self.assertEqual(self.disks[1].view, self.disks[0].view)
+
+    def test_notChanged(self) -> None:
+        """One that was not changed meanwhile gets what it lacks."""
+        self.disks[1].broken = True
+        self.device.write(0, b"x")
+        self.clock.advance(5.0)
+        self.disks[1].broken = False
+        self.disks[1].history.clear()
+        settled(self.device, self.clock)
+        written = sum(length for name, _, length in self.disks[1].history if name == "write")
+        self.assertEqual(written, 1 << 18)
+
+    def test_split(self) -> None:
+        """The halves of a mirror that is split have records of their own, however they are opened."""
+        self.assertIsNone(self.device.close())
+        first, second = again(self.disks)
+        halves = [
+            Mirror([one, PlatterDisk(Platter(SIZE), "copy")], reactor=self.clock, store=self.store)
+            for one in (first, second)
+        ]
+        for half in halves:
+            opened(half)
+        self.assertNotEqual(halves[0].life.name, halves[1].life.name)
+        for number, half in enumerate(halves):
+            half.write(0, b"%d" % number)
+            self.assertIsNone(half.close())
+        for number in (1, 0):
+            members = again([leg.device for leg in halves[number].legs])
+            half = opened(Mirror(members, reactor=self.clock, store=self.store))
+            self.assertEqual([leg.state for leg in half.legs], [IN_SYNC, RESYNCING])
+            self.assertEqual(bytes(half.read(0, 1)), b"%d" % number)
+            self.assertEqual(half.life.name, halves[number].life.name)
+            settled(half, self.clock)
+            self.assertIsNone(half.close())
+        self.assertEqual(self.store.serving, {})
+
     def test_remove(self) -> None:
         """A member that goes is closed; the last one cannot go."""
         leg = self.device.legs[0]

@@ -68,8 +68,8 @@ class ScrubTests(SynchronousTestCase):
         self.spoil(1, 1000)
         self.assertEqual([one.repaired for one in self.scrubbed("majority").mismatches], [True])
         self.assertEqual(self.disks[0].view, self.disks[1].view)
-        self.spoil(1, 1000, b"a")
-        self.spoil(2, 1000, b"b")
+        self.spoil(1, 1000, b"a" * 9)
+        self.spoil(2, 1000, b"b" * 9)
         self.assertEqual([one.repaired for one in self.scrubbed("majority").mismatches], [False])
 
     def test_named(self) -> None:

@@ -31,6 +31,7 @@ class MemoryStore:
 
     def __init__(self, waits: bool = False) -> None:
         self.kept: dict[str, bytes] = {}
+        self.serving: dict[str, Any] = {}
         self.waits = waits
         self.error: OSError | None = None
         self.saves = 0
@@ -67,6 +68,7 @@ class MemoryStore:
             if random.random() < 0.5:
                 self.kept[name] = data
         self.pending.clear()
+        self.serving.clear()
 
 
 class Platter:
