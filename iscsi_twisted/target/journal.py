@@ -26,6 +26,9 @@ _KINDS = {
 }
 """What is repeated, and what it is called where it is not told one by one."""
 
+NAMES = 10
+"""Names of a certificate that an event carries: there may be thousands."""
+
 
 class Journal:
     """
@@ -181,5 +184,5 @@ def _facts(connection: Connection) -> dict[str, str]:
         "address": connection.peer.text,
         "target": target,
         "user": printable(session.user) if session is not None else "",
-        "certificate": ",".join(map(printable, connection.peer.certificate)),
+        "certificate": ",".join(map(printable, connection.peer.certificate[:NAMES])),
     }

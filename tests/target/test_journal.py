@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import UNIXAddress
@@ -74,6 +75,16 @@ class JournalTests(SynchronousTestCase):
             "target": TARGET,
         }  # fmt: skip
         self.assertEqual({name: event[name] for name in wanted}, wanted)
+
+    def test_certificate(self) -> None:
+        """The names of a certificate are among them, but not thousands."""
+
+        def show(line: MemoryLine) -> None:
+            core: Any = line.protocol.core
+            core.peer = evolve(core.peer, certificate=("agc\n", *map(str, range(3000))))
+
+        (event,) = self.talk(show, MemoryLine.login)
+        self.assertEqual(event["certificate"], "agc?,0,1,2,3,4,5,6,7,8")
 
     def test_given(self) -> None:
         """The initiator's name stands there as it was given, upper case and all."""
