@@ -204,6 +204,10 @@ class Target(Door):
         if readOnly != nexus.readOnly:
             nexus.readOnly = readOnly
             for unit in self.units.values():
+                if grant.readOnly:
+                    # Whoever may only read must not keep others out: not by what it holds, either.
+                    unit.nexusLost(nexus)
+                    unit.nexusFound(nexus)
                 unit.attention(MODE_CHANGED, nexus=nexus)
         if grant.luns == nexus.luns:
             return False

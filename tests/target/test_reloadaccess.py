@@ -71,10 +71,13 @@ class AccessTests(ReloadTestCase):
         self.assertIsNone(unit.holder)
 
     def test_reader(self) -> None:
-        """A session that may only read from now on is told, and cannot write."""
+        """A session that may only read from now on is told, cannot write, and keeps nobody out."""
         client = Client(self.memory)
+        self.assertEqual(client.do(RESERVE)["status"], 0)
         self.change(plan(disk(self.device), policy=Masked(0, readOnly=True)))
-        self.assertEqual(client.attentions(), [codes.MODE_PARAMETERS_CHANGED])
+        unit: Any = self.memory.service.node.targets[TARGET].units[0]
+        self.assertIsNone(unit.holder)
+        self.assertEqual(client.attentions(), [codes.POWER_ON, codes.MODE_PARAMETERS_CHANGED])
         refused = client.do(write10(0, 1), data=bytes(512), write=512)
         self.assertEqual(refused["data"][14:16], codes.WRITE_PROTECTED.to_bytes(2, "big"))
 
