@@ -1,7 +1,8 @@
 """An iSCSI initiator: log in to targets, and use their units with Deferreds or C{await}."""
 
 from iscsi_twisted.auth.chap import Credentials
-from iscsi_twisted.initiator.lun import LUN, Residual
+from iscsi_twisted.initiator.asked import Residual
+from iscsi_twisted.initiator.lun import LUN
 from iscsi_twisted.initiator.memory import MemoryEndpoint
 from iscsi_twisted.initiator.node import Found, Initiator
 from iscsi_twisted.initiator.remote import RemoteExtent

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.python.failure import Failure
@@ -12,30 +12,18 @@ from twisted.python.failure import Failure
 from iscsi_twisted.errors import (
     CheckCondition,
     DeviceError,
-    ISCSIError,
     LocalError,
     NotReady,
     OutOfSpace,
-    ReadError,
     RemoteError,
     WriteError,
     WriteProtected,
 )
-from iscsi_twisted.initiator.request import AGAIN, Request
+from iscsi_twisted.initiator.asked import Asked, Flushed, Flushing, Reading, Volatile, Writing
 from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.interfaces import Buffer, Capabilities
 from iscsi_twisted.scsi import cdb, codes
-from iscsi_twisted.scsi.client import (
-    Busy,
-    Capacity,
-    Inquiry,
-    Miscompare,
-    TaskSetFull,
-    UnitAttention,
-    failure,
-    parseStatus,
-    unmapList,
-)
+from iscsi_twisted.scsi.client import Capacity, Inquiry, Miscompare, UnitAttention, parseStatus, unmapList
 from iscsi_twisted.scsi.lun import encodeLUN
 from iscsi_twisted.session.answers import FunctionRefused
 from iscsi_twisted.session.command import SIMPLE, Outcome
@@ -45,13 +33,13 @@ from iscsi_twisted.wire import numbers
 LARGEST: Final = 1 << 20
 """Bytes of one READ or WRITE, if the unit does not want fewer: larger ones gain nothing."""
 
-FIRST_PAUSE: Final = 0.02
-LAST_PAUSE: Final = 1.0
-"""Seconds before a command that a unit had no room for is sent again: doubled each time, up to the last."""
+RESTARTS: Final = (codes.POWER_ON, codes.POWER_ON_OCCURRED, codes.DEVICE_INTERNAL_RESET)
+"""
+Unit attentions after which a cache may be empty; not those of resets, and of a mere loss of the nexus, which
+leave it as it is.  (Some targets tell of a power on in each session.)
+"""
 
-TRIES: Final = 35
-"""How often that is done: for half a minute."""
-
+RECOVERED_ERROR: Final = 0x1
 ALLOCATION: Final = 0xFFFF
 _SHORT: Final = 0xFFFF
 _LOW: Final = 0xFFFFFFFF
@@ -61,78 +49,6 @@ _pack10 = cdb.READ_10.layout.pack
 _pack16 = cdb.READ_16.layout.pack
 _READ_10, _WRITE_10 = cdb.READ_10.opcode, cdb.WRITE_10.opcode
 _READ_16, _WRITE_16 = cdb.READ_16.opcode, cdb.WRITE_16.opcode
-
-
-class Residual(ISCSIError):
-    """
-    A command ended well, but did not transfer what it should.
-
-    @ivar outcome: all that is known.
-    """
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(f"the transfer was {outcome.residual} bytes short of what was expected")
-        self.outcome = outcome
-
-
-class Asked(Request):
-    """
-    A command to a unit, which is sent again after unit attentions, and when the unit had no room for it.
-
-    @cvar otherwise: what a check condition becomes that is nothing special; None for what it is.
-    @ivar lun: the unit.
-    """
-
-    __slots__ = ("lun",)
-
-    otherwise: ClassVar[type[DeviceError] | None] = None
-    lun: LUN
-
-    def convert(self, status: int, sense: Buffer, residual: int) -> Any:
-        """The outcome, if it has succeeded."""
-        if status not in (codes.GOOD, codes.CONDITION_MET):
-            raise failure(status, sense)
-        return self.outcome(status, sense, residual)
-
-    def refused(self, error: Exception) -> Exception | float:
-        """As a block device tells it; unless it is to be sent again."""
-        if isinstance(error, UnitAttention) and self.again < AGAIN:
-            self.again += 1
-            self.lun.attended(error)
-            return 0.0
-        if isinstance(error, TaskSetFull | Busy) and self.busy < TRIES:
-            self.busy += 1
-            return min(FIRST_PAUSE * (1 << self.busy - 1), LAST_PAUSE)
-        return error if self.otherwise is None else self.lun.translated(error, self.otherwise)
-
-
-class Reading(Asked):
-    """One that reads from the medium."""
-
-    __slots__ = ()
-
-    otherwise = ReadError
-
-    def convert(self, status: int, sense: Buffer, residual: int) -> Buffer:
-        """All that was to be read."""
-        if status:
-            raise failure(status, sense)
-        if self.received != self.expected:
-            raise Residual(self.outcome(status, sense, residual))
-        return self.whole()
-
-
-class Writing(Asked):
-    """One that changes the medium."""
-
-    __slots__ = ()
-
-    otherwise = WriteError
-
-    def convert(self, status: int, sense: Buffer, residual: int) -> None:
-        """Nothing, if it has succeeded."""
-        if status:
-            raise failure(status, sense)
 
 
 class LUN(BlockDevice):
@@ -149,6 +65,8 @@ class LUN(BlockDevice):
     @ivar inquiry: its standard INQUIRY data; known once it was opened.
     @ivar capacityData: its L{Capacity}; known once it was opened.
     @ivar attention: called with each L{UnitAttention}; may be replaced.
+    @ivar restarts: how often it was started anew, as its unit attentions tell.
+    @ivar volatile: what it may still lose.
     @ivar timeout: seconds after which a command is aborted; None for never.
     """
 
@@ -162,6 +80,8 @@ class LUN(BlockDevice):
         self.timeout = timeout
         self.attention: Callable[[UnitAttention], Any] = lambda condition: None
         self._field = encodeLUN(number)
+        self.restarts = 0
+        self.volatile = Volatile()
         self._changed: Callable[[], None] = lambda: None
         self._step = LARGEST
         self._unmapBlocks = 0
@@ -198,15 +118,35 @@ class LUN(BlockDevice):
         request.lun = self
         return self.session.start(request, self.timeout)
 
-    def _change(self, command: bytes, data: Buffer = b"") -> Deferred[None]:
+    def _change(self, command: bytes, data: Buffer = b"", kind: type[Flushed] = Writing) -> Deferred[None]:
         """Execute a command that changes the medium, and that may be sent twice."""
-        return self._start(Writing(self.session, self._field, command, 0, data, None, SIMPLE, True))
+        return self._start(kind(self.session, self._field, command, 0, data, None, SIMPLE, True))
 
     def attended(self, condition: UnitAttention) -> None:
         """A unit attention came instead of an answer."""
         self.attention(condition)
-        if condition.code in (codes.CAPACITY_CHANGED, codes.MODE_PARAMETERS_CHANGED):
+        restarted = condition.code in RESTARTS and self.size > 0
+        if restarted:
+            self.restarts += 1
+            if self._cached and self.volatile.dirty:
+                self._forgot(condition, "was started anew")
+        if restarted or condition.code in (codes.CAPACITY_CHANGED, codes.MODE_PARAMETERS_CHANGED):
             self._changed()
+
+    def belated(self, error: CheckCondition) -> None:
+        """Something has gone wrong with a command that was said to have succeeded (SPC-4 4.5.7)."""
+        if error.key != RECOVERED_ERROR:
+            self._forgot(error, f"has failed belatedly ({error})")
+
+    def _forgot(self, cause: CheckCondition, what: str) -> None:
+        """What was written and not flushed may be gone."""
+        lost = WriteError(f"{self} {what}: what was written before, and not flushed, may be lost")
+        lost.__cause__ = cause
+        self.volatile.lost(lost)
+
+    def restored(self) -> None:
+        """Whoever was told that it was started anew writes again what may be lost: no flush has to fail."""
+        self.volatile.restored()
 
     async def _ask(self, command: cdb.Command, expected: int, **fields: int) -> bytes:
         outcome = await self.execute(_cdb(command, **fields), expected=expected, replay=True)
@@ -285,9 +225,9 @@ class LUN(BlockDevice):
         @param fua: whether they are durable then (FUA), without a flush.
         """
         checkRange(self.size, offset, len(data))
-        flags = codes.FUA if fua else 0
+        flags, kind = (codes.FUA, Flushed) if fua else (0, Writing)
         if 0 < len(data) <= self._step:
-            return self._change(self._transfer(offset, len(data), _WRITE_10, _WRITE_16, flags), data)
+            return self._change(self._transfer(offset, len(data), _WRITE_10, _WRITE_16, flags), data, kind)
         view = memoryview(data).cast("B")
         return _all(
             self.write(offset + place, view[place : place + self._step], fua=fua)
@@ -302,8 +242,16 @@ class LUN(BlockDevice):
         return _pack16(long, flags, lba, blocks, 0, 0)
 
     def flush(self) -> Deferred[None]:
-        """SYNCHRONIZE CACHE: all that was written before is durable when this fires."""
-        return self._change(_cdb(cdb.SYNCHRONIZE_CACHE_10))
+        """
+        SYNCHRONIZE CACHE: all that was written before is durable when this fires.
+
+        It fails with L{WriteError}, once, if the unit was started anew since, and what it had in its cache
+        may be lost.
+        """
+        command = _cdb(cdb.SYNCHRONIZE_CACHE_10)
+        request = Flushing(self.session, self._field, command, 0, b"", None, SIMPLE, True)
+        request.covers, request.losses = self.volatile.written, self.volatile.losses
+        return self._start(request)
 
     def discard(self, offset: int, length: int) -> Deferred[None]:
         """UNMAP: nobody needs these bytes any more."""
@@ -429,6 +377,22 @@ class LUN(BlockDevice):
         self.size = capacity.blocks * capacity.blockSize
         self._step = max(1, LARGEST // self.blockSize) * self.blockSize
         await self._limits()
+        await self._mode()
+
+    async def relearn(self) -> None:
+        """
+        Learn what may have changed: its size, and whether it may be written.
+
+        @raise NotReady: if it has other blocks now.
+        """
+        capacity = await self.capacity()
+        if capacity.blockSize != self.blockSize:
+            raise NotReady(f"{self} has blocks of {capacity.blockSize} bytes now, not of {self.blockSize}")
+        self.capacityData, self.size = capacity, capacity.blocks * capacity.blockSize
+        await self._mode()
+
+    async def _mode(self) -> None:
+        """What its mode pages say: whether it may be written, and whether it has a volatile cache."""
         mode = await self._ask(cdb.MODE_SENSE_6, 255, page=0x08, allocation=255)
         self._readOnly = len(mode) > 2 and bool(mode[2] & 0x80)
         body = mode[4 + mode[3] :] if len(mode) > 3 else b""

@@ -26,7 +26,6 @@ from iscsi_twisted.initiator.node import Endpoint, Initiator
 from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.initiator.url import URL, WORDS, parseURL
 from iscsi_twisted.interfaces import Buffer, Capabilities
-from iscsi_twisted.scsi.client import UnitAttention
 from iscsi_twisted.storage.device import BlockDevice, checkRange
 
 T = TypeVar("T")
@@ -36,9 +35,6 @@ PATIENCE: Final = 20.0
 
 COMMAND_TIME: Final = 60.0
 """Seconds in which a target that lives has to answer a command; a flush may take as long."""
-
-_RESET: Final = 0x29
-"""The first byte of the additional sense codes of power on, reset and loss of the nexus."""
 
 _SERIAL_PAGE: Final = 0x80
 """Vital product data: the unit serial number."""
@@ -144,7 +140,6 @@ class RemoteExtent(BlockDevice):
             )
             self._lun = LUN(self._session, self.url.lun or 0, timeout=COMMAND_TIME)
             await self._lun.open(self._remoteChanged)
-            self._lun.attention = self._attention
             self._serial = await self._serialNumber()
             self._measure()
         except Exception as error:  # what endpoints fail with has no common class
@@ -152,14 +147,6 @@ class RemoteExtent(BlockDevice):
             if isinstance(error, DeviceError):
                 raise
             raise NotReady(f"{self.url}: {str(error) or type(error).__name__}") from error
-
-    def _attention(self, condition: UnitAttention) -> None:
-        """
-        The target was started anew, or the session was: what it had not flushed may be gone (SAM-5 5.14).
-        """
-        if condition.code >> 8 == _RESET:
-            self.restarts += 1
-            self._changed()
 
     async def _serialNumber(self) -> str:
         """What the unit calls itself (SPC-4 7.8.15); empty if it does not say."""
@@ -204,7 +191,16 @@ class RemoteExtent(BlockDevice):
         self.size, self.blockSize = size, block
 
     def _remoteChanged(self) -> None:
-        """The unit told that its capacity or its mode has changed."""
+        """The unit told that its capacity or its mode has changed; or it was started anew, with any."""
+        if self._lun.restarts:
+            self.restarts += self._lun.restarts
+            self._lun.restarts = 0
+            self._changed()
+            if self._lun.volatile.doubtful:
+                _log.error(
+                    "{url} was started anew: what was written before, and not flushed, may be lost; the next"
+                    " flush fails", event="doubtful", url=self.url,
+                )  # fmt: skip
         Deferred.fromCoroutine(self._relearn()).addErrback(
             lambda why: _log.error(
                 "{url} has changed, and cannot be used: {error}", url=self.url, error=why.value
@@ -212,10 +208,15 @@ class RemoteExtent(BlockDevice):
         )
 
     async def _relearn(self) -> None:
-        capacity = await self._lun.capacity()
-        self._lun.size = capacity.blocks * self._lun.blockSize
+        before = self.size, self.capabilities()
+        await self._lun.relearn()
         self._measure()
-        self._changed()
+        if (self.size, self.capabilities()) != before:
+            self._changed()
+
+    def restored(self) -> None:
+        """Whoever was told that it was started anew writes again what may be lost: no flush has to fail."""
+        self._lun.restored()
 
     def close(self) -> Deferred[None]:
         """Make all durable there, and log out."""

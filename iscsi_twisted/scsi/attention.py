@@ -11,6 +11,9 @@ from iscsi_twisted.scsi import codes
 PENDING_LIMIT: Final = 8
 """Conditions kept for one nexus: one that never asks must not cost memory for ever."""
 
+REMEMBERED: Final = 1024
+"""Initiator ports that have gone, and are known to have been told everything; beyond that the oldest goes."""
+
 _RANKS: Final = {
     codes.POWER_ON: 0,
     codes.POWER_ON_OCCURRED: 1,
@@ -32,24 +35,45 @@ class Attentions:
     @ivar pending: for each nexus that has any, the codes in the order in which they will be told.
     """
 
-    __slots__ = ("known", "pending")
+    __slots__ = ("_gone", "known", "pending")
 
     def __init__(self) -> None:
         self.known: set[INexus] = set()
         self.pending: dict[INexus, list[int]] = {}
+        self._gone: dict[tuple[str, bytes, int], None] = {}
 
     def found(self, nexus: INexus) -> None:
-        """A nexus came: it does not know yet that the unit was started."""
+        """
+        A nexus came: it does not know yet that the unit was started; or it does, from a session that has
+        ended, and nothing has happened since that it would have to look for (SAM-5 6.3.4).  What it had
+        written and not flushed is still there then.
+        """
         self.known.add(nexus)
-        self._add(nexus, codes.POWER_ON)
+        port = _port(nexus)
+        self._add(nexus, codes.NEXUS_LOSS_OCCURRED if port in self._gone else codes.POWER_ON)
+        self._gone.pop(port, None)
 
-    def lost(self, nexus: INexus) -> None:
-        """A nexus went: forget what it was to be told."""
+    def lost(self, nexus: INexus, told: bool = True) -> None:
+        """
+        A nexus went: forget what it was to be told.
+
+        @param told: whether that is all that it had to be told.
+        """
+        pending = self.pending.pop(nexus, None)
+        if nexus not in self.known:
+            return
         self.known.discard(nexus)
-        self.pending.pop(nexus, None)
+        if told and pending in (None, [codes.NEXUS_LOSS_OCCURRED]):
+            self._gone[_port(nexus)] = None
+            if len(self._gone) > REMEMBERED:
+                del self._gone[next(iter(self._gone))]
 
     def establish(self, code: int, nexus: INexus | None, but: INexus | None) -> None:
-        """Let one nexus, or all but one, be told; those that are not known are never told."""
+        """
+        Let one nexus, or all but one, be told; those that are not there hear of a power on when they come.
+        """
+        if nexus is None:
+            self._gone.clear()
         for each in self.known if nexus is None else self.known & {nexus}:
             if each is not but:
                 self._add(each, code)
@@ -83,3 +107,8 @@ class Attentions:
             queue.remove(code)
             if not queue:
                 del self.pending[nexus]
+
+
+def _port(nexus: INexus) -> tuple[str, bytes, int]:
+    """The same when an initiator port comes back through the same group of portals."""
+    return nexus.initiatorName, nexus.isid, nexus.portalGroupTag

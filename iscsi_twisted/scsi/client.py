@@ -131,7 +131,7 @@ def failure(status: int, sense: Buffer) -> ISCSIError:
 
 def decodeSense(sense: Buffer) -> CheckCondition:
     """
-    Sense data of either format, however short (SPC-4 4.5).
+    Sense data of either format, of this command or an earlier one, however short (SPC-4 4.5).
 
     @return: an exception of the class that stands for the sense key.
     """
@@ -142,7 +142,8 @@ def decodeSense(sense: Buffer) -> CheckCondition:
     else:
         key, code = padded[2] & 15, int.from_bytes(padded[12:14], "big")
         information = int.from_bytes(padded[3:7], "big") if padded[0] & 0x80 else None
-    return _KEYS.get(key, CheckCondition)(key, code, information=information)
+    deferred = padded[0] & 0x7F in (0x71, 0x73)
+    return _KEYS.get(key, CheckCondition)(key, code, information=information, deferred=deferred)
 
 
 def _descriptors(sense: bytes) -> Iterator[bytes]:

@@ -84,14 +84,13 @@ class Guard:
         raise NotImplementedError
 
     def nexusFound(self, nexus: INexus) -> None:
-        """A session began: it is told of the power on (SAM-5 6.3.1)."""
+        """A session began: it is told of the power on, or that it had ended (SAM-5 6.3.1, 6.3.4)."""
         self._attentions.found(nexus)
         self.reconsider()
 
     def nexusLost(self, nexus: INexus) -> None:
         """A session ended (SAM-5 6.3.4)."""
-        self._attentions.lost(nexus)
-        self.belated.pop(nexus, None)
+        self._attentions.lost(nexus, told=self.belated.pop(nexus, None) is None)
         if self.holder is nexus:
             self.holder = None
         if self.allegiance.nexus is nexus:

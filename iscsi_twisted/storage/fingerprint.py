@@ -38,6 +38,15 @@ def restartsOf(device: Any) -> int:
     return own + sum(map(restartsOf, getattr(device, "members", ())))
 
 
+def restored(device: Any) -> None:
+    """Tell what stands on it that whatever was lost in a new start is written again."""
+    method: Callable[[], None] | None = getattr(device, "restored", None)
+    if method is not None:
+        method()
+    for member in getattr(device, "members", ()):
+        restored(member)
+
+
 def jointFingerprint(kind: str, devices: Iterable[Any]) -> str | None:
     """Which device it is that is made of these; None if one of them cannot be told from others."""
     prints = [fingerprintOf(device) for device in devices]

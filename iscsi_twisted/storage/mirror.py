@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from iscsi_twisted.errors import DeviceError, LocalError, OutOfSpace, WriteProtected
 from iscsi_twisted.interfaces import Buffer, Capabilities, Pending, Space, isPending
 from iscsi_twisted.storage.device import checkRange, outOfRange
-from iscsi_twisted.storage.fingerprint import restartsOf
+from iscsi_twisted.storage.fingerprint import restartsOf, restored
 from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING, Leg
 from iscsi_twisted.storage.members import jointSpace
 from iscsi_twisted.storage.mirrorlife import Life, MirrorStatus
@@ -95,7 +95,8 @@ class Mirror(MirrorReading):
         restarts = restartsOf(leg.device)
         if restarts != leg.restarts:
             leg.restarts = restarts
-            self.life.roster.restarted(leg)
+            if self.life.roster.restarted(leg):
+                restored(leg.device)
         self._changed()
 
     def tellChange(self) -> None:

@@ -158,14 +158,18 @@ class Roster:
         source = next((one for one in self._mirror.legs if one.state == IN_SYNC and one is not leg), None)
         return source is not None and await resembles(self._mirror, leg, source)
 
-    def restarted(self, leg: Leg) -> None:
+    def restarted(self, leg: Leg) -> bool:
         """
         What a member stands on was started anew: what was written and not flushed may be lost there, and more
         if it stands on something else now.
+
+        @return: whether it gets again what may be lost; otherwise no other member has it.
         """
         mirror = self._mirror
-        if not leg.gets or not mirror.dispensable(leg) or mirror.readOnly:
-            return
+        if not leg.gets or mirror.readOnly:
+            return True
+        if not mirror.dispensable(leg):
+            return False
         leg.behind.update(mirror.intent.marked())
         leg.behind.update(leg.unflushed)
         leg.spoilt += 1
@@ -173,6 +177,7 @@ class Roster:
         mirror.settleStates()
         mirror.keepRecord()
         self._life.go(self._suspect(leg))
+        return True
 
     async def _suspect(self, leg: Leg) -> None:
         try:

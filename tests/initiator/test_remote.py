@@ -21,6 +21,7 @@ from iscsi_twisted.errors import (
 from iscsi_twisted.initiator import RemoteExtent
 from iscsi_twisted.initiator.remote import COMMAND_TIME, PATIENCE, nameRemote
 from iscsi_twisted.interfaces import IBlockDevice
+from iscsi_twisted.scsi import codes
 from iscsi_twisted.storage import MemoryDevice, Mirror
 from tests.support.devices import FakeDevice
 from tests.support.initiator import SIZE, InitiatorTests
@@ -151,6 +152,17 @@ class RemoteTests(InitiatorTests):
         self.target.units[0].attention(0x2900)
         self.now(extent.read(0, 512))
         self.assertEqual((extent.restarts, self.changes), (1, [LENGTH]))
+
+    def test_otherMode(self) -> None:
+        """A unit that is not to be written any more makes a device that is not either."""
+        extent = self.opened()
+        unit: Any = self.target.units[0]
+        unit.settings.softwareProtected = True
+        unit.attention(codes.MODE_PARAMETERS_CHANGED)
+        self.now(extent.read(0, 512))
+        self.turn()
+        self.assertTrue(extent.capabilities().readOnly)
+        self.assertEqual(self.changes, [LENGTH])
 
     def test_lostTarget(self) -> None:
         """When the target does not come back, I/O fails as that of a broken disk."""

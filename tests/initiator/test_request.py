@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, TimeoutError
 
 from iscsi_twisted.errors import RemoteError
 from iscsi_twisted.initiator import LUN
-from iscsi_twisted.initiator.lun import LAST_PAUSE, TRIES
+from iscsi_twisted.initiator.asked import LAST_PAUSE, TRIES
 from iscsi_twisted.initiator.request import AGAIN
 from iscsi_twisted.initiator.session import FIRST_DELAY, LAST_DELAY
 from iscsi_twisted.scsi import cdb

@@ -13,11 +13,11 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from iscsi_twisted.auth.chap import Credentials
-from iscsi_twisted.errors import ISCSIError
+from iscsi_twisted.errors import ISCSIError, WriteError
 from iscsi_twisted.initiator import LUN, Initiator, Session
-from iscsi_twisted.session.answers import LoginRefused
+from iscsi_twisted.session.answers import ConnectionEnded, LoginRefused
 from iscsi_twisted.wire import numbers
-from tests.bench.servers import Istgt, Ours, Server, Tgt, fill
+from tests.bench.servers import Istgt, Ours, OursOf, Server, Tgt, fill
 
 SIZE = 32 << 20
 SECRET, OTHER = b"initiator-secret", b"target-secret-16"
@@ -211,3 +211,41 @@ async def test_restart(server: Server) -> None:
         assert bytes(await lun.read(place, 4096)) == data
     assert session.logins == 2
     await session.logout()
+
+
+@ensureDeferred
+async def test_lostCache(tmp_path: Path) -> None:
+    """
+    What was not flushed when a target was killed is not taken for durable: the flush fails, directly and
+    through a target of ours; a connection that is lost alone is no such thing.
+    """
+    behind = Ours(tmp_path)
+    fill(behind.disk, SIZE)
+    behind.start()
+    (tmp_path / "front").mkdir()
+    front = OursOf(tmp_path / "front", f"extent0 {behind.url} 0 size\ntarget0 extent0 127.0.0.0/8\n")
+    try:
+        front.start()
+        sessions = [await enter(one, lasting=True, patience=60.0) for one in (behind, front)]
+        luns = [await unit(session, one) for session, one in zip(sessions, (behind, front), strict=True)]
+        for place, lun in enumerate(luns):
+            await lun.write(place * 4096, bytes(4096))
+        assert sessions[0].connection is not None
+        sessions[0].connection.end(ConnectionEnded("for a test"))
+        await luns[0].flush()
+        await luns[1].flush()
+        for place, lun in enumerate(luns):
+            await lun.write(place * 4096, b"x" * 4096)
+        behind.kill()
+        behind.start()
+        for lun in luns:
+            await lun.read(0, 4096)
+            with pytest.raises(WriteError):
+                await lun.flush()
+            await lun.flush()
+        for session in sessions:
+            await session.logout()
+    finally:
+        front.stop()
+        behind.stop()
+    assert "may be lost" in (front.folder / "log").read_text()

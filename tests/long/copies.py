@@ -1,7 +1,12 @@
-"""Killing C{iscsi-twisted copy} at any moment: resumed often enough, it gives an equal image."""
+"""
+Ending C{iscsi-twisted copy} at any moment, by Ctrl-C, SIGTERM or SIGKILL: resumed often enough, it gives an
+equal image.
+"""
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +22,10 @@ AREA = 256 << 10
 
 LEAST, MOST = 3, 50
 """Copies that are killed, in a short run and at most."""
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+ENOUGH = 20
+"""Seconds in which a process has to end after a signal that asks it to."""
 
 COPY = "from iscsi_twisted.cli.tool import main; main()"
 TARGETS = """\
@@ -48,13 +57,14 @@ class Copying:
     """
     Copies between two ends, one after the other.
 
-    @ivar kills: processes that were killed.
+    @ivar kills: processes that were ended, by each signal.
     @ivar resumed: copies that did not begin at the beginning.
     """
 
     def __init__(self, folder: Path, random: Random) -> None:
         self._state, self._random = folder / "state", random
-        self.kills = self.resumed = 0
+        self.kills = dict.fromkeys(SIGNALS, 0)
+        self.resumed = 0
 
     def copy(self, source: str, sink: str) -> str:
         """
@@ -66,25 +76,41 @@ class Copying:
             sys.executable, "-c", COPY, "--json", "copy", "--quiet", "--resume", "--checkpoint", "0",
             "--state", str(self._state), source, sink,
         ]  # fmt: skip
-        before = self.kills
+        before = sum(self.kills.values())
         for attempt in range(30):
-            said, status = self._run(command, attempt < 8 and self._random.random() < 0.8)
-            if status > 0:
-                return f"it ended with {status}: {said.strip()}"
+            kill = attempt < 8 and self._random.random() < 0.8
+            by = self._random.choice(SIGNALS) if kill else None
+            said, status = self._run(command, by)
+            # Before anybody listens a signal ends it at once, or Python tells of it in its own way.
+            early = by is signal.SIGINT and said.rstrip().endswith("KeyboardInterrupt")
+            if status and not early and (by is None or status not in (-by, 128 + by)):
+                return f"it ended with {status} after {by}: {said.strip()}"
+            if status and not self._sensible():
+                return f"after {by} the state was {self._state.read_bytes()!r}"
             if not status:
                 self.resumed += '"resumed": 0' not in said
                 if self._state.exists():
                     return "the state was not removed"
-                if self.kills > before:
+                if sum(self.kills.values()) > before:
                     return ""
         return "it could not be killed"
 
-    def _run(self, command: list[str], kill: bool) -> tuple[str, int]:
-        """Run it, and kill it while it starts, or shortly after its state was there."""
+    def _sensible(self) -> bool:
+        """Whether the state, if there is any, says how far the copy has come."""
+        try:
+            told = json.loads(self._state.read_bytes())
+        except FileNotFoundError:
+            return True
+        except ValueError:
+            return False
+        return 0 <= told["done"] <= told["bytes"] == SIZE
+
+    def _run(self, command: list[str], by: signal.Signals | None) -> tuple[str, int]:
+        """Run it, and end it while it starts, or shortly after its state was there."""
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        if kill:
+        if by is not None:
             late = self._random.random() < 0.8
             deadline = time.monotonic() + (5 if late else self._random.uniform(0.2, 0.8))
             stamp = self._stamp()
@@ -94,9 +120,13 @@ class Copying:
                     break
                 time.sleep(0.002)
             if process.poll() is None:
-                process.kill()
-                self.kills += 1
-        return process.communicate()[0], process.returncode
+                process.send_signal(by)
+                self.kills[by] += 1
+        try:
+            return process.communicate(timeout=None if by is None else ENOUGH)[0], process.returncode
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return f"it went on for {ENOUGH} seconds; " + process.communicate()[0], 1
 
     def _stamp(self) -> int:
         """Another one whenever the state was written."""
@@ -141,7 +171,8 @@ def copies(seconds: float, seed: int) -> tuple[list[str], list[str]]:
                     break
         finally:
             server.stop()
-    if not copying.kills:
+    if not any(copying.kills.values()):
         faults.append("none was killed")
-    told = f"{done} copies, killed {copying.kills} times, {copying.resumed} of them went on in the middle"
+    kills = ", ".join(f"{number} by {by.name}" for by, number in copying.kills.items())
+    told = f"{done} copies, ended {kills}; {copying.resumed} of them went on in the middle"
     return [told], faults

@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.scsi import codes
-from iscsi_twisted.scsi.attention import PENDING_LIMIT, Attentions
+from iscsi_twisted.scsi.attention import PENDING_LIMIT, REMEMBERED, Attentions
 from tests.support.tasks import Nexus
 
 
@@ -48,6 +48,49 @@ class AttentionsTests(SynchronousTestCase):
         self.attentions.lost(self.one)
         self.attentions.establish(codes.LUNS_CHANGED, None, None)
         self.assertEqual(list(self.attentions.pending), [self.other])
+
+    def test_back(self) -> None:
+        """One that comes back is told that it was lost, if that is all that has happened to it since."""
+        self.attentions.lost(self.one)
+        again = Nexus()
+        self.attentions.found(again)
+        self.assertEqual(self.told(again), [codes.NEXUS_LOSS_OCCURRED])
+        self.attentions.lost(again)
+        self.attentions.found(again)
+        self.attentions.lost(again)
+        self.attentions.found(again)
+        self.assertEqual(self.told(again), [codes.NEXUS_LOSS_OCCURRED])
+
+    def test_missed(self) -> None:
+        """What it was not told before it went, or would have been told meanwhile, is a power on."""
+        new = Nexus(initiatorName="iqn.2001-04.com.example:new")
+        self.attentions.found(new)
+        self.attentions.lost(new)
+        self.attentions.found(new)
+        self.assertEqual(self.told(new), [codes.POWER_ON])
+        for code in (codes.CAPACITY_CHANGED, codes.DEVICE_RESET_OCCURRED):
+            self.attentions.lost(new)
+            self.attentions.establish(code, None, None)
+            self.attentions.found(new)
+            self.assertEqual(self.told(new), [codes.POWER_ON])
+        self.attentions.lost(new, told=False)
+        self.attentions.found(new)
+        self.assertEqual(self.told(new), [codes.POWER_ON])
+
+    def test_forgotten(self) -> None:
+        """Of many that went the first is not remembered; one that was never there is not either."""
+        many = [Nexus(initiatorName=f"iqn.2001-04.com.example:{number}") for number in range(REMEMBERED + 1)]
+        for nexus in many:
+            self.attentions.found(nexus)
+            self.attentions.take(nexus)
+            self.attentions.lost(nexus)
+        stranger = Nexus(initiatorName="iqn.2001-04.com.example:stranger")
+        self.attentions.lost(stranger)
+        for nexus, code in (
+            (many[0], codes.POWER_ON), (many[1], codes.NEXUS_LOSS_OCCURRED), (stranger, codes.POWER_ON)
+        ):  # fmt: skip
+            self.attentions.found(nexus)
+            self.assertEqual(self.told(nexus), [code])
 
     def test_once(self) -> None:
         """The same condition is told once, however often it was established."""

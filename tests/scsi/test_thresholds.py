@@ -139,7 +139,7 @@ class ReachedTests(ThresholdCase):
         self.space(0, 0)
         self.unit.watch()
         self.unit.nexusFound(self.nexus)
-        self.assertEqual(self.unit.takeAttention(self.nexus), codes.POWER_ON)
+        self.assertEqual(self.unit.takeAttention(self.nexus), codes.NEXUS_LOSS_OCCURRED)
 
     def test_disabled(self) -> None:
         """Without LBPERE nothing is told, and the device is not asked (SBC-3 6.5.8)."""

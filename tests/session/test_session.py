@@ -43,7 +43,7 @@ class LifeTests(SynchronousTestCase):
         self.assertFalse(session.discovery)
 
     def test_end(self) -> None:
-        """A session that ends is forgotten by all, and a new one is told of the power on again."""
+        """A session that ends is forgotten by all, and a new one is told that it has ended (SAM-5 6.3.4)."""
         line = loggedIn()
         session = sessionOf(line)
         line.core.lost("gone")
@@ -52,7 +52,7 @@ class LifeTests(SynchronousTestCase):
         again = Line(line.node)
         again.say(pdus.loginRequest({"InitiatorName": session.initiatorName, "TargetName": TARGET}))
         (answer,) = again.command(TEST_UNIT_READY)
-        self.assertEqual((answer["status"], answer["data"][14:16]), (2, b"\x29\0"))
+        self.assertEqual((answer["status"], answer["data"][14:16]), (2, b"\x29\7"))
 
     def test_endOfTheOld(self) -> None:
         """The end of a session whose nexus has a newer one leaves that alone."""
