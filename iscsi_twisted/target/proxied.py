@@ -152,6 +152,11 @@ class ProxiedEndpoint:
         self.endpoint, self.proxies = endpoint, proxies
 
     @property
+    def guarded(self) -> bool:
+        """Whether everybody has to show a certificate beneath."""
+        return bool(getattr(self.endpoint, "guarded", False))
+
+    @property
     def terms(self) -> str:
         """What is special there, in words."""
         beneath = getattr(self.endpoint, "terms", "")

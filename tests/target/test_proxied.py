@@ -18,6 +18,7 @@ from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target import TargetService
 from iscsi_twisted.target.listeners import listener
 from iscsi_twisted.target.proxied import ProxiedEndpoint
+from tests.support.certificates import Authority
 from tests.support.processes import Python, portIn
 from tests.support.rawclient import Closed, RawClient
 from tests.support.wire import TARGET, read10, write10
@@ -194,6 +195,16 @@ class ProxyTests(LoopbackTestCase):
         assert isinstance(made.endpoint, ProxiedEndpoint)
         self.assertEqual(made.endpoint.terms, "PROXY protocol from 10.0.0.1")
         self.assertEqual(repr(made.endpoint), "<ProxiedEndpoint <VectorEndpoint port 3262 of 0.0.0.0>>")
+        self.assertFalse(made.portal.guarded)
+        authority = Authority(self.mktemp())
+        certificate, key = authority.issue("localhost")
+        inner = f"iscsi-tls:1:cert={certificate}:key={key}:clientCA={authority.path}"
+        made = listener(self.reactor, f"haproxy:{inner}:proxies=any")
+        self.assertTrue(made.portal.guarded)
+        self.assertEqual(
+            made.endpoint.terms,  # type: ignore[attr-defined]
+            "PROXY protocol from any, TLS as localhost, certificates required",
+        )
         for words, why in (
             ("", "should read haproxy:ENDPOINT, as in"), (":proxies=any", "should read haproxy:ENDPOINT"),
             (":tcp:1:proxies=host", "proxies=: 'host' is not a netmask"),
