@@ -122,6 +122,8 @@ class Overhaul:
         passes = plan.passes if plan.action == WRITE else 1
         self._work = Work(unit, cdb, passes * self._size, self._ended, asker=asker)
         self._work.lasting = immediate or plan.kind == SANITIZE
+        self._before = unit.failedPlan
+        self._noted = False
         self._work.done = plan.done
 
     def begin(self) -> None:
@@ -137,6 +139,7 @@ class Overhaul:
 
     def _steps(self) -> Iterator[Step]:
         yield from self._note()
+        self._noted = True
         if self._immediate:
             self._work.answer()
         if self.plan.action == ERASE:
@@ -191,11 +194,33 @@ class Overhaul:
         if work.condition is None and not work.aborted:
             unit.reopen()
             return
+        if not self._noted:
+            self._undo()
+            return
         plan = attrs.evolve(self.plan, failed=True)
         forget(unit.unfinished, plan.encode())
         closure = failed(unit, plan)
         if work.condition is not None:
             work.condition = closure.condition()
+
+    def _undo(self) -> None:
+        """
+        Nothing was done: the unit is as it was.
+
+        It is not served while it may be that this would be done at the next start.
+        """
+        unit, store = self._unit, self._unit.unfinished
+        if self._before is not None:
+            forget(store, self._before.encode())
+            failed(unit, self._before)
+            return
+        pending = None if store is None else store.save(b"")
+        if pending is None:
+            unit.reopen()
+        else:
+            pending.addCallbacks(
+                lambda _: unit.reopen(), lambda _: failed(unit, attrs.evolve(self.plan, failed=True))
+            )
 
 
 def failed(unit: DiskUnit, plan: Plan) -> Closure:

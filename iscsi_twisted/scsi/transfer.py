@@ -273,10 +273,11 @@ def synchronize(unit: DiskUnit, task: ITask, lba: int, blocks: int, flags: int) 
     """
     Make everything durable, whatever the range.
 
-    With IMMED that goes on after the status; if it fails, a later command is told (SPC-4 4.5.5).
+    With IMMED that goes on after the status; if it fails, a later command is told (SPC-4 4.5.5).  Whoever may
+    only read has to wait: it could ask for so many that others find no room.
     """
     refuseRange(unit, task, lba, blocks, unit.blockCount)
-    if not flags & _IMMED:
+    if not flags & _IMMED or unit.onlyReads(task.nexus):
         Sequence(unit, task, flushes(unit), synchronized, task).proceed()
         return
     nexus = task.nexus

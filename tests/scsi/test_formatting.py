@@ -11,7 +11,7 @@ from iscsi_twisted.scsi.cdblong import FORMAT_UNIT, SANITIZE_EXIT_FAILURE_MODE
 from iscsi_twisted.scsi.cdbprimary import SEND_DIAGNOSTIC
 from iscsi_twisted.scsi.provisioning import SLICE
 from tests.scsi.cases import BLOCK, BLOCKS
-from tests.scsi.devices import MemoryDisk
+from tests.scsi.devices import THIN, MemoryDisk, PendingDisk
 from tests.scsi.test_sanitize import SanitizeCases
 from tests.support.tasks import Task, abort
 
@@ -125,6 +125,20 @@ class FormatTests(SanitizeCases):
         self.assertSense(self.command(cdb.READ_10, length=1), codes.MEDIUM_ERROR, codes.FORMAT_CORRUPTED)
         self.finish(FORMAT_UNIT)
         self.good(cdb.READ_10, length=1)
+
+    def test_abortedBefore(self) -> None:
+        """If it is aborted before anything was done the disk is as it was."""
+        slow = PendingDisk(self.size, THIN)
+        self.device = slow
+        self.unit = self.remake()
+        reading = self.command(cdb.READ_10, length=1)
+        task = self.format(flags=0)
+        self.assertEqual(self.senseNow()[:2], (codes.NOT_READY, "0404"))
+        abort(self.unit, task)
+        slow.fire()
+        self.turns.all()
+        self.assertEqual((reading.status, task.released, self.unit.closure), (codes.GOOD, 1, None))
+        self.assertEqual(([call[0] for call in slow.calls], self.store.load()), (["read"], b""))
 
     def test_failedTested(self) -> None:
         """A self-test does not make a unit good whose format has failed."""

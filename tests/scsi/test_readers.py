@@ -11,7 +11,7 @@ from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.persistent import LIST
 from iscsi_twisted.scsi.registrations import MOST, READERS
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
-from tests.scsi.devices import MemoryDisk
+from tests.scsi.devices import THIN, MemoryDisk, PendingDisk
 from tests.support.tasks import Nexus, Task, run
 
 LOEJ, START, PREVENT = 2, 1, 1
@@ -115,6 +115,17 @@ class ReadersTests(DiskTests):
             self.assertEqual(run(self.unit, ordered).status, codes.GOOD)
             task.arrive(self.unit)
             self.assertEqual(task.status, codes.GOOD)
+
+    def test_flushes(self) -> None:
+        """It waits for its flushes, so that there are not more of them than it may have tasks."""
+        slow = PendingDisk(BLOCKS * BLOCK, THIN)
+        self.unit = self.makeUnit(slow)
+        self.unit.nexusFound(self.reader)
+        self.unit.takeAttention(self.reader)
+        task = self.command(cdb.SYNCHRONIZE_CACHE_10, nexus=self.reader, flags=2)
+        self.assertIsNone(task.status)
+        slow.fire()
+        self.assertEqual(task.status, codes.GOOD)
 
     def test_equal(self) -> None:
         """Where nobody may write all are equal."""

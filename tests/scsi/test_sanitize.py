@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from iscsi_twisted.errors import LocalError, WriteError
+from iscsi_twisted.errors import DeviceError, LocalError, WriteError
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import cdb, codes, overhaul
 from iscsi_twisted.scsi.cdb import Command
@@ -356,6 +356,35 @@ class FailureTests(SanitizeCases):
         self.assertEqual(self.senseNow()[:2], (codes.NOT_READY, "041b"))
         self.turns.all()
         self.assertEqual([each.result for each in self.unit.tests], [INTERRUPTED])
+
+    def test_notNoted(self) -> None:
+        """If it cannot be noted nothing is done, and the disk is as it was; one that had failed still has."""
+        for failed in (False, True):
+            waiting = self.store.waiting = Deferred()
+            task = self.overwrite(action=IMMED | 1)
+            self.assertEqual(self.senseNow()[:2], (codes.NOT_READY, "041b"))
+            waiting.errback(DeviceError())
+            self.assertSense(task, codes.HARDWARE_ERROR, codes.INTERNAL_TARGET_FAILURE)
+            self.assertEqual(set(self.device.calls), {("write", 0, SLICE)} if failed else set())
+            if failed:
+                self.assertEqual(self.senseNow()[:2], (codes.MEDIUM_ERROR, "3103"))
+                self.assertTrue(Plan.decode(self.store.load()).failed)
+            else:
+                self.assertEqual((self.good(cdb.READ_10, length=1), self.store.load()), (b"s" * BLOCK, b""))
+                self.device.calls.clear()
+                self.fail()
+                self.device.calls[1:] = []
+
+    def test_notForgotten(self) -> None:
+        """If that cannot even be taken back it has failed: else it would begin at the next start."""
+        waiting = self.store.waiting = Deferred()
+        task = self.overwrite(action=IMMED | 1)
+        self.store.waiting = again = Deferred()
+        waiting.errback(DeviceError())
+        self.assertEqual(self.senseNow()[:2], (codes.NOT_READY, "041b"))
+        again.errback(DeviceError())
+        self.assertEqual(task.status, codes.CHECK_CONDITION)
+        self.assertEqual(self.senseNow()[:2], (codes.MEDIUM_ERROR, "3103"))
 
     def test_noFailure(self) -> None:
         """Where nothing has failed EXIT FAILURE MODE changes nothing."""
