@@ -222,7 +222,7 @@ class DiskUnit(Upkeep):
 
     def keepWrites(self, store: IStateStore) -> None:
         """Have WRITE ATOMIC, with a place that keeps each until it is durable on the medium."""
-        self.journal = Journal(store)
+        self.journal = Journal(store, self._guard, self.journal is not None and self.journal.stale)
         self._permitAtomic()
 
     def _permitAtomic(self) -> None:
@@ -356,6 +356,8 @@ class DiskUnit(Upkeep):
         """Look at what nobody tells of by itself; to be called now and then.  It never raises."""
         try:
             persistent.keepAgain(self)
+            if self.journal is not None and self.journal.stale:
+                self.journal.forget()
             thresholds.watch(self)
         except (DeviceError, OSError):
             pass  # what cannot be known now may be known later
@@ -367,7 +369,12 @@ class DiskUnit(Upkeep):
         super().adjust(settings)
         self.reached = frozenset()
         self.writeThrough = self.volatileCache and not settings.writeCache
-        self.guarded = self.readOnly or settings.softwareProtected or self.writeThrough
+        self._guard()
+
+    def _guard(self) -> None:
+        """Find out whether writes need a closer look."""
+        stale = self.journal is not None and self.journal.stale
+        self.guarded = self.readOnly or self.settings.softwareProtected or self.writeThrough or stale
 
     def reset(self, code: int, but: INexus | None = None) -> None:
         """Logical unit reset (SAM-5 6.3.3): nothing is kept in it any more."""

@@ -232,6 +232,9 @@ def guard(unit: DiskUnit, task: ITask) -> int:
         raise CheckCondition(codes.DATA_PROTECT, codes.WRITE_PROTECTED)
     if unit.settings.softwareProtected:
         raise CheckCondition(codes.DATA_PROTECT, codes.SOFTWARE_WRITE_PROTECTED)
+    if unit.journal is not None and unit.journal.stale:
+        # It would not last: at the next start an older write is done once more.
+        raise CheckCondition(codes.HARDWARE_ERROR, codes.INTERNAL_TARGET_FAILURE)
     return FUA if unit.writeThrough else 0
 
 

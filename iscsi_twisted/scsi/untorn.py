@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from iscsi_twisted.errors import CheckCondition
@@ -72,10 +72,15 @@ class Journal:
 
     @ivar store: where.
     @ivar waiting: what waits for its turn, in order; the first is at work.
+    @ivar stale: what it keeps could not be forgotten: it would be written again at the next start, over all
+        that is written until then.
     """
 
-    def __init__(self, store: IStateStore) -> None:
+    def __init__(self, store: IStateStore, changed: Callable[[], None], stale: bool = False) -> None:
+        """@param changed: called when C{stale} may be another."""
         self.store = store
+        self.stale = stale
+        self._changed = changed
         self.waiting: deque[tuple[Work, Iterator[Step]]] = deque()
 
     def enter(self, work: Work, steps: Iterator[Step]) -> None:
@@ -88,11 +93,23 @@ class Journal:
         """Work has ended, or waits no more."""
         if work.condition is not None and self.waiting and self.waiting[0][0] is work:
             # It has failed, and was told so: it must not be written after all, some day.
-            forgotten = self.store.save(b"")
-            if forgotten is not None:
-                forgotten.addBoth(lambda _: self._next(work))
-                return
-        self._next(work)
+            self.forget(lambda: self._next(work))
+        else:
+            self._next(work)
+
+    def forget(self, then: Callable[[], None] = lambda: None) -> None:
+        """Keep nothing, and go on; while that cannot be done nobody may write."""
+
+        def done(stale: bool) -> None:
+            self.stale = stale
+            self._changed()
+            then()
+
+        forgotten = self.store.save(b"")
+        if forgotten is None:
+            done(False)
+        else:
+            forgotten.addCallbacks(lambda _: done(False), lambda _: done(True))
 
     def _next(self, work: Work) -> None:
         first = self.waiting[0][0] if self.waiting else None

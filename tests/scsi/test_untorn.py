@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
-from iscsi_twisted.errors import WriteError
+from iscsi_twisted.errors import DeviceError, WriteError
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.cdblong import WRITE_ATOMIC_16
@@ -150,6 +150,23 @@ class BesideOthersTests(AtomicCases):
         forgotten.callback(None)
         self.slow.fire()
         self.assertEqual(second.status, codes.GOOD)
+
+    def test_stale(self) -> None:
+        """While one cannot be forgotten nobody may write what it would undo at the next start."""
+        first = self.write(b"a", 3)
+        self.store.waiting = forgetting = Deferred()
+        self.slow.fire()
+        self.store.waiting = again = Deferred()
+        forgetting.errback(DeviceError())
+        again.errback(DeviceError())
+        self.assertSense(first, codes.HARDWARE_ERROR, codes.INTERNAL_TARGET_FAILURE)
+        for command in (cdb.WRITE_10, WRITE_ATOMIC_16):
+            task = self.command(command, b"b" * BLOCK, lba=3, length=1)
+            self.assertSense(task, codes.HARDWARE_ERROR, codes.INTERNAL_TARGET_FAILURE)
+        self.unit.watch()
+        writing = self.command(cdb.WRITE_10, b"b" * BLOCK, lba=3, length=1)
+        self.slow.fire()
+        self.assertEqual((writing.status, self.unit.guarded, self.store.load()), (codes.GOOD, False, b""))
 
 
 class RecordTests(DiskTests):
