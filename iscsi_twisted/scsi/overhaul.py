@@ -108,22 +108,24 @@ class Overhaul:
 
     def __init__(
         self, unit: DiskUnit, plan: Plan, *, cdb: bytes = bytes(16), asker: ITask | None = None,
-        immediate: bool = False,
+        immediate: bool = False, resumed: bool = False,
     ) -> None:  # fmt: skip
         """
         @param asker: the task that is told of its end, or, if C{immediate}, that it is noted.
+        @param resumed: it was noted before the start, and may have been begun.
         """
         self._unit = unit
         self._immediate = immediate
         self._size = unit.blockCount * unit.blockSize
         # Where the medium has another size than it had, one begins anew.
         done = plan.done if plan.size == self._size else 0
-        self.plan = plan = attrs.evolve(plan, size=self._size, done=done, medium=unit.medium)
+        now = attrs.evolve(plan, size=self._size, done=done, medium=unit.medium)
+        self._noted, self._current = resumed, resumed and now == plan
+        self.plan = plan = now
         passes = plan.passes if plan.action == WRITE else 1
         self._work = Work(unit, cdb, passes * self._size, self._ended, asker=asker)
         self._work.lasting = immediate or plan.kind == SANITIZE
         self._before = unit.failedPlan
-        self._noted = False
         self._work.done = plan.done
 
     def begin(self) -> None:
@@ -138,7 +140,8 @@ class Overhaul:
         self._unit.exclude(self._work, 0, self._size, self._work.begin, self._steps())
 
     def _steps(self) -> Iterator[Step]:
-        yield from self._note()
+        if not self._current:
+            yield from self._note()
         self._noted = True
         if self._immediate:
             self._work.answer()
@@ -265,4 +268,4 @@ def goOn(unit: DiskUnit, plan: Plan) -> None:
     if plan.failed or unit.readOnly or not unit.blockCount or plan.kind == FORMAT:
         failed(unit, attrs.evolve(plan, failed=True))
     else:
-        Overhaul(unit, plan).begin()
+        Overhaul(unit, plan, resumed=True).begin()

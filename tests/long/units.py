@@ -18,13 +18,14 @@ from zope.interface import implementer
 
 from iscsi_twisted.errors import ReadError, WriteError
 from iscsi_twisted.interfaces import Buffer, IReservationStore, ITask, TargetPort
-from iscsi_twisted.scsi import cdb, cdblong, codes
+from iscsi_twisted.scsi import cdb, cdblong, codes, copying, overhaul
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.inventory import furnish
 from iscsi_twisted.scsi.optical import OpticalUnit
 from iscsi_twisted.scsi.paths import Paths
 from iscsi_twisted.scsi.persistent import LIST
 from iscsi_twisted.scsi.registrations import MOST, Registrations
+from iscsi_twisted.scsi.work import Work
 from tests.long.fuzz import Fault
 from tests.long.invent import ISIDS, NAMES, Choices, anything
 from tests.scsi.cases import IDENTITY
@@ -38,6 +39,12 @@ ACTS: Final = 60
 TASKS: Final = 64
 """Of one unit: so few that they can be too many."""
 ERRORS: Final = (WriteError(offset=0), ReadError("broken", 512), OSError(28, "full"), OSError(5, "broken"))
+
+
+EXIT: Final = b"\x48\x1f"
+"""SANITIZE (EXIT FAILURE MODE)."""
+REMAKING: Final = (0x00, 0x04, 0x48)
+"""FORMAT UNIT, SANITIZE, and what goes on after a start."""
 
 
 class Device(PendingCopier):
@@ -120,6 +127,7 @@ class World:
     @ivar units: by LUN.
     @ivar nexuses: those that are there; the last may only read.
     @ivar late: tasks whose Data-Out has not come.
+    @ivar halves: by LUN, what has remade a part of the medium, until it has come to its end.
     """
 
     def __init__(self, random: Random) -> None:
@@ -143,6 +151,7 @@ class World:
         ]
         self.tasks: list[Task] = []
         self.late: list[Task] = []
+        self.halves: dict[int, Work] = {}
         for nexus in self.nexuses:
             self.found(nexus)
 
@@ -200,19 +209,26 @@ class World:
         elif kind < 0.9 and self.late:
             self.arrive(self.random.choice(self.late))
         else:
-            self.random.choice(
-                (
-                    self.abort,
-                    self.abort,
-                    self.reinstate,
-                    self.reset,
-                    self.clear,
-                    self.hold,
-                    self.grow,
-                    self.restart,
-                    self.crash,
-                )
-            )()
+            acts = (
+                self.abort, self.abort, self.reinstate, self.reset, self.clear, self.hold, self.grow,
+                self.restart, self.crash,
+            )  # fmt: skip
+            self.random.choice(acts)()
+        self.look()
+
+    def look(self) -> None:
+        """@raise Fault: if a disk is served of which only a part has been remade, unless that was allowed."""
+        for lun in range(2):
+            unit = self.units[lun]
+            work = None if unit.closure is None else unit.closure.work
+            if work is not None and work.cdb[0] in REMAKING and (work.done or lun in self.halves):
+                self.halves[lun] = work
+            half = self.halves.get(lun)
+            if half is None or unit.closure is not None:
+                continue
+            if half.done < half.total or half.condition is not None:
+                raise Fault(f"LUN {lun} is served, and a part of it was remade: {unit.unfinished.load()!r}")
+            del self.halves[lun]
 
     def begin(self) -> None:
         """A command, often to one of the disks."""
@@ -223,10 +239,14 @@ class World:
             else self.wellKnown[max(self.wellKnown)]
         )
         sent = anything(random, unit, [naa(lun) for lun in range(4)])
-        task = Task(sent.cdb, random.choice(self.nexuses), sent.data, late=random.random() < 0.2)
+        late = random.random() < 0.2
+        lun = next((lun for lun, each in self.units.items() if each is unit), 9)
+        task = Task(sent.cdb, random.choice(self.nexuses), sent.data, late=late, lun=lun)
         task.flags = sent.attribute
         self.tasks.append(task)
         run(unit, task)
+        if sent.cdb[:2] == EXIT and task.status in (codes.GOOD, None):
+            self.halves.pop(task.lun, None)
         if task.late and task.status is None:
             self.late.append(task)
         self.check(task)
@@ -254,7 +274,8 @@ class World:
         waiting += [store for stores in self.stores for store in stores.values() if store.asked]
         if not waiting:
             return
-        one, broken = random.choice(waiting), random.random() < 0.06
+        one = random.choice(waiting)
+        broken = random.random() < (0.15 if isinstance(one, Store) else 0.06)
         if isinstance(one, Store):
             one.fail() if broken else one.fire()
         elif broken:
@@ -412,6 +433,7 @@ class World:
         unit.nexusFound(nexus)
         unit.takeAttention(nexus)
         unit.setAccess({1: 0})
+        unit.watch()
         unit.adjust(unit.defaults)
         while unit.takeAttention(nexus) is not None:
             pass
@@ -472,12 +494,20 @@ def live(random: Random, acts: int) -> None:
 
     @raise Fault: if something does not hold.
     """
-    world = World(random)
-    for _ in range(acts):
-        if isinstance(random, Choices) and random.over:
-            break
-        world.act()
-    world.finish()
+    # What is long is done in so many pieces that it can be met in the middle.
+    slices = {module: module.SLICE for module in (overhaul, copying)}
+    for module in slices:
+        module.SLICE = 16 * 512  # type: ignore[misc]
+    try:
+        world = World(random)
+        for _ in range(acts):
+            if isinstance(random, Choices) and random.over:
+                break
+            world.act()
+        world.finish()
+    finally:
+        for module, size in slices.items():
+            module.SLICE = size  # type: ignore[misc]
 
 
 def units(seconds: float, seed: int) -> tuple[list[str], list[str]]:

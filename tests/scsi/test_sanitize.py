@@ -430,6 +430,20 @@ class ResumeTests(SanitizeCases):
         self.assertEqual(self.device.calls[0], ("write", SLICE, SLICE))
         self.assertEqual(bytes(self.device.content), b"x" * self.size)
 
+    def test_resumedUnnoted(self) -> None:
+        """One that goes on, and cannot be noted anew, has begun: if it fails it has failed."""
+        for size in (self.size, 7):
+            plan = Plan("sanitize", "write", b"x", size=size)
+            self.store.states.append(plan.encode())
+            self.store.waiting = waiting = Deferred()
+            self.unit = self.remake()
+            self.assertEqual(self.store.waiting is None, size == 7)
+            self.device.error = WriteError(offset=0)
+            waiting.errback(DeviceError())
+            self.turns.all()
+            self.device.error = None
+            self.assertEqual(self.senseNow()[:2], (codes.MEDIUM_ERROR, "3103"))
+
     def test_otherSize(self) -> None:
         """On a medium of another size it begins anew."""
         self.store.states.append(Plan("sanitize", "erase", size=7, done=7).encode())
