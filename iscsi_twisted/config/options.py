@@ -133,6 +133,12 @@ def _patience(text: str) -> float:
     return float(text)
 
 
+def _days(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not float(text):
+        raise ConfigurationError(f"days such as 7 or 0.5 are wanted, not {quoted(text)}")
+    return float(text)
+
+
 def _auth(text: str) -> bool:
     if text.lower() not in ("chap", "none"):
         raise ConfigurationError(f"chap or none is wanted, not {quoted(text)}")
@@ -214,6 +220,11 @@ class MirrorOptions:
         _patience,
         "Seconds that a member may keep the others waiting before it counts as failed; 0 for as long as it"
         " likes.  Absent: 25.",
+    )
+    scrub: float | None = row(
+        _days,
+        "Days after which the members are compared, while they serve, again and again.  Absent: only if a"
+        " program asks for it.",
     )
 
 

@@ -45,6 +45,7 @@ class Mirror(MirrorReading):
         store: MirrorStore | None = None,
         trusted: Any = None,
         patience: float = SECONDS,
+        scrubbing: float | None = None,
     ) -> None:
         """
         @param reactor: whose time it is; by default the process's own.
@@ -53,6 +54,7 @@ class Mirror(MirrorReading):
         @param trusted: the member that holds the truth at the next start, whatever the record says.
         @param patience: seconds that a member may keep the others waiting before it counts as failed; 0 for
             as long as it likes.
+        @param scrubbing: seconds after which the members are compared again and again; None for never.
         @raise LocalError: if that is no member, or no such time.
         """
         super().__init__(members)
@@ -61,7 +63,7 @@ class Mirror(MirrorReading):
         self.patience = patience
         self.able = Capabilities()
         self.writes = self.flushes = self.discards = self.zeroes = 0
-        self.life = Life(self, reactor)
+        self.life = Life(self, reactor, scrubbing)
         self._changed: Callable[[], None] = _ignore
         self._discards = False
         self._writers: list[Callable[..., Any]] = []

@@ -73,13 +73,16 @@ class Life:
     @ivar name: of the mirror's record.
     @ivar trusted: the member that is the truth at the next start.
     @ivar old: members that were known and are not here, and where they are behind.
+    @ivar scrubbing: seconds after which the members are compared again and again; None for never.
     @ivar epoch: grows with each look for regions in which nothing is written.
     @ivar generation: of the newest record that is known.
     @ivar flushed: the epoch in which the last flush began that all members did.
     """
 
-    def __init__(self, mirror: Mirror, reactor: Any) -> None:
+    def __init__(self, mirror: Mirror, reactor: Any, scrubbing: float | None = None) -> None:
+        """@param scrubbing: see the attribute."""
         self._mirror = mirror
+        self.scrubbing, self._scrubbed = scrubbing, 0.0
         self._reactor = reactor
         self.name = ""
         self.trusted: Leg | None = None
@@ -131,6 +134,7 @@ class Life:
 
     def _begin(self) -> None:
         self._stopping = self._compared = False
+        self._scrubbed = self.now()
         self._timer = self._reactor.callLater(TICK, self._tick)
         for leg in self._mirror.legs:
             if not leg.isOpen:
@@ -270,6 +274,10 @@ class Life:
                 leg.due = float("inf")
                 self.go(self.roster.retry(leg))
         self.look()
+        if self.scrubbing is not None and now - self._scrubbed >= self.scrubbing and self._working is None:
+            self._scrubbed = now
+            self._working = Deferred.fromCoroutine(self._scrub())
+            self._working.addBoth(self._worked)
 
     def go(self, coroutine: Any) -> None:
         """Let something go on that the end has to wait for."""
@@ -387,6 +395,13 @@ class Life:
             return outcome
 
         return answer.addBoth(ended)
+
+    async def _scrub(self) -> None:
+        """Compare the members since it is time to; copying goes before that."""
+        work = Scrub(self._mirror, gives=True)
+        await self._compare(work)
+        if work.gaveWay:
+            self._scrubbed = float("-inf")
 
     def pause(self, seconds: float) -> Deferred[None]:
         """

@@ -55,7 +55,7 @@ class Roster:
             return
         permitCreation(leg.device, False)
         try:
-            outcome = await mirror.watch.tell(leg, self._open, leg)
+            outcome = await mirror.watch.tell(leg, self.open, leg)
         finally:
             permitCreation(leg.device, True)
         if isinstance(outcome, Failure):
@@ -63,12 +63,12 @@ class Roster:
             self.postpone(leg)
             return
         if self._life.stopping or leg not in mirror.legs:
-            await self._shut(leg)
+            await self.shut(leg)
             return
         wrong = self._misfit(leg)
         if wrong:
             leg.reason = wrong
-            await self._shut(leg)
+            await self.shut(leg)
             self.postpone(leg)
             return
         await self._returned(leg)
@@ -78,10 +78,10 @@ class Roster:
         asking = self._mirror.watch.answers([leg], [attempt(stampOf, leg.device)])
         (outcome,) = await ready(asking)
         leg.left = () if isinstance(outcome, Failure) or leg.hanging else tuple(outcome)
-        await self._shut(leg)
+        await self.shut(leg)
         self._mirror.keepRecord()
 
-    def _open(self, leg: Leg) -> Any:
+    def open(self, leg: Leg) -> Any:
         """Open a member; it is open when that has ended, even if nobody waits for it by then."""
 
         def opened(outcome: Any) -> Any:
@@ -94,7 +94,7 @@ class Roster:
         opening.addBoth(opened)
         return opening
 
-    async def _shut(self, leg: Leg) -> None:
+    async def shut(self, leg: Leg) -> None:
         """Close a member, whatever it says to that; one that hangs is told to, and nobody waits for it."""
         if not leg.isOpen:
             return
@@ -220,7 +220,7 @@ class Roster:
         idle = mirror.lock.idle()
         if idle is not None:
             await idle
-        await self._shut(leg)
+        await self.shut(leg)
 
     def add(self, device: Any) -> Deferred[None]:
         """See L{Mirror.add}."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -89,16 +88,14 @@ class Start:
         for leg in legs:
             permitCreation(leg.device, leg.name not in known)
         try:
-            outcomes = await ready(
-                settle([attempt(leg.device.open, partial(self._mirror.memberChanged, leg)) for leg in legs])
-            )
+            opening = [attempt(self._life.roster.open, leg) for leg in legs]
+            outcomes = await ready(self._mirror.watch.changes(legs, opening))
         finally:
             for leg in legs:
                 permitCreation(leg.device, True)
         failures = []
         for leg, outcome in zip(legs, outcomes, strict=True):
-            leg.isOpen = not isinstance(outcome, Failure)
-            if not leg.isOpen:
+            if isinstance(outcome, Failure):
                 leg.reason = outcome.getErrorMessage()
                 if leg.name in known:
                     leg.reason += " (it has been a member, so it is not made anew)"
@@ -120,9 +117,11 @@ class Start:
                 leg.abilities = leg.device.capabilities()
                 leg.fingerprint = fingerprintOf(leg.device)
         record = choose(records, mirror.legs, mirror.size, mirror.shift)
+        alone = record is None and self._life.trusted is None
+        if failure is not None and alone:
+            failure.raiseException()
         if record is None or record.marked:
             failure = await self._flushAll() or failure
-        alone = record is None and self._life.trusted is None
         if failure is not None and (alone or not any(leg.isOpen for leg in mirror.legs)):
             failure.raiseException()
         if record is not None:
@@ -175,14 +174,14 @@ class Start:
         @return: the failure of one that cannot; it counts as not there.
         """
         legs = [leg for leg in self._mirror.legs if leg.isOpen and leg.abilities.volatileCache]
-        outcomes = await ready(settle([attempt(leg.device.flush) for leg in legs]))
+        flushing = [attempt(leg.device.flush) for leg in legs]
+        outcomes = await ready(self._mirror.watch.changes(legs, flushing))
         first = None
         for leg, outcome in zip(legs, outcomes, strict=True):
             if isinstance(outcome, Failure):
                 first = first or outcome
                 leg.reason = outcome.getErrorMessage()
-                leg.isOpen = False
-                await ready(settle([attempt(leg.device.close)]))
+                await self._life.roster.shut(leg)
         return first
 
     async def _suspicions(self, count: int) -> tuple[list[Leg], list[str]]:

@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import DeviceError
 from iscsi_twisted.interfaces import Buffer
-from iscsi_twisted.storage.legs import Leg
+from iscsi_twisted.storage.legs import RESYNCING, Leg
 from iscsi_twisted.storage.pending import attempt, ready
 from iscsi_twisted.storage.progress import Progress
 
@@ -73,13 +73,18 @@ class Scrub:
     One comparison, from the beginning to the end.
 
     @ivar progress: how far it is.
+    @ivar gaveWay: it ended early, since something has to be copied.
     """
 
-    def __init__(self, mirror: Mirror, repair: Any = None, *, doubtful: bool = False) -> None:
+    def __init__(
+        self, mirror: Mirror, repair: Any = None, *, doubtful: bool = False, gives: bool = False
+    ) -> None:
         """
         @param repair: None, C{"majority"}, or the leg that is right.
         @param doubtful: compare only regions of which nobody knows whether members agree there.
+        @param gives: end when something has to be copied.
         """
+        self._gives, self.gaveWay = gives, False
         self._mirror, self._repair, self._doubtful = mirror, repair, doubtful
         self._compared = self._count = self._unreadable = 0
         self._mismatches: list[Mismatch] = []
@@ -96,7 +101,7 @@ class Scrub:
         mirror = self._mirror
         count = len(mirror.unverified.flags)
         region: int | None = 0
-        while region is not None and region < count:
+        while region is not None and region < count and not self.gaveWay:
             if self._doubtful:
                 region = mirror.unverified.after(region)
                 if region is None:
@@ -106,6 +111,7 @@ class Scrub:
                 last = min(region + STRETCH, count) - 1
             await self._stretch(region, last)
             region = last + 1
+            self.gaveWay = self._gives and any(leg.state == RESYNCING for leg in mirror.legs)
         self._finish()
         return Findings(self._compared, self._count, tuple(self._mismatches), self._unreadable)
 

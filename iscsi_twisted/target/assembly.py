@@ -43,6 +43,7 @@ VENDOR: Final = "TWISTED"
 PRODUCT: Final = "iSCSI disk"
 PRODUCTS: Final = {DISK: PRODUCT, CDROM: "iSCSI DVD-ROM"}
 REVISION: Final = "0.1"
+DAY: Final = 86400.0
 
 
 class Remote(Protocol):
@@ -307,12 +308,13 @@ class _Maker:
             trusted = [
                 made for made, each in zip(members, device.members, strict=True) if each.name in self._trusted
             ]
-            patience = device.own.patience
+            patience, scrub = device.own.patience, device.own.scrub
             return PlacedMirror(
                 members,
                 reactor=self._reactor,
                 trusted=trusted[0] if trusted else None,
                 patience=SECONDS if patience is None else patience,
+                scrubbing=None if scrub is None else scrub * DAY,
             )
         return PlacedConcatenation(members) if device.chunk is None else PlacedStripe(members, device.chunk)
 

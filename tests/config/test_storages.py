@@ -158,20 +158,27 @@ class DeviceTests(TargetsTestCase):
         self.assertEqual((device.level, device.chunk, device.size), (0, 65536, 2 * MB))
         self.assertEqual(self.one("device0 Raid0:4096 extent0 extent1").chunk, 4096)
 
-    def test_patience(self) -> None:
-        """A mirror, and nothing else, has a patience of its own."""
+    def test_mirrorOptions(self) -> None:
+        """A mirror, and nothing else, has a patience of its own, and is compared now and then."""
         lines = "extent0 a 0 1M\nextent1 b 0 1M\ndevice0 {}\ntarget0 device0 any"
         for text, seconds in (("", None), (" patience=2.5", 2.5), (" serial=1 patience=0", 0.0)):
             (device,) = read(lines.format("RAID1 extent0 extent1" + text)).targets[0].storages
             assert isinstance(device, Device)
-            self.assertEqual(device.own.patience, seconds)
+            self.assertEqual((device.own.patience, device.own.scrub), (seconds, None))
+        (device,) = read(lines.format("RAID1 extent0 extent1 scrub=0.5")).targets[0].storages
+        assert isinstance(device, Device)
+        self.assertEqual(device.own.scrub, 0.5)
         for words, wanted in (
             (
                 "RAID1 extent0 extent1 patience=soon",
                 "patience=: seconds such as 25 or 2.5 are wanted, not 'soon'",
             ),
+            ("RAID1 extent0 extent1 scrub=0", "scrub=: days such as 7 or 0.5 are wanted, not '0'"),
             ("RAID0 extent0 extent1 patience=1", "unknown option 'patience='; a device line knows serial="),
-            ("RAID1 extent0 extent1 wait=1", "unknown option 'wait='; a RAID1 line knows patience=, serial="),
+            (
+                "RAID1 extent0 extent1 wait=1",
+                "unknown option 'wait='; a RAID1 line knows patience=, scrub=, serial=",
+            ),
         ):
             self.assertFault(lines.format(words), f"F:3: {wanted}")
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import filecmp
 import json
 import os
+import signal
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -32,13 +34,13 @@ class Mirrored(OursOf):
 
     name = "mirrored"
 
-    def __init__(self, folder: Path, other: Ours | None = None) -> None:
+    def __init__(self, folder: Path, other: Ours | None = None, options: str = "") -> None:
         size = BLOCKS * 512
         second = str(folder / self.name / "b") if other is None else other.url
         super().__init__(
             folder,
             f"extent0 {folder / self.name / 'a'} 0 {size}\nextent1 {second} 0 {size}\n"
-            "device0 RAID1 extent0 extent1\ntarget0 device0 any\n",
+            f"device0 RAID1 extent0 extent1 {options}\ntarget0 device0 any\n",
         )
         self.members = (self.folder / "a", self.folder / "b" if other is None else other.disk)
 
@@ -72,15 +74,17 @@ class Mirrored(OursOf):
 def mirrors(seconds: float, seed: int) -> tuple[list[str], list[str]]:
     """
     Kill a target with a mirror and start it again for so long, three times at least; then a target that has
-    one of its members.
+    one of its members; then let that hang and go on.
 
     @return: what was done, and what went wrong.
     """
     random = Random(seed)
-    told, faults = killed(seconds / 2, random)
-    if not faults:
-        more, faults = severed(seconds / 2, random)
+    told: list[str] = []
+    for part in (killed, severed, hung):
+        more, faults = part(seconds / 3, random)
         told += more
+        if faults:
+            break
     return told, faults
 
 
@@ -125,32 +129,69 @@ def killed(seconds: float, random: Random) -> tuple[list[str], list[str]]:
 
 def severed(seconds: float, random: Random) -> tuple[list[str], list[str]]:
     """The target of one member is killed; the client notices nothing."""
-    began = time.monotonic()
+
+    def cut(near: Mirrored, far: Ours, kills: int) -> list[str]:
+        far.kill()
+        if kills % 3:
+            time.sleep(random.uniform(0.0, 1.0))
+            far.start()
+            return []
+        time.sleep(AWAY)
+        faults = []
+        if "failed" not in near.states().values():
+            faults.append(f"the remote member was away for {AWAY} s, and is {near.states()}")
+        far.start()
+        return faults + near.wait({"in sync"})
+
+    kills, versions, faults = disturbed(seconds, random, "", cut)
+    return [f"{kills} kills of a remote member, {versions} versions kept"], faults
+
+
+def hung(seconds: float, random: Random) -> tuple[list[str], list[str]]:
+    """
+    The target of one member is stopped, and goes on later with what it was told before; the client notices
+    nothing.
+    """
+
+    def stop(near: Mirrored, far: Ours, _: int) -> list[str]:
+        assert far.process is not None
+        far.process.send_signal(signal.SIGSTOP)
+        faults = near.wait({"in sync", "failed"})
+        time.sleep(random.uniform(0.0, 4.0))
+        far.process.send_signal(signal.SIGCONT)
+        return faults + near.wait({"in sync"})
+
+    stops, versions, faults = disturbed(seconds, random, "patience=1", stop)
+    return [f"a remote member hung {stops} times, {versions} versions kept"], faults
+
+
+def disturbed(
+    seconds: float, random: Random, options: str, disturb: Callable[[Mirrored, Ours, int], list[str]]
+) -> tuple[int, int, list[str]]:
+    """
+    Do something to the target of one member again and again, while a client writes to the mirror.
+
+    @param options: of the mirror.
+    @param disturb: does it, and says what went wrong; given how often that is by now.
+    @return: how often it was done, how many versions of blocks were kept, and what went wrong.
+    """
+    deadline = time.monotonic() + seconds
     faults: list[str] = []
     acknowledged: dict[int, int] = {}
-    kills = 0
+    count = 0
     with tempfile.TemporaryDirectory() as folder:
         far = Ours(Path(folder))
         with open(far.disk, "wb") as file:
             file.truncate(BLOCKS * 512)
         far.start()
-        near = Mirrored(Path(folder), far)
+        near = Mirrored(Path(folder), far, options)
         near.start()
         writer = Writer(near.port, random, acknowledged)
         writer.start()
-        while (kills < 3 or time.monotonic() < began + seconds) and writer.is_alive() and not faults:
+        while (count < 3 or time.monotonic() < deadline) and writer.is_alive() and not faults:
             time.sleep(random.uniform(0.05, 1.0))
-            far.kill()
-            kills += 1
-            if kills % 3 == 0:
-                time.sleep(AWAY)
-                if "failed" not in near.states().values():
-                    faults.append(f"the remote member was away for {AWAY} s, and is {near.states()}")
-            else:
-                time.sleep(random.uniform(0.0, 1.0))
-            far.start()
-            if kills % 3 == 0:
-                faults += near.wait({"in sync"})
+            count += 1
+            faults += disturb(near, far, count)
         if not writer.is_alive():
             faults.append(f"the client has ended: {writer.fault}")
         faults += near.wait({"in sync"})
@@ -162,4 +203,4 @@ def severed(seconds: float, random: Random) -> tuple[list[str], list[str]]:
         far.stop()
         if not filecmp.cmp(*near.members, shallow=False):
             faults.append("the remote member differs")
-    return [f"{kills} kills of a remote member, {sum(acknowledged.values())} versions kept"], faults
+    return count, sum(acknowledged.values()), faults

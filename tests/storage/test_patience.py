@@ -11,9 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import LocalError, OutOfSpace
 from iscsi_twisted.storage import Concatenation, Mirror
-from iscsi_twisted.storage.legs import FAILED, IN_SYNC, RESYNCING
+from iscsi_twisted.storage.legs import FAILED, IN_SYNC, MISSING, RESYNCING
 from iscsi_twisted.storage.patience import SECONDS
 from iscsi_twisted.storage.record import Record
+from tests.support.devices import Stubborn
 from tests.support.mirrors import again, disks, knownMirror, opened, settled
 from tests.support.platters import SECTOR, MemoryStore
 
@@ -234,6 +235,32 @@ class PatienceTests(SynchronousTestCase):
         self.disks = again(self.disks)
         self.mirror = opened(Mirror(self.disks, reactor=self.clock, store=self.store))
         self.assertEqual(self.states(), [IN_SYNC, RESYNCING])
+
+    def test_start(self) -> None:
+        """A mirror starts without a member that does not flush or open; it comes when that has ended."""
+        self.mirror.write(0, b"1" * SECTOR)
+        for name in ("flush", "open"):
+            self.disks = again(self.disks)
+            self.hang(1)
+            waiting = Stubborn()
+            self.patch(self.disks[1], name, lambda *_, waiting=waiting: waiting)
+            self.mirror = Mirror(self.disks, reactor=self.clock, store=self.store)
+            opening: Any = self.mirror.open(lambda: None)
+            self.advance(SECONDS - 1)
+            self.assertNoResult(opening)
+            self.advance(SECONDS / 5)
+            self.successResultOf(opening)
+            self.assertEqual(self.states(), [IN_SYNC, MISSING], name)
+            self.assertIsNone(self.mirror.write(0, name.encode() * SECTOR))
+            self.advance(100)
+            self.assertEqual(self.states(), [IN_SYNC, MISSING], name)
+            self.disks[1].waits = False
+            del self.disks[1].__dict__[name]
+            if name == "open":
+                self.disks[1].open(lambda: None)
+            waiting.callback(None)
+            settled(self.mirror, self.clock)
+            self.assertEqual(self.disks[0].view, self.disks[1].view)
 
     def test_removed(self) -> None:
         """A member that hangs can be removed."""

@@ -12,11 +12,11 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import LocalError, ReadError
-from iscsi_twisted.storage import Mirror
+from iscsi_twisted.storage import Mirror, scrub
 from iscsi_twisted.storage.legs import IN_SYNC
 from iscsi_twisted.storage.record import Record
 from iscsi_twisted.storage.scrub import Mismatch, differences
-from tests.support.mirrors import disks, knownMirror, opened, settled
+from tests.support.mirrors import again, disks, knownMirror, opened, settled
 from tests.support.platters import MemoryStore
 
 REGION = 1 << 18
@@ -62,6 +62,45 @@ class ScrubTests(SynchronousTestCase):
         )
         self.assertEqual(bytes(self.disks[1].view[1000:1003]), b"xxx")
         self.assertEqual([leg.state for leg in self.device.legs], [IN_SYNC] * 3)
+
+    def test_again(self) -> None:
+        """A mirror that is to be compares its members again and again, and tells what differs."""
+        self.device.close()
+        self.device = opened(
+            Mirror(again(self.disks), reactor=self.clock, store=self.device.store, scrubbing=1000)
+        )
+        self.disks = self.device.members  # type: ignore[assignment]
+        self.clock.pump([5] * 190)
+        self.spoil(1, 1000)
+        for _ in range(2):
+            with capturedLogs() as events:
+                self.clock.pump([5] * 200)
+            told = [event["offset"] for event in events if event.get("event") == "mismatch"]
+            self.assertEqual(told, [512])
+            self.assertEqual([leg.state for leg in self.device.legs], [IN_SYNC] * 3)
+
+    def test_givesWay(self) -> None:
+        """What has to be copied does not wait for that; the comparing begins anew afterwards."""
+        self.device.close()
+        self.device = opened(
+            Mirror(again(self.disks), reactor=self.clock, store=self.device.store, scrubbing=1000)
+        )
+        self.disks = self.device.members  # type: ignore[assignment]
+        self.patch(scrub, "STRETCH", 1)
+        self.clock.pump([5] * 199)
+        self.disks[2].waits = True
+        self.clock.advance(10)
+        self.assertEqual(self.device.status().activity, "scrub")
+        self.device.spoil(self.device.legs[1], 3, 3)
+        self.device.settleStates()
+        self.disks[2].waits = False
+        with capturedLogs() as events:
+            for operation in self.disks[2].operations[:]:
+                operation.fire()
+            self.clock.pump([5] * 4)
+        mine = [event for event in events if event.get("event") in ("scrub", "member")]
+        told = [event["state"] if event["event"] == "member" else event["compared"] for event in mine]
+        self.assertEqual(told, [REGION, IN_SYNC, SIZE])
 
     def test_majority(self) -> None:
         """Those that agree win, if they are more than half."""
