@@ -49,6 +49,12 @@ class Listener:
         self.name = name or str(endpoint)
         self.optional = optional
 
+    def renew(self) -> None:
+        """Take up keys and certificates that have changed; what is wrong with them is logged."""
+        renew = getattr(self.endpoint, "renew", None)
+        if renew is not None:
+            renew()
+
     async def listen(self, factory: IProtocolFactory) -> tuple[IListeningPort, Portal] | None:
         """
         Listen.

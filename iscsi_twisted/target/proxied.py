@@ -162,6 +162,10 @@ class ProxiedEndpoint:
         beneath = getattr(self.endpoint, "terms", "")
         return f"PROXY protocol from {self.proxies}" + (f", {beneath}" if beneath else "")
 
+    def renew(self) -> None:
+        """Let the place take up files that have changed, if it has any."""
+        getattr(self.endpoint, "renew", _nothing)()
+
     def __repr__(self) -> str:
         return f"<ProxiedEndpoint {self.endpoint!r}>"
 
@@ -172,6 +176,10 @@ class ProxiedEndpoint:
         @return: the port; fails as the place's own endpoint does.
         """
         return self.endpoint.listen(ProxiedFactory(protocolFactory, self.proxies))
+
+
+def _nothing() -> None:
+    """There are no files."""
 
 
 def takeProxies(words: str) -> tuple[str, Netmask]:

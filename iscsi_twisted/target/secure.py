@@ -88,11 +88,15 @@ class ServerTLS:
 
     def serverConnectionForTLS(self, protocol: object) -> SSL.Connection:
         """See L{IOpenSSLServerConnectionCreator}."""
+        self.look()
+        return SSL.Connection(self._context, None)
+
+    def look(self) -> None:
+        """Take up files that have changed; what is wrong with them is logged."""
         stamps = self.files.stamps()
         if stamps != self._stamps:
             self._stamps = stamps
             self._renew()
-        return SSL.Connection(self._context, None)
 
     def _renew(self) -> None:
         try:
@@ -158,6 +162,10 @@ class TLSEndpoint:
         files = self.tls.files
         asked = "required" if files.required else "optional"
         return f"TLS as {self.tls.subject}" + (f", certificates {asked}" if files.clientCA else "")
+
+    def renew(self) -> None:
+        """Take up files that have changed, and say what is wrong with them."""
+        self.tls.look()
 
     def __repr__(self) -> str:
         return f"<TLSEndpoint port {self.tcp.port} of {self.tcp.interface or '0.0.0.0'}>"

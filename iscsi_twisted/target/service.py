@@ -347,11 +347,14 @@ class TargetService(Service):
     def reload(self) -> Deferred[Changes]:
         """
         Find out anew what is to be served, and serve that: what stays the same is not disturbed.
+        Certificates that have changed are taken up, too.
 
         @return: fires with what has changed; fails if it cannot be done, with all that is wrong
             (L{ConfigurationErrors<iscsi_twisted.errors.ConfigurationErrors>}).  Then nothing has changed.
             Both are logged as well.
         """
+        for each in self._listeners:
+            each.renew()
         read = self._read
         if read is None:
             return fail(LocalError("this service has nothing to read anew: tell it by change()"))

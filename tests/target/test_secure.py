@@ -27,6 +27,7 @@ from iscsi_twisted.interfaces import Asker, Grant
 from iscsi_twisted.session.answers import LoginRefused
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target import TargetService
+from iscsi_twisted.target.change import Wanted
 from iscsi_twisted.target.listeners import listener
 from iscsi_twisted.target.secure import TLSEndpoint, serverEndpoint
 from iscsi_twisted.target.users import FileUsers
@@ -294,6 +295,21 @@ class HandshakeTests(TLSTestCase):
         ):
             shutil.copy(new, old)
         self.assertNotEqual(await self.serial(service), before)
+
+    async def test_reloaded(self) -> None:
+        """A reload looks at the files at once, through whatever there is before a portal."""
+        for before in ("", "haproxy:"):
+            listen = f"{before}iscsi-tls:0:key={self.key}:cert={self.certificate}:interface=127.0.0.1"
+            service = self.serve(MemoryDevice(512), listen=listen, read=lambda: Wanted(()))
+            service.startService()
+            with open(self.key) as file:
+                kept = file.read()
+            for text, event in (("", "notRenewed"), (kept, "renewed")):
+                with open(self.key, "w") as file:
+                    file.write(text)
+                with capturedLogs() as events:
+                    await service.reload()
+                self.assertEqual([each["event"] for each in events if "event" in each], [event, "reloaded"])
 
     async def test_renewedMeanwhile(self) -> None:
         """Sessions go on when the certificate is another; what is no file any more is not waited for."""
