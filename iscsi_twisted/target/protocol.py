@@ -41,7 +41,7 @@ def peer(remote: IAddress, local: IAddress, certificate: tuple[str, ...] = ()) -
     if host is not None:
         host = f"[{host}]" if ":" in host else host
         host = f"{host}:{local.port}"  # type: ignore[attr-defined]  # those that have a host have it
-    return Peer(address, address or printable(str(remote)), host, certificate)
+    return Peer(address, printable(address or str(remote)), host, certificate)
 
 
 def _ends(transport: Any) -> Peer:

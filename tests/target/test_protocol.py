@@ -40,6 +40,11 @@ class PeerTests(SynchronousTestCase):
         local = IPv6Address("TCP", "::FFFF:198.51.100.1", 3260)
         self.assertEqual(peer(remote, local), Peer("192.0.2.7", "192.0.2.7", "198.51.100.1:3260"))
 
+    def test_odd(self) -> None:
+        """What a wrapper of somebody else's takes for an address has no control characters in a log."""
+        found = peer(IPv4Address("TCP", "192.0.2.7\n> \x1b[2J", 5), HOST)
+        self.assertEqual(found.text, "192.0.2.7?> ?[2J")
+
     def test_unix(self) -> None:
         """A UNIX socket has no IP address; its name in a log has no control characters."""
         remote = UNIXAddress(b"/run/a\nb")
