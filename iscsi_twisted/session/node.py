@@ -203,6 +203,9 @@ class Target(Door):
         readOnly = self.readOnly or grant.readOnly
         if readOnly != nexus.readOnly:
             nexus.readOnly = readOnly
+            if readOnly:
+                for task in [each for each in session.tasks.values() if each.flags & numbers.WRITE]:
+                    task.abort(tell=True)
             for unit in self.units.values():
                 if grant.readOnly:
                     # Whoever may only read must not keep others out: not by what it holds, either.

@@ -98,7 +98,7 @@ class ReinstatementTests(SynchronousTestCase):
         self.target.policy = policy
         lun = b"\0\1" + bytes(6)
         for grant, status, codes in (
-            (Grant(True), 2, ["2900", "2a01"]), (Grant(True, frozenset((0,))), 2, ["3f0e"]),
+            (Grant(True), 2, ["2907", "2a01"]), (Grant(True, frozenset((0,))), 2, ["3f0e"]),
             (Grant(False, frozenset((0, 1))), 0, ["2a01", "3f0e"]),
         ):  # fmt: skip
             policy.grant = grant

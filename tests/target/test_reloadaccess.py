@@ -53,7 +53,7 @@ class AccessTests(ReloadTestCase):
         refused = client.do(TEST_UNIT_READY, 1)
         self.assertEqual(int.from_bytes(refused["data"][14:16], "big"), codes.LUN_NOT_SUPPORTED)
         self.change(plan(*devices, policy=Masked(0, 1)))
-        self.assertEqual(client.attentions(1), [codes.POWER_ON, codes.LUNS_CHANGED])
+        self.assertEqual(client.attentions(1), [codes.NEXUS_LOSS_OCCURRED, codes.LUNS_CHANGED])
 
     def test_maskedMeanwhile(self) -> None:
         """What a session has under way on a LUN that it sees no more ends, and its reservation too."""
@@ -77,9 +77,21 @@ class AccessTests(ReloadTestCase):
         self.change(plan(disk(self.device), policy=Masked(0, readOnly=True)))
         unit: Any = self.memory.service.node.targets[TARGET].units[0]
         self.assertIsNone(unit.holder)
-        self.assertEqual(client.attentions(), [codes.POWER_ON, codes.MODE_PARAMETERS_CHANGED])
+        self.assertEqual(client.attentions(), [codes.NEXUS_LOSS_OCCURRED, codes.MODE_PARAMETERS_CHANGED])
         refused = client.do(write10(0, 1), data=bytes(512), write=512)
         self.assertEqual(refused["data"][14:16], codes.WRITE_PROTECTED.to_bytes(2, "big"))
+
+    def test_readerMeanwhile(self) -> None:
+        """What it had begun to write, and has not sent, is not written any more; it reads on."""
+        client = Client(self.memory)
+        (wanted,) = client.send(write10(0, 1), write=512)
+        self.device.synchronous = False
+        client.send(read10(0, 1), read=512)
+        self.change(plan(disk(self.device), policy=Masked(0, readOnly=True)))
+        (answer,) = [each for each in client.line.take() if each["opcode"] == numbers.SCSI_RESPONSE]
+        self.assertEqual((answer["status"], answer["itt"]), (codes.TASK_ABORTED, wanted["itt"]))
+        client.line.say(pdus.dataOut(b"x" * 512, itt=wanted["itt"], ttt=wanted["ttt"]))
+        self.assertEqual({name for name, _ in self.device.history}, {"read"})
 
     def test_refused(self) -> None:
         """An initiator that a policy lets in no more has to go, and so has one that a policy fails for."""
