@@ -204,7 +204,9 @@ class Copy:
         length = segment.blocks * size
         rest = -length % destination.blockSize
         inexact = bool(length % source.blockSize)
-        if inexact or (rest and not self._what.targets[segment.destination].pad):
+        # With CAT it would go in front of the next segment's data (SPC-3 6.3.7.2), which is not done here.
+        carried = segment.concatenates and segment is not self._what.segments[-1]
+        if inexact or (rest and (carried or not self._what.targets[segment.destination].pad)):
             raise _Refused(codes.UNEXPECTED_INEXACT_SEGMENT, _BLOCKS)
         for unit, first, count, end, field in (
             (source, segment.sourceBlock, length // source.blockSize, SOURCE, _READ),

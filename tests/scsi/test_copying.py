@@ -95,6 +95,15 @@ class CopyTests(CopyCases):
         content = bytes(self.units[2].device.content)  # type: ignore[attr-defined]
         self.assertEqual(content, self.data[: 9 * BLOCK] + bytes(7 * BLOCK) + b"s" * 14 * 4096)
 
+    def test_carried(self) -> None:
+        """What CAT would carry over to the next segment is refused, not filled up (SPC-3 6.3.7.2)."""
+        self.add(2, MemoryDisk(16 * 4096), blockSize=4096)
+        targets = [target(self.naa(0)), target(self.naa(2), pad=True)]
+        parts = segment(0, 1, 9, 0, 0, 1), segment(0, 1, 7, 9, 2, 1)
+        task = self.finished(*parts, targets=targets)
+        self.assertAborted(task, codes.UNEXPECTED_INEXACT_SEGMENT, 0, 10)
+        self.assertEqual(self.finished(parts[1], targets=targets).status, codes.GOOD)
+
     def test_durable(self) -> None:
         """Where the destination's writes are durable when they end, so is the copy."""
         device = self.add(2, MemoryDisk(BLOCKS * BLOCK, Capabilities(volatileCache=True)))
