@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Final
@@ -13,6 +14,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 
 from iscsi_twisted.errors import ISCSIError
 from iscsi_twisted.initiator import LUN
+from iscsi_twisted.interfaces import Buffer
 
 PAYLOADS: Final = (0, 4, 16, 64, 256, 1024, 4096)
 """Bytes that pings carry."""
@@ -51,6 +53,7 @@ class Exercises:
     @ivar seconds: the time.
     @ivar repeat: how often a latency is measured.
     @ivar destructive: what is on the disk need not be put back.
+    @ivar again: opens the unit over another session, for what has to be put back when this one has ended.
     """
 
     lun: LUN
@@ -58,6 +61,7 @@ class Exercises:
     seconds: Callable[[], float]
     repeat: int = 1000
     destructive: bool = False
+    again: Callable[[], Awaitable[LUN]] | None = None
 
     async def all(self) -> None:
         """
@@ -145,19 +149,39 @@ class Exercises:
             await self._time("READ (0x28)", lambda: lun.read(0, lun.blockSize))
             return
         area = min(AREA, lun.size - lun.size % REQUESTS[-1]) or lun.size
-        saved = (
-            None
-            if self.destructive
-            else (await lun.read(0, area), await lun.read(lun.size - lun.blockSize, lun.blockSize))
-        )
+        if self.destructive:
+            await self._write(area)
+            return
+        last = lun.size - lun.blockSize
+        saved = [(0, await lun.read(0, area)), (last, await lun.read(last, lun.blockSize))]
         try:
             await self._write(area)
-        finally:
-            if saved is not None:
-                await lun.write(0, saved[0])
-                await lun.write(lun.size - lun.blockSize, saved[1])
-                await lun.flush()
-                self.say("what was on the disk is there again")
+        except BaseException:
+            # What has failed first is what is told.
+            with contextlib.suppress(Failed):
+                await self._putBack(saved)
+            raise
+        await self._putBack(saved)
+
+    async def _putBack(self, saved: list[tuple[int, Buffer]]) -> None:
+        """
+        Write back what was on the disk; if this session has ended, over another one.
+
+        @raise Failed: if that cannot be done; what was there is in a file then.
+        """
+        try:
+            try:
+                await _store(self.lun, saved)
+            except (ISCSIError, TimeoutError):
+                if self.again is None:
+                    raise
+                await _store(await self.again(), saved)
+        except Exception as error:  # what endpoints fail with has no common class
+            places = ", ".join(f"{len(data)} bytes from byte {place}" for place, data in saved)
+            why = f"what was on the disk is not there again ({error}): {_kept(saved)} has it, {places}"
+            self.say(why)
+            raise Failed(why) from error
+        self.say("what was on the disk is there again")
 
     async def _write(self, area: int) -> None:
         lun = self.lun
@@ -236,3 +260,17 @@ class Exercises:
         began = self.seconds()
         yield passed
         passed.append(self.seconds() - began)
+
+
+async def _store(lun: LUN, saved: list[tuple[int, Buffer]]) -> None:
+    for place, data in saved:
+        await lun.write(place, data)
+    await lun.flush()
+
+
+def _kept(saved: list[tuple[int, Buffer]]) -> str:
+    """The name of a new file with these bytes, one after the other."""
+    with tempfile.NamedTemporaryFile(prefix="iscsi-harness-", delete=False) as file:
+        for _, data in saved:
+            file.write(data)
+    return file.name

@@ -16,7 +16,7 @@ from iscsi_twisted.cli.exercises import Exercises, Failed
 from iscsi_twisted.cli.running import Running, runCommand, unbroken
 from iscsi_twisted.config.auths import loadAuths
 from iscsi_twisted.initiator import LUN, URL, Credentials, Initiator, Session
-from iscsi_twisted.session.answers import LoginRefused
+from iscsi_twisted.session.answers import LoginRefused, MethodsRejected
 from iscsi_twisted.wire import numbers
 
 AUTHS: Final = "/etc/iscsi/auths"
@@ -116,8 +116,9 @@ class Harness:
             self.say(f"<ITERATION {number}>")
             try:
                 await self._iteration(credentials)
-            except LoginRefused as error:
-                if error.status == numbers.AUTHENTICATION_FAILURE and credentials is None:
+            except (LoginRefused, MethodsRejected) as error:
+                status = getattr(error, "status", numbers.AUTHENTICATION_FAILURE)
+                if status == numbers.AUTHENTICATION_FAILURE and credentials is None:
                     raise self._noEntry() from error
                 raise
         self.say(BANNER)
@@ -125,14 +126,22 @@ class Harness:
     async def _iteration(self, credentials: Credentials | None) -> None:
         target = await self._discover(credentials)
         header, data = DIGESTS[self.options.digest]
-        login = self.initiator.login(
-            self._endpoint, target, credentials=credentials, headerDigest=header, dataDigest=data
-        )
         sessions: list[Session] = []
+
+        async def enter() -> LUN:
+            login = self.initiator.login(
+                self._endpoint, target, credentials=credentials, headerDigest=header, dataDigest=data
+            )
+            lun = LUN(await unbroken(self.reactor, login, sessions.append), self.options.lun, timeout=TIMEOUT)
+            await lun.open()
+            return lun
+
         try:
-            session = await unbroken(self.reactor, login, sessions.append)
+            lun = await enter()
             self.say(f"logged in to {target}")
-            await self._exercise(session)
+            await Exercises(
+                lun, self.say, time.perf_counter, self.repeat, self.options.destructive, enter
+            ).all()
         finally:
             for one in sessions:
                 await one.logout()
@@ -150,11 +159,6 @@ class Harness:
         if not names:
             raise Failed("no target was found, or none admits this machine")
         return wanted or names[0]
-
-    async def _exercise(self, session: Session) -> None:
-        lun = LUN(session, self.options.lun, timeout=TIMEOUT)
-        await lun.open()
-        await Exercises(lun, self.say, time.perf_counter, self.repeat, self.options.destructive).all()
 
     def _credentials(self) -> Credentials | None:
         """The user's entry in the auths file, unless no authentication is asked for."""
@@ -212,6 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = made.parse_args(given)
     if options.iterations < 1:
         made.error("-n wants a number from 1")
+    if not 0 < options.port < 65536:
+        made.error("-p wants a port, a number from 1 to 65535")
 
     async def command(reactor: Any) -> None:
         await Harness(reactor, options, lambda line: print(line, flush=True)).run()

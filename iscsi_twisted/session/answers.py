@@ -38,6 +38,20 @@ class Redirected(LoginRefused):
         self.forever = status == numbers.TARGET_MOVED_PERMANENTLY
 
 
+class MethodsRejected(RemoteError):
+    """
+    The target takes none of the authentication methods that were offered (RFC 7143 12.1).
+
+    @ivar methods: their names.
+    """
+
+    def __init__(self, methods: tuple[str, ...]) -> None:
+        super().__init__(
+            f"the target takes none of the authentication methods that were offered: {','.join(methods)}"
+        )
+        self.methods = methods
+
+
 STATUSES: Final = {
     numbers.TARGET_MOVED_TEMPORARILY: "the target has moved for now",
     numbers.TARGET_MOVED_PERMANENTLY: "the target has moved for good",

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 import attrs
 
 from iscsi_twisted.errors import RemoteError
+from iscsi_twisted.session.answers import MethodsRejected
 from iscsi_twisted.session.keys import IRRELEVANT, KEYS, NOT_UNDERSTOOD, REJECT, Key, Value
 from iscsi_twisted.session.parameters import Parameters
 from iscsi_twisted.wire import numbers
@@ -209,6 +210,8 @@ class Negotiator:
         authentication = self._authentication
         if not self._method:
             self._method = said.pop("AuthMethod", "")
+            if self._method == "Reject":
+                raise MethodsRejected(authentication.methods)
             if self._method not in authentication.methods:
                 raise RemoteError(
                     f"the target chose {self._method or 'no'} authentication method,"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import tempfile
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.cli.exercises import NUDGE, Failed
 from iscsi_twisted.cli.harness import TIMEOUT, Harness, main, parser
 from iscsi_twisted.errors import ISCSIError, RemoteError
-from iscsi_twisted.interfaces import Account
+from iscsi_twisted.interfaces import Account, Buffer
 from iscsi_twisted.session import fullfeature
 from iscsi_twisted.session.answers import LoginRefused
 from iscsi_twisted.storage import MemoryDevice
@@ -143,7 +144,7 @@ class HarnessTests(HarnessTestCase):
 
     def test_usage(self) -> None:
         """Without arguments, and with wrong ones, it says how it is used."""
-        for arguments in ([], ["-n", "0"], ["-a", "magic"], ["-4", "-6"]):
+        for arguments in ([], ["-n", "0"], ["-p", "99999"], ["-a", "magic"], ["-4", "-6"]):
             said = io.StringIO()
             self.patch(sys, "stderr", said)
             error = self.assertRaises(SystemExit, main, arguments)
@@ -250,6 +251,68 @@ class CHAPTests(HarnessTestCase):
         """A target that asks for nobody passes, but not where CHAP is insisted on."""
         self.successResultOf(self.as_(SECRET))
         self.failureResultOf(self.as_(SECRET, "-a", "chap"), ISCSIError)
+
+
+class Leaving(MemoryDevice):
+    """
+    A disk that has its target lose a connection with a write behind the first ones.
+
+    @ivar leave: does that.
+    """
+
+    writes = 0
+
+    def write(self, offset: int, data: Buffer) -> Any:
+        """As ever, but for that."""
+        self.writes += 1
+        if self.writes == 5:
+            self.leave()
+        return super().write(offset, data)
+
+    def leave(self) -> None:
+        """To be replaced."""
+
+
+class LostTests(HarnessTestCase):
+    """Connections that are lost while the disk is not as it was."""
+
+    def makeDevice(self) -> MemoryDevice:
+        """It is lost with the connection."""
+        return Leaving((8 << 20) + 8192)
+
+    def lost(self, refuses: bool) -> tuple[bytes, list[str], str]:
+        """What was on the disk, what is said, and what is told."""
+        before = os.urandom(self.device.size)
+        self.device.write(0, before)
+
+        def leave() -> None:
+            self.endpoint.refuses = refuses
+            self.endpoint.transports[-1].abortConnection()
+
+        self.device.writes, self.device.leave = 0, leave
+        said, result = self.run_()
+        error = str(self.failureResultOf(result, Failed).value)
+        self.assertIn("the connection", error)
+        self.assertNotIn("completed successfully", "\n".join(said))
+        return before, said, error
+
+    def test_again(self) -> None:
+        """What was there is written back over another connection; what has failed is told all the same."""
+        before, said, _ = self.lost(refuses=False)
+        self.assertEqual(said[-1], "what was on the disk is there again")
+        self.assertEqual(bytes(self.device.read(0, len(before))), before)
+        self.assertEqual(self.node.sessions, set())
+
+    def test_gone(self) -> None:
+        """If there is none it is in a file, which is named."""
+        self.patch(tempfile, "tempdir", os.path.abspath(self.mktemp()))
+        os.mkdir(tempfile.gettempdir())
+        before, said, _ = self.lost(refuses=True)
+        self.assertIn("what was on the disk is not there again", said[-1])
+        (name,) = os.listdir(tempfile.gettempdir())
+        self.assertIn(name, said[-1])
+        with open(os.path.join(tempfile.gettempdir(), name), "rb") as file:
+            self.assertEqual(file.read(), before[: 8 << 20] + before[-512:])
 
 
 class IntegrityTests(HarnessTestCase):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.bench.servers import ROOT, Istgt, Ours, Server, Tgt, fill
-from tests.interop.test_initiator import SECRET, ClosedTgt
+from tests.bench.servers import ROOT, Istgt, Ours, OursOf, Server, Tgt, fill
+from tests.interop.test_initiator import OTHER, SECRET, ClosedIstgt, ClosedTgt
 
 MAIN = "from iscsi_twisted.cli.harness import main; main()"
+
+PATIENCE = 60.0
 
 
 def harness(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -56,24 +62,111 @@ def test_passes(tmp_path: Path, kind: type[Server]) -> None:
     assert server.disk.read_bytes() == before
 
 
-def test_chap(tmp_path: Path) -> None:
-    """With the user's secret it passes where CHAP is asked for; without, it says what to do."""
-    server = ClosedTgt(tmp_path)
+@pytest.mark.parametrize("kind", [ClosedTgt, ClosedIstgt], ids=lambda kind: kind.name)
+def test_chap(tmp_path: Path, kind: type[Server]) -> None:
+    """
+    With the user's secret it passes where CHAP is asked for; with a wrong one it is refused, and without one
+    it says what to do.
+    """
+    server = kind(tmp_path)
     fill(server.disk, 16 << 20)
     auths = tmp_path / "auths"
-    auths.write_text(f"me:chap:{SECRET.decode()}\n")
+    auths.write_text(f"me:chap:{SECRET.decode()}:it:{OTHER.decode()}\nyou:chap:not-the-secret-1\n")
     auths.chmod(0o600)
     where = ("-h", "127.0.0.1", "-p", str(server.port), "-l", str(server.lun), "-u", "me", "-t", server.iqn)
     server.start()
     try:
         done = harness(*where, "-a", "chap", "--auths", str(auths))
         refused = harness(*where, "-a", "none")
+        wrong = harness(*where, "-u", "you", "--auths", str(auths))
     finally:
         server.stop()
     assert (done.returncode, done.stderr) == (0, ""), done
     assert "all tests were completed successfully" in done.stdout
     assert refused.returncode == 1
-    assert "Please add an entry for `me'" in refused.stderr
+    assert refused.stderr == (
+        "No matching user configuration entry for `me' was found\n"
+        "Please add an entry for `me' to `/etc/iscsi/auths'\n"
+    )
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("the login was refused")
+
+
+@contextmanager
+def begun(server: Server) -> Iterator[subprocess.Popen[str]]:
+    """A harness that has changed the disk."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "-h", "127.0.0.1", "-p", str(server.port), "-t", server.iqn],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if line.startswith("integrity"):
+                break
+        yield run
+    finally:
+        run.kill()
+        run.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    """Whoever interrupts it finds the disk as it was."""
+    server = Ours(tmp_path)
+    fill(server.disk, 16 << 20)
+    before = server.disk.read_bytes()
+    server.start()
+    try:
+        with begun(server) as run:
+            assert server.disk.read_bytes() != before
+            run.send_signal(number)
+            said, error = run.communicate(timeout=PATIENCE)
+    finally:
+        server.stop()
+    assert (run.returncode, error) == (128 + number, f"interrupted by {number.name}\n")
+    assert "what was on the disk is there again" in said
+    assert server.disk.read_bytes() == before
+
+
+def test_killed(tmp_path: Path) -> None:
+    """When its target is gone, it says where to find what was on the disk."""
+    server = Ours(tmp_path)
+    fill(server.disk, 16 << 20)
+    before = server.disk.read_bytes()
+    server.start()
+    try:
+        with begun(server) as run:
+            server.kill()
+            said, error = run.communicate(timeout=PATIENCE)
+    finally:
+        server.stop()
+    assert run.returncode == 1
+    assert "connection" in error
+    found = re.search(r"not there again \(.*\): (\S+) has it", said)
+    assert found, said
+    kept = Path(found[1])
+    assert kept.read_bytes() == before[: 8 << 20] + before[-512:]
+    kept.unlink()
+
+
+def test_wrong(tmp_path: Path) -> None:
+    """A disk that gives other bytes than were written fails the integrity test, which names the first."""
+    lines = "extent0 {0} 0 size\ndevice0 FAULTS extent0 kind=corrupt on=read start=64K length=64K\n"
+    disk = tmp_path / "disk"
+    fill(disk, 16 << 20)
+    before = disk.read_bytes()
+    server = OursOf(tmp_path, lines.format(disk) + "target0 device0 127.0.0.0/8\n")
+    server.start()
+    try:
+        done = harness("-h", "127.0.0.1", "-p", str(server.port), "--destructive")
+    finally:
+        server.stop()
+    assert done.returncode == 1
+    found = re.fullmatch(r"the integrity test: byte (\d+) is 0x.., where 0x.. was written\n", done.stderr)
+    assert found and 65536 <= int(found[1]) < 131072, done
+    assert "completed successfully" not in done.stdout
+    assert disk.read_bytes()[8 << 20 : -512] == before[8 << 20 : -512]
 
 
 def test_nobody(tmp_path: Path) -> None:

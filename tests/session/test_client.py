@@ -151,6 +151,7 @@ class LoginTests(ClientTests):
         cases: list[tuple[Any, dict[str, Any], str]] = [
             ({}, {"flags": FINAL | 1}, "no authentication method"),
             ({"AuthMethod": "CHAP"}, {"flags": FINAL | 1}, "CHAP authentication method"),
+            ({"AuthMethod": "Reject"}, {"flags": FINAL | 1}, "none of the authentication methods that were"),
             (security, {"flags": FINAL | 3}, "moved to login stage 3"),
             (security, {"flags": FINAL | 1, "isid": bytes(6)}, "another request"),
             (security, {"flags": FINAL | 1, "itt": 9}, "another request"),
