@@ -317,10 +317,27 @@ def tuneMalloc() -> bool:
 
     @return: whether that was done; False where there is no glibc.
     """
+    mallopt = _glibc("mallopt")
+    return mallopt is not None and all([mallopt(parameter, value) == 1 for parameter, value in _MALLOPT])
+
+
+def trimMalloc() -> bool:
+    """
+    Give back what L{tuneMalloc} has kept.
+
+    @return: whether that was done; False where there is no glibc.
+    """
+    trim = _glibc("malloc_trim")
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+    return trim is not None
+
+
+def _glibc(name: str) -> Any:
+    """A function of glibc's; None where there is none."""
     try:
         if not (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
-            return False
-        mallopt = ctypes.CDLL(None).mallopt
+            return None
+        return getattr(ctypes.CDLL(None), name)
     except (ValueError, OSError, AttributeError):
-        return False
-    return all([mallopt(parameter, value) == 1 for parameter, value in _MALLOPT])
+        return None

@@ -424,6 +424,7 @@ class MallocTests(SynchronousTestCase):
         """It is done exactly where glibc is there to take it."""
         glibc = "CS_GNU_LIBC_VERSION" in os.confstr_names and bool(os.confstr("CS_GNU_LIBC_VERSION"))
         self.assertEqual(transport.tuneMalloc(), glibc)
+        self.assertEqual(transport.trimMalloc(), glibc)
 
     def test_withoutGlibc(self) -> None:
         """Another C library, or none that can be asked, is left alone."""
@@ -434,3 +435,4 @@ class MallocTests(SynchronousTestCase):
         for confstr in (unknown, lambda name: None, lambda name: "other 1.0"):
             self.patch(os, "confstr", confstr)
             self.assertFalse(transport.tuneMalloc())
+            self.assertFalse(transport.trimMalloc())

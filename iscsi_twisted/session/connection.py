@@ -47,6 +47,14 @@ READING_ALL: Final = 4 * READING
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
+def _nowhere(what: object) -> None:
+    """What stands for a transport that is gone."""
+
+
+def _nothing() -> None:
+    """See L{_nowhere}."""
+
+
 class Connection:
     """
     One connection, from its first byte to its end.
@@ -72,6 +80,7 @@ class Connection:
         close: Callable[[], None],
         stall: Callable[[bool], None],
         later: Callable[[], None],
+        narrow: Callable[[bool], None] = _nowhere,
         now: float = 0.0,
     ) -> None:
         """
@@ -79,11 +88,13 @@ class Connection:
         @param close: closes the connection once everything has been sent.
         @param stall: True to read no more from the peer, False to go on.
         @param later: calls L{proceed} in a later turn of the reactor.
+        @param narrow: True to receive little at a time, False for as much as usual.
         """
         self.node = node
         self.portal = portal
         self.peer = peer
         self._send, self._close, self._stall, self._later = send, close, stall, later
+        self.narrow = narrow
         self.framer = Framer(self._deliver, self._spoilt)
         self.login: Login | None = Login(self)
         self.session: Session | None = None
@@ -136,17 +147,19 @@ class Connection:
             self._work(self.framer.filled, count)
 
     def pause(self) -> None:
-        """The peer does not read as fast as we send."""
-        self._paused = self.held = True
-        self._backlog = 0
+        """The peer does not read as fast as we send; a transport may say so again and again."""
+        if not self._paused:
+            self._paused = self.held = True
+            self._backlog = 0
 
     def resume(self) -> None:
         """All has been sent."""
         self._paused = False
         self._backlog = 0
         self.proceed()
-        if self.node.load.waiting:
-            self.node.load.relieve()
+        load = self.node.load
+        if load.waiting or load.pressed:
+            load.relieve()
 
     def proceed(self) -> None:
         """Begin the commands that had to wait, and go on with what was read and left."""
@@ -181,7 +194,7 @@ class Connection:
             self.node.events.lost(self, reason)
         # Nothing that this holds leads back to it, so it goes at once and not when cycles are looked for.
         self._close = self._later = _nothing
-        self._stall = _nowhere
+        self._stall = self.narrow = _nowhere
         self.framer.end()
         self.login = self._vigil = None
 
@@ -343,7 +356,7 @@ class Connection:
         if self._paused:
             self._backlog += queued
             self.node.load.used += queued
-            if self._backlog > self.node.limits.queued:
+            if self._backlog > self.node.limits.queued or self.node.load.press():
                 self.rest()
 
     def rest(self) -> None:
@@ -400,6 +413,8 @@ class Connection:
         if self.headerDigest or self.dataDigest:
             self.single = 0
         self._handlers = fullfeature.DISCOVERY_HANDLERS if session.discovery else fullfeature.HANDLERS
+        if self.node.load.pressed:
+            self.narrow(True)
         self.node.events.loggedIn(self)
 
     def finish(self) -> None:
@@ -502,13 +517,5 @@ class Connection:
             session.end()
         load = self.node.load
         load.waiting.pop(self, None)
-        if load.waiting:
+        if load.waiting or load.pressed:
             load.relieve()
-
-
-def _nowhere(what: object) -> None:
-    """What stands for a transport that is gone."""
-
-
-def _nothing() -> None:
-    """See L{_nowhere}."""

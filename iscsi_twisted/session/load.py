@@ -20,14 +20,16 @@ class Load:
     @ivar limit: bytes.
     @ivar used: bytes, or more.
     @ivar waiting: the connections that begin no more commands until there is less.
+    @ivar pressed: so much waits for peers to read it that nobody else may send much at a time.
     """
 
-    __slots__ = ("_sessions", "limit", "used", "waiting")
+    __slots__ = ("_sessions", "limit", "pressed", "used", "waiting")
 
     def __init__(self, limit: int, sessions: Iterable[Session]) -> None:
         """@param sessions: all that there are, at any time."""
         self.limit = limit
         self.used = 0
+        self.pressed = False
         self.waiting: dict[Connection, None] = {}
         self._sessions = sessions
 
@@ -39,6 +41,24 @@ class Load:
         """
         self.used += count
         return self.used >= self.limit and self.reached()
+
+    def press(self) -> bool:
+        """
+        A peer that does not read has more to read.
+
+        @return: whether it may send nothing more until it does; not only SCSI commands bring data.
+        """
+        if self.used < self.limit or not self.reached():
+            return False
+        self._narrow(True)
+        return True
+
+    def _narrow(self, pressed: bool) -> None:
+        if pressed is not self.pressed:
+            self.pressed = pressed
+            for session in self._sessions:
+                if session.connection is not None:
+                    session.connection.narrow(pressed)
 
     def reached(self) -> bool:
         """Count anew; whether the bound is reached."""
@@ -53,6 +73,7 @@ class Load:
     def relieve(self) -> None:
         """Something has ended: let those go on that wait, if there is room."""
         if not self.reached():
+            self._narrow(False)
             waiting, self.waiting = self.waiting, {}
             for connection in waiting:
                 connection.refill()

@@ -26,6 +26,15 @@ LINGER: Final = 5.0
 """Seconds that a peer has to take what was sent before a closed connection is cut."""
 
 
+NARROW: Final = 65536
+"""
+Bytes received at a time while memory is short: what came in one piece is kept, and so are the answers to
+it, for a thousand connections perhaps.
+"""
+
+DRAINED: Final = 16384
+"""Bytes queued, in that case, beyond which a peer has to read before it is answered more."""
+
 MAPPED: Final = "::ffff:"
 """What IPv4 addresses begin with where they are told as IPv6 ones (RFC 4291 2.5.5.2)."""
 
@@ -104,6 +113,7 @@ class TargetProtocol(Protocol):
             close=self._close,
             stall=self._stall,
             later=self._later,
+            narrow=self._narrow,
             now=reactor.seconds(),
         )
         receive: Callable[[bytes], None] = core.receive
@@ -198,6 +208,13 @@ class TargetProtocol(Protocol):
             transport.pauseProducing()
         else:
             transport.resumeProducing()
+
+    def _narrow(self, narrow: bool) -> None:
+        """Receive little at a time, or as much as usual; other transports receive little anyway."""
+        transport: Any = self.transport
+        if isinstance(transport, Vectored):
+            transport.receiveSize = NARROW if narrow else Vectored.receiveSize
+            transport.bufferSize = DRAINED if narrow else Vectored.bufferSize
 
     def _close(self) -> None:
         """Close when all is sent; cut a peer that does not take it."""

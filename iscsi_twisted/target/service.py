@@ -45,7 +45,7 @@ from iscsi_twisted.target.reload import Reloading
 from iscsi_twisted.target.serving import Serving
 from iscsi_twisted.target.status import ServiceStatus, portalStatus, sessionStatus, targetStatus, where
 from iscsi_twisted.target.tell import Told
-from iscsi_twisted.transport import tuneMalloc
+from iscsi_twisted.transport import trimMalloc, tuneMalloc
 
 NO_STATES: Final[Mapping[int, int]] = {}
 
@@ -114,6 +114,7 @@ class TargetService(Service):
         self._trace = trace
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
+        self._strain = (False, False)
         self._begun = False
         self._starting: Deferred[None] | None = None
         self._clearing: Deferred[None] = succeed(None)
@@ -475,9 +476,20 @@ class TargetService(Service):
         """
         return self.node.targets[normalise(name)].reportEvent(encodeLUN(lun), encode(condition))
 
+    def _relieve(self) -> None:
+        """Give memory back that was needed for a while, for sessions or for data that waited."""
+        load, (busy, pressed) = self.node.load, self._strain
+        pressed |= load.pressed
+        if load.pressed:
+            load.relieve()
+        self._strain = bool(self.node.sessions), load.pressed
+        if (busy and not self.node.sessions) or (pressed and not load.pressed):
+            trimMalloc()
+
     def _tick(self) -> None:
         now = self.reactor.seconds()
         self.journal.tick(now)
+        self._relieve()
         for connection in self.connections():
             connection.tick(now)
         for mount in self._serving.mounts:

@@ -93,6 +93,64 @@ class LoadTests(SynchronousTestCase):
         self.assertEqual((self.node.load.waiting, self.node.load.reached()), ({}, False))
 
 
+class AnswerTests(SynchronousTestCase):
+    """Answers that need no disk, of three sessions that do not read; 1 MiB may wait of all."""
+
+    def setUp(self) -> None:
+        self.node, _ = makeNode(makeTarget(FakeDevice(MIB, synchronous=True)), limits=Limits(reading=MIB))
+        self.lines = [Line(self.node) for _ in range(3)]
+        for number, line in enumerate(self.lines):
+            line.login(InitiatorName=f"{INITIATOR}{number}")
+
+    def ping(self, line: Line, times: int = 1) -> None:
+        """So many pings of 8 KiB."""
+        for _ in range(times):
+            line.core.receive(pdus.nopOut(bytes(8192)))
+
+    def states(self) -> list[tuple[bool, bool]]:
+        """Of each line whether the target reads no more, or little at a time."""
+        return [(line.stalled, line.narrow) for line in self.lines]
+
+    def test_all(self) -> None:
+        """Where too much waits, whoever adds to it is read from no more, and the others little at a time."""
+        for line in self.lines[:2]:
+            line.core.pause()
+            self.ping(line, 60)
+        self.assertEqual(self.states(), [(False, False)] * 3)
+        self.ping(self.lines[0], 10)
+        self.assertEqual(self.states(), [(True, True), (False, True), (False, True)])
+        self.ping(self.lines[1])
+        self.ping(self.lines[2])
+        self.assertEqual(self.states(), [(True, True), (True, True), (False, True)])
+        late = Line(self.node)
+        late.login(InitiatorName=f"{INITIATOR}late")
+        self.assertTrue(late.narrow)
+
+    def test_relieved(self) -> None:
+        """When some of it was read, or whoever did not read is gone, all goes on as before."""
+        for end in (lambda line: line.core.resume(), lambda line: line.core.lost("gone")):
+            self.setUp()
+            for line in self.lines[:2]:
+                line.core.pause()
+                self.ping(line, 70)
+            self.assertEqual(self.states()[2], (False, True))
+            self.assertTrue(self.node.load.pressed)
+            end(self.lines[1])
+            self.assertFalse(self.node.load.pressed)
+            self.assertEqual(self.states()[2], (False, False))
+            self.assertFalse(self.lines[0].narrow)
+            self.lines[0].core.resume()
+            self.assertFalse(self.lines[0].stalled)
+
+    def test_again(self) -> None:
+        """A transport that says again that it is full does not make what waits forgotten."""
+        line = self.lines[0]
+        for _ in range(140):
+            line.core.pause()
+            self.ping(line)
+        self.assertTrue(line.stalled)
+
+
 class RoomTests(SynchronousTestCase):
     """Tests of L{Node.makesRoom}; there may be three connections."""
 

@@ -130,6 +130,7 @@ class Line:
     @ivar sent: every batch that was sent, as lists of buffers.
     @ivar closed: the connection was closed by the target.
     @ivar stalled: the target reads no more for now.
+    @ivar narrow: the target reads little at a time.
     @ivar turns: how often a further turn was asked for and has not been taken.
     @ivar digests: of header and data.
     @ivar now: seconds since the beginning of the connection.
@@ -142,7 +143,7 @@ class Line:
         self.node = node
         self.sent: list[list[Buffer]] = []
         self.closed = False
-        self.stalled = False
+        self.stalled = self.narrow = False
         self.turns = 0
         self.digests = (False, False)
         self.cmdSN = 1
@@ -156,6 +157,7 @@ class Line:
             close=self._close,
             stall=self._stall,
             later=self._later,
+            narrow=self._narrow,
         )
         if Line.cut is not None:
             self._whole = self.core.receive
@@ -175,6 +177,9 @@ class Line:
 
     def _stall(self, stalled: bool) -> None:
         self.stalled = stalled
+
+    def _narrow(self, narrow: bool) -> None:
+        self.narrow = narrow
 
     def _later(self) -> None:
         self.turns += 1

@@ -29,7 +29,7 @@ from iscsi_twisted.errors import (
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.storage import MemoryDevice, Mirror
-from iscsi_twisted.target import Listener, TargetService, VectorEndpoint
+from iscsi_twisted.target import Listener, TargetService, VectorEndpoint, service
 from iscsi_twisted.target.service import TICK
 from iscsi_twisted.target.users import FileUsers
 from iscsi_twisted.wire import numbers
@@ -565,4 +565,27 @@ class WatchTests(SynchronousTestCase):
         unit.watch = lambda: looks.append(served.reactor.seconds())  # type: ignore[method-assign]
         served.reactor.pump([TICK] * 2)
         self.assertEqual(len(looks), 2)
+        served.service.stopService()
+
+    def test_memory(self) -> None:
+        """Memory is given back when the last session has ended, and when no data press any more."""
+        trims: list[float] = []
+        served = MemoryService(MemoryDevice(512))
+        self.patch(service, "trimMalloc", lambda: trims.append(served.reactor.seconds()))
+        served.service.startService()
+        served.reactor.pump([TICK])
+        lines = [served.line(), served.line()]
+        for line in lines:
+            line.login()
+        for line in lines:
+            served.reactor.pump([TICK])
+            self.assertEqual(trims, [])
+            line.lose()
+        served.reactor.pump([TICK] * 2)
+        self.assertEqual(len(trims), 1)
+        served.service.node.load.used = 1 << 40
+        served.service.node.load.pressed = True
+        served.reactor.pump([TICK])
+        self.assertFalse(served.service.node.load.pressed)
+        self.assertEqual(len(trims), 2)
         served.service.stopService()
