@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from iscsi_twisted.auth.chap import STRONGEST_FIRST, Credentials, encode, response
@@ -187,6 +189,16 @@ class GuardedTests(InitiatorTests):
         self.assertEqual(self.now(session.ping(b"still")), b"still")
 
 
+SAID = st.dictionaries(
+    st.sampled_from(
+        ("AuthMethod", "CHAP_A", "CHAP_I", "CHAP_C", "CHAP_N", "CHAP_R", "SessionType", "TargetName")
+    ),
+    st.sampled_from(("CHAP", "None,CHAP", "None", "5", "9,7", "me", "you", "0x00", "Discovery", "")),
+    max_size=4,
+)
+"""What an initiator may say: keys of a login, with values of this key or of another."""
+
+
 class AttackTests(LoginTests):
     """Initiators that would rather not say who they are."""
 
@@ -297,3 +309,24 @@ class AttackTests(LoginTests):
                 (last,) = line.say(pdus.loginRequest({}, stage=1))
                 self.assertEqual(last["status"], numbers.AUTHENTICATION_FAILURE)
                 self.assertEqual(self.node.sessions, set())
+
+    @settings(deadline=None)
+    @given(st.lists(st.tuples(st.sampled_from((0, 0, 1)), st.sampled_from((None, 1, 3)), SAID), max_size=6))
+    def test_anything(self, steps: list[tuple[int, int | None, dict[str, str]]]) -> None:
+        """Whatever is said without the secret, and in whatever order, nobody gets in, and nothing breaks."""
+        line = Line(self.node)
+        heard: dict[str, str] = {}
+        for number, (stage, following, said) in enumerate(steps):
+            names = {} if number else DISCOVERY if "SessionType" in said else NAMES
+            # What the target has said may be said to it.
+            pairs = names | {
+                name: heard.get(name, value) for name, value in said.items() if name not in names
+            }
+            answers = line.say(pdus.loginRequest(pairs, stage=stage, following=following))
+            for answer in answers:
+                heard |= dict(text.decode(answer["data"]))
+            if line.closed:
+                break
+        self.assertEqual(self.node.sessions, set())
+        self.assertNotIn("surprise", [entry[0] for entry in self.diary.entries])
+        line.core.lost("")
