@@ -172,6 +172,18 @@ class LifeTests(SynchronousTestCase):
         (data,) = self.store.kept.values()
         self.assertFalse(Record.decode(data).marked)
 
+    def test_single(self) -> None:
+        """A mirror of one member needs no record: it is read and written at once, and another may join it."""
+        (only, other) = disks(2, SIZE)
+        only.view[:3] = b"old"
+        mirror = opened(Mirror([only], reactor=self.clock))
+        self.assertEqual(mirror.read(0, 3), b"old")
+        self.assertIsNone(mirror.write(3, b"new"))
+        mirror.add(other)
+        self.clock.pump([1] * 10)
+        self.assertEqual([leg.state for leg in mirror.legs], [IN_SYNC, IN_SYNC])
+        self.assertEqual(bytes(other.view[:6]), b"oldnew")
+
     def test_nested(self) -> None:
         """A mirror in a mirror is known by its record, even if its own members have changed."""
         inner = Mirror(disks(2, SIZE), reactor=self.clock, store=self.store)
