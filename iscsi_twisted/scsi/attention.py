@@ -73,7 +73,7 @@ class Attentions:
         Let one nexus, or all but one, be told; those that are not there hear of a power on when they come.
         """
         if nexus is None:
-            self._gone.clear()
+            self.forgetGone()
         for each in self.known if nexus is None else self.known & {nexus}:
             if each is not but:
                 self._add(each, code)
@@ -89,6 +89,10 @@ class Attentions:
             # Whoever is told this looks at everything again.
             queue, code = [], codes.POWER_ON
         self.pending[nexus] = [*queue, code]
+
+    def forgetGone(self) -> None:
+        """Something has happened for which those that are away have to look when they come back."""
+        self._gone.clear()
 
     def take(self, nexus: INexus) -> int | None:
         """The next condition that a nexus is to be told, which clears it; None if there is none."""

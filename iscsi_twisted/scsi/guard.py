@@ -211,6 +211,8 @@ class Guard:
 
     def tellPorts(self, told: Told) -> None:
         """Establish unit attention conditions for those of these ports that are here."""
+        if told:
+            self._attentions.forgetGone()
         for nexus in self._attentions.known:
             code = self.registrations.codeFor(told, portOf(nexus))
             if code is not None:

@@ -223,6 +223,17 @@ class PersistentTests(DiskTests):
         self.assertEqual([self.told(each) for each in (self.nexus, self.other)], [None, None])
         self.assertEqual(self.told(self.third), codes.RESERVATIONS_PREEMPTED)
 
+    def test_attentionsAway(self) -> None:
+        """Who was away when it lost something hears of a power on, to look at everything; others do not."""
+        self.register((self.nexus, 7), (self.other, 9))
+        for preempted in (False, True):
+            self.unit.nexusLost(self.other)
+            if preempted:
+                self.ok(cdb.PR_PREEMPT, 7, 9, 5)
+            self.unit.nexusFound(self.other)
+            told = codes.POWER_ON if preempted else codes.NEXUS_LOSS_OCCURRED
+            self.assertEqual(self.told(self.other), told)
+
     def test_wrongRelease(self) -> None:
         """A release that names another type is refused as such."""
         self.register((self.nexus, 7))
