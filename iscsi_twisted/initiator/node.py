@@ -160,11 +160,16 @@ class Initiator:
             else:
                 return session
 
-    async def units(self, session: Session) -> list[LUN]:
-        """The units that a target lists (REPORT LUNS; SPC-4 6.33), in order."""
+    async def units(self, session: Session, *, timeout: float | None = None) -> list[LUN]:
+        """
+        The units that a target lists (REPORT LUNS; SPC-4 6.33), in order.
+
+        @param timeout: seconds for this, and of each unit; None for as long as the target lives.
+        """
         command = cdb.REPORT_LUNS.encode(allocation=LUNS)[: cdb.REPORT_LUNS.layout.size]
-        outcome = await LUN(session, 0).execute(command, expected=LUNS, replay=True)
-        return [LUN(session, decodeLUN(field)) for field in sorted(parseLUNs(outcome.data))]
+        outcome = await LUN(session, 0, timeout=timeout).execute(command, expected=LUNS, replay=True)
+        fields = sorted(parseLUNs(outcome.data))
+        return [LUN(session, decodeLUN(field), timeout=timeout) for field in fields]
 
     def endpoint(self, endpoint: Endpoint) -> IStreamClientEndpoint:
         """

@@ -38,6 +38,12 @@ ABORT_TIME: Final = 10.0
 TEXT_TIME: Final = 60.0
 """Seconds in which a text request has to be answered, however many parts the answer has."""
 
+STALLS: Final = 10
+"""
+Periods after which a ping is sent, and another time given up that was not answered, whatever else has come: a
+target that sends a data segment byte by byte is as good as gone.
+"""
+
 _log = Logger()
 
 
@@ -94,7 +100,7 @@ class Session:
         self._dialing: Deferred[Any] | None = None
         self._watch: Any = None
         self._bytesIn = 0
-        self._pinged = False
+        self._pinged = self._unasked = 0
         self.error: BaseException | None = None
         self.told: Callable[[Event], Any] = self._log
 
@@ -149,7 +155,7 @@ class Session:
         self._redirects = 0
         self._unwatch()
         if self._ping:
-            self._bytesIn, self._pinged = -1, False
+            self._bytesIn, self._pinged, self._unasked = -1, 0, 0
             self._listen()
         kept, self._kept = self._kept, {}
         for request in kept:
@@ -219,16 +225,24 @@ class Session:
     def _listened(self) -> None:
         connection = self.connection
         assert connection is not None
-        if connection.bytesIn != self._bytesIn:
-            self._pinged = False
-        elif self._pinged:
-            connection.end(ConnectionEnded(f"no answer to a ping within {self._ping:g} seconds"))
+        silent = connection.bytesIn == self._bytesIn
+        if self._pinged and (silent or self._pinged >= STALLS):
+            waited = self._pinged * self._ping
+            connection.end(ConnectionEnded(f"no answer to a ping within {waited:g} seconds"))
             return
+        if self._pinged:
+            # Its answer may be behind much else.
+            self._pinged += 1
+        elif silent or self._unasked >= STALLS:
+            self._pinged, self._unasked = 1, 0
+            connection.ping(self._answered)
         else:
-            self._pinged = True
-            connection.ping(lambda result: None)
+            self._unasked += 1
         self._bytesIn = connection.bytesIn
         self._listen()
+
+    def _answered(self, _: Any) -> None:
+        self._pinged = 0
 
     def _unwatch(self) -> None:
         watch, self._watch = self._watch, None

@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionRefusedError
 
 from iscsi_twisted.errors import LocalError
 from iscsi_twisted.initiator import LUN, Session
-from iscsi_twisted.initiator.session import ABORT_TIME, FIRST_DELAY, REDIRECTS, TEXT_TIME
+from iscsi_twisted.initiator.session import ABORT_TIME, FIRST_DELAY, REDIRECTS, STALLS, TEXT_TIME
 from iscsi_twisted.session.answers import ConnectionEnded, Event, LoginRefused, LogoutRefused, Redirected
 from iscsi_twisted.wire import numbers
 from tests.support.devices import FakeDevice
@@ -339,6 +339,20 @@ class LifeTests(InitiatorTests):
             self.clock.advance(5)
         self.assertIsNone(session.connection)
         self.assertIn("ping", str(session.error))
+
+    def test_dripping(self) -> None:
+        """So is one that sends bytes, but never what was asked for; it is asked once."""
+        session = self.session(ping=5.0)
+        transport = self.endpoint.transports[-1]
+        transport.other.pauseProducing()
+        head = bytes((numbers.NOP_IN, 0x80, 0, 0, 0)) + (65536).to_bytes(3, "big") + bytes(40)
+        for data in (head, *(b"x" for _ in range(2 * STALLS + 1))):
+            self.assertLess(len(session.connection.callbacks) if session.connection else 0, 2)
+            self.clock.advance(5)
+            if session.connection is not None:
+                transport.protocol.dataReceived(data)
+        self.assertIsNone(session.connection)
+        self.assertIn("no answer to a ping within 50 seconds", str(session.error))
 
     def test_alive(self) -> None:
         """One that answers is kept."""
