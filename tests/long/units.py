@@ -14,10 +14,9 @@ from random import Random
 from typing import Any, Final
 
 import attrs
-from zope.interface import implementer
 
 from iscsi_twisted.errors import ReadError, WriteError
-from iscsi_twisted.interfaces import Buffer, IReservationStore, ITask, TargetPort
+from iscsi_twisted.interfaces import ITask, TargetPort
 from iscsi_twisted.scsi import cdb, cdblong, codes, copying, overhaul
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.inventory import furnish
@@ -28,9 +27,9 @@ from iscsi_twisted.scsi.registrations import MOST, Registrations
 from iscsi_twisted.scsi.work import Work
 from tests.long.fuzz import Fault
 from tests.long.invent import ISIDS, NAMES, Choices, anything
+from tests.long.moody import Device, Store
 from tests.scsi.cases import IDENTITY
-from tests.scsi.copies import PendingCopier
-from tests.scsi.devices import THIN, Stubborn, Turns
+from tests.scsi.devices import PLAIN, THIN, Turns
 from tests.support.tasks import Nexus, Task, run
 
 BLOCKS: Final = 64
@@ -45,76 +44,6 @@ EXIT: Final = b"\x48\x1f"
 """SANITIZE (EXIT FAILURE MODE)."""
 REMAKING: Final = (0x00, 0x04, 0x48)
 """FORMAT UNIT, SANITIZE, and what goes on after a start."""
-
-
-class Device(PendingCopier):
-    """
-    Answers at once, or when it is told to.
-
-    @ivar prompt: whether it answers at once.
-    """
-
-    prompt = True
-
-    def answer(self, call: tuple[Any, ...], act: Any) -> Any:
-        """Do what was asked, or keep the question."""
-        if not self.prompt:
-            return super().answer(call, act)
-        if self.error is not None:
-            error, self.error = self.error, None
-            raise error
-        return act()
-
-    def _put(self, offset: int, data: Buffer) -> None:
-        if offset + len(data) > self.size:
-            # It has become smaller since it was asked.
-            raise WriteError("beyond the end", offset)
-        super()._put(offset, data)
-
-    def fire(self, index: int = 0) -> None:
-        """Do and answer one of the pending operations."""
-        deferred, act = self.pending.pop(index)
-        try:
-            result = act()
-        except WriteError as error:
-            deferred.errback(error)
-        else:
-            deferred.callback(result)
-
-
-@implementer(IReservationStore)
-class Store:
-    """
-    Keeps the last state, at once or when it is told to.
-
-    @ivar asked: what waits, and the states that it waits for.
-    """
-
-    def __init__(self, state: bytes, prompt: bool) -> None:
-        self.state, self.prompt = state, prompt
-        self.asked: list[tuple[Stubborn, bytes]] = []
-
-    def load(self) -> bytes:
-        """The last one."""
-        return self.state
-
-    def save(self, state: bytes) -> Any:
-        """Keep it."""
-        if self.prompt:
-            self.state = state
-            return None
-        waiting = Stubborn()
-        self.asked.append((waiting, state))
-        return waiting
-
-    def fire(self) -> None:
-        """The first that waits is kept."""
-        waiting, self.state = self.asked.pop(0)
-        waiting.callback(None)
-
-    def fail(self) -> None:
-        """The first that waits cannot be kept."""
-        self.asked.pop(0)[0].errback(OSError(28, "full"))
 
 
 STORES: Final = ("keepWrites", "remember", "keepPlans", "keep")
@@ -134,7 +63,9 @@ class World:
         self.random = random
         self.surprises: list[BaseException] = []
         self.turns = Turns()
-        self.devices = [Device(BLOCKS * 512, THIN), Device(BLOCKS * 512), Device(BLOCKS * 2048)]
+        thin = THIN._replace(allocated=random.random() < 0.5, space=random.random() < 0.5)
+        plain = PLAIN._replace(rekey=random.random() < 0.3, volatileCache=random.random() < 0.5)
+        self.devices = [Device(BLOCKS * 512, thin), Device(BLOCKS * 512, plain), Device(BLOCKS * 2048)]
         for device in self.devices:
             device.prompt = random.random() < 0.4
             device.cancellable = random.random() < 0.5
@@ -211,7 +142,7 @@ class World:
         else:
             acts = (
                 self.abort, self.abort, self.reinstate, self.reset, self.clear, self.hold, self.grow,
-                self.restart, self.crash,
+                self.restart, self.crash, self.watch,
             )  # fmt: skip
             self.random.choice(acts)()
         self.look()
@@ -325,6 +256,11 @@ class World:
         """A unit is held back, or goes on."""
         unit = self.units[self.random.randrange(3)]
         unit.resume() if unit.order.held else unit.hold(lambda: None)
+
+    def watch(self) -> None:
+        """Units look at what nobody tells them."""
+        for unit in self.units.values():
+            unit.watch()
 
     def grow(self) -> None:
         """A device has another size."""
