@@ -207,10 +207,14 @@ class LogicalUnit(Guard):
             self.order.forget(task)
 
     def _abortOthers(self, task: ITask) -> None:
-        """A task ended with CHECK CONDITION: abort what QERR says (SPC-4 7.5.8)."""
+        """
+        A task ended with CHECK CONDITION: abort what QERR says (SPC-4 7.5.8); but who may only read aborts
+        nothing of those who may write.
+        """
+        ownAlone = self.queueError == NEXUS_ABORTED or self.onlyReads(task.nexus)
         for other in self.outstanding() - {task}:
             own = other.nexus is task.nexus
-            if not own and self.queueError == NEXUS_ABORTED:
+            if not own and ownAlone:
                 continue
             other.abort(not own and self.tellsAborted)
             if not own and not self.tellsAborted:

@@ -10,6 +10,7 @@ from iscsi_twisted.scsi.codes import ORDERED, SIMPLE
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.persistent import LIST
 from iscsi_twisted.scsi.registrations import MOST, READERS
+from iscsi_twisted.scsi.unit import ALL_ABORTED
 from tests.scsi.cases import BLOCK, BLOCKS, DiskTests
 from tests.scsi.devices import THIN, MemoryDisk, PendingDisk
 from tests.support.tasks import Nexus, Task, run
@@ -126,6 +127,19 @@ class ReadersTests(DiskTests):
         self.assertIsNone(task.status)
         slow.fire()
         self.assertEqual(task.status, codes.GOOD)
+
+    def test_queueError(self) -> None:
+        """Whatever QERR says, its errors abort its own tasks alone."""
+        slow = PendingDisk(BLOCKS * BLOCK, THIN)
+        self.unit = self.makeUnit(slow)
+        self.unit.nexusFound(self.reader)
+        self.unit.takeAttention(self.reader)
+        self.unit.queueError = ALL_ABORTED
+        tasks = [self.command(cdb.READ_10, nexus=each, length=1) for each in (self.nexus, self.reader)]
+        self.command(cdb.READ_10, nexus=self.reader, lba=BLOCKS, length=1)
+        self.assertEqual([task.aborted for task in tasks], [False, True])
+        self.command(cdb.READ_10, lba=BLOCKS, length=1)
+        self.assertTrue(tasks[0].aborted)
 
     def test_equal(self) -> None:
         """Where nobody may write all are equal."""
