@@ -12,6 +12,7 @@ import attrs
 from iscsi_twisted.errors import CheckCondition, ISCSIError
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.scsi import codes
+from iscsi_twisted.scsi.words import describe
 
 # What a command may end with instead of GOOD
 
@@ -133,7 +134,7 @@ def decodeSense(sense: Buffer) -> CheckCondition:
     """
     Sense data of either format, of this command or an earlier one, however short (SPC-4 4.5).
 
-    @return: an exception of the class that stands for the sense key.
+    @return: an exception of the class that stands for the sense key, whose text has the names of both.
     """
     padded = bytes(sense).ljust(18, b"\0")
     if padded[0] & 0x7F in (0x72, 0x73):
@@ -143,7 +144,9 @@ def decodeSense(sense: Buffer) -> CheckCondition:
         key, code = padded[2] & 15, int.from_bytes(padded[12:14], "big")
         information = int.from_bytes(padded[3:7], "big") if padded[0] & 0x80 else None
     deferred = padded[0] & 0x7F in (0x71, 0x73)
-    return _KEYS.get(key, CheckCondition)(key, code, information=information, deferred=deferred)
+    condition = _KEYS.get(key, CheckCondition)(key, code, information=information, deferred=deferred)
+    condition.args = (describe(key, code),)
+    return condition
 
 
 def _descriptors(sense: bytes) -> Iterator[bytes]:

@@ -40,8 +40,8 @@ DIGEST_CHOICES: Final = {
     "yes": ("CRC32C",),
 }
 
-MAX_RECEIVE: Final = 262144
-"""Our MaxRecvDataSegmentLength, in bytes."""
+MAX_RECEIVE: Final = 1 << 20
+"""Our MaxRecvDataSegmentLength, in bytes: the longest READ has one header, and one receive may do for it."""
 
 ROUNDS: Final = 64
 """Answers after which a login that does not end is given up."""

@@ -15,6 +15,7 @@ from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.scsi.logs import PAGES as LOG_PAGES
 from iscsi_twisted.scsi.modes import Settings
 from iscsi_twisted.scsi.sense import DESTINATION, encode, progress
+from iscsi_twisted.scsi.words import CODES, KEYS
 from tests.scsi.cases import IDENTITY
 from tests.scsi.devices import THIN, MemoryDisk
 from tests.support.tasks import Nexus, Task, run
@@ -118,6 +119,15 @@ def test_conditions(
         assert words in text
     if descriptors and condition.forwarded is not None:
         assert "Extended copy command destination" in text and "Reservation Conflict" in text
+
+
+def test_words(tmp_path: Path) -> None:
+    """Sense keys and additional sense codes have the names that everybody gives them."""
+    told = [(codes.ILLEGAL_REQUEST, code) for code in CODES] + [(key, 0) for key in KEYS]
+    for key, code in told:
+        text = decoded(tmp_path / "hex", encode(CheckCondition(key, code)), "sg_decode_sense", "--file")
+        assert KEYS[key].lower() in text.lower()
+        assert CODES[code].lower() in text.lower()
 
 
 def test_blockStatus(unit: DiskUnit, tmp_path: Path) -> None:
