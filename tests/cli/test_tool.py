@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -244,6 +245,7 @@ class ToolTests(ToolCase):
     def quietly(self, arguments: list[str]) -> None:
         """Run the command with what it says on standard error thrown away."""
         self.patch(sys, "stderr", io.StringIO())
+        self.addCleanup(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         main(arguments)
 
     def test_leave(self) -> None:

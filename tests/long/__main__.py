@@ -2,8 +2,8 @@
 Long runs, each for its share of the time: fuzzing cores without sockets, units without iSCSI, both guided by
 coverage, an initiator whose target spoils what it says, the conversations of the tests cut otherwise, models
 of mirrors, a real service on loopback among good and bad clients, a real process that is killed again and
-again, what it has to remember through that, copies and sanitizes that are killed, and floods after which
-memory has to be as it was.
+again, what it has to remember through that, copies and sanitizes that are killed, commands that are
+interrupted, and floods after which memory has to be as it was.
 
 C{python -m tests.long [--seconds N] [--seed N]} prints what it did, and ends with 1 on any surprise, telling
 the seed that shows it again.
@@ -20,6 +20,7 @@ from tests.long.copies import copies
 from tests.long.flood import flood
 from tests.long.fuzz import fuzz
 from tests.long.guided import guided
+from tests.long.interrupts import interrupts
 from tests.long.kill import kill
 from tests.long.malice import malice
 from tests.long.mirrormodel import mirrormodel
@@ -42,6 +43,7 @@ PARTS = {
     "mirrormodel": mirrormodel,
     "mirrors": mirrors,
     "copies": copies,
+    "interrupts": interrupts,
     "flood": flood,
     "soak": soak,
 }
