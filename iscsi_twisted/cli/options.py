@@ -4,18 +4,27 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from iscsi_twisted import __version__
 from iscsi_twisted.config.sizes import parseSize
 from iscsi_twisted.errors import ConfigurationError
+from iscsi_twisted.initiator.url import hidden
 
 URLS: Final = "iscsi://[USER@]HOST[:PORT]"
 
 
+class Parser(argparse.ArgumentParser):
+    """One that does not repeat secrets when it complains."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and end with status 2."""
+        super().error(hidden(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="iscsi-twisted", description="Use iSCSI targets and their disks.")
+    made = Parser(prog="iscsi-twisted", description="Use iSCSI targets and their disks.")
     made.add_argument("-V", "--version", action="version", version=f"iscsi-twisted {__version__}")
     made.add_argument("--json", action="store_true", help="print JSON, failures too")
     made.add_argument("--initiator-name", default="", metavar="NAME", help="this initiator's iSCSI name")

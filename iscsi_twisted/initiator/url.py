@@ -132,5 +132,13 @@ def _escaped(text: str) -> str:
 
 
 def masked(text: str) -> str:
-    """A text that may be a URL with a secret, without it."""
+    """A text that may be a URL with a secret, without it; where the host is missing, without the rest."""
+    if "@" not in text and "[" not in text:
+        # A bracket belongs to an address, where a percent sign names an interface.
+        return re.sub(r"%.*", f"%{MASKED}", text, flags=re.DOTALL)
+    return hidden(text)
+
+
+def hidden(text: str) -> str:
+    """A text, without the secret of a URL in it."""
     return re.sub(r"%.*@", f"%{MASKED}@", text, flags=re.DOTALL)

@@ -242,6 +242,15 @@ class ToolTests(ToolCase):
         error = self.assertRaises(SystemExit, self.quietly, [])
         self.assertEqual(error.code, 2)
 
+    def test_secret(self) -> None:
+        """What is wrong with a command line is said without the secrets in it."""
+        url = "iscsi://me%hush@h/iqn.2001-04.com.example:disk/0"
+        for arguments in ([url], ["ping", url, url], ["copy", url], ["read", f"--offset={url}", url]):
+            self.assertRaises(SystemExit, self.quietly, arguments)
+            said = sys.stderr.getvalue()  # type: ignore[attr-defined]
+            self.assertIn("error: ", said)
+            self.assertNotIn("hush", said)
+
     def quietly(self, arguments: list[str]) -> None:
         """Run the command with what it says on standard error thrown away."""
         self.patch(sys, "stderr", io.StringIO())

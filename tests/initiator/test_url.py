@@ -72,6 +72,8 @@ class URLTests(SynchronousTestCase):
         for text in (str(url), repr(url), masked(f"iscsi://me%hidden@host/{NAME}/0")):
             self.assertNotIn("hidden", text)
         self.assertIn("me%***@", str(url))
+        self.assertEqual(masked("iscsi://me%hidden/x"), "iscsi://me%***")
+        self.assertEqual(masked("iscsi://[fe80::1%eth0]/x y"), "iscsi://[fe80::1%eth0]/x y")
 
     def test_description(self) -> None:
         """The endpoint that leads there."""
