@@ -40,28 +40,28 @@ class ModelTests(SynchronousTestCase):
 
     def test_two(self) -> None:
         """Two members."""
-        self.run_(MirrorMachine, 40)
+        self.run_(MirrorMachine, 80)
 
     def test_composed(self) -> None:
         """Members that are a stripe and a concatenation."""
-        self.run_(ComposedMachine, 20)
+        self.run_(ComposedMachine, 30)
 
     def test_nested(self) -> None:
         """Members that are mirrors."""
-        self.run_(NestedMachine, 20)
+        self.run_(NestedMachine, 30)
 
     def test_roster(self) -> None:
         """Members that come and go."""
-        self.run_(RosterMachine, 30)
+        self.run_(RosterMachine, 50)
 
     def test_record(self) -> None:
         """Records that cannot be kept, are lost, damaged, or older than the members."""
-        self.run_(RecordMachine, 30)
+        self.run_(RecordMachine, 50)
 
     def test_remote(self) -> None:
         """A member that is started anew now and then, and does not know how new it is."""
-        self.run_(RemoteMachine, 30)
+        self.run_(RemoteMachine, 40)
 
     def test_scrub(self) -> None:
         """Three members, of which some rot, and are compared."""
-        self.run_(ScrubMachine, 25)
+        self.run_(ScrubMachine, 20)

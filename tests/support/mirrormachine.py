@@ -31,14 +31,15 @@ CELLS = 32
 SIZE = CELLS * SECTOR
 
 SEEDS = st.integers(0, 1 << 16)
-FIRST = st.integers(0, CELLS - 1)
-COUNTS = st.integers(1, 9)
+FIRST = st.integers(0, 7) | st.integers(0, CELLS - 1)
+COUNTS = st.sampled_from([1, 1, 2, 2, 3, 4, 9])
 WHICH = st.integers(0, 7)
 """Which disk, modulo their number."""
 
 
 class MirrorMachine(RuleBasedStateMachine):
     """
+    @cvar anyOrder: the disks may have another order after a crash.
     @cvar patience: of the mirror; 0 since time goes by here while operations wait, and nobody hangs.
     @ivar disks: those that are used now.
     @ivar broken: platters that are away, or fail altogether.
@@ -47,6 +48,7 @@ class MirrorMachine(RuleBasedStateMachine):
 
     disksOf = 2
     memberSize = SIZE
+    anyOrder = True
     patience = 0.0
 
     def __init__(self) -> None:
@@ -107,6 +109,8 @@ class MirrorMachine(RuleBasedStateMachine):
         """
         for call in list(self.clock.getDelayedCalls()):
             call.cancel()
+        if all(disk.platter in self.broken for disk in self.disks):
+            self.broken.clear()
         self.assemble()
         if not self.start():
             self.broken.clear()
@@ -268,6 +272,21 @@ class MirrorMachine(RuleBasedStateMachine):
         """Begin a flush."""
         self.ask(self.cells.flush(self.excused()), self.mirror.flush)
 
+    @rule(first=FIRST, count=COUNTS)
+    def commit(self, first: int, count: int) -> None:
+        """A write, and a flush when that was acknowledged; everything happens that they need."""
+        self.write(first, count, "w")
+        self.finish()
+        self.flush()
+        self.finish()
+
+    def finish(self) -> None:
+        """Let everything happen that waits until all have their answers, if that takes no time."""
+        for _ in range(20):
+            if not self.cells.requests:
+                break
+            self.fireAll()
+
     @precondition(lambda self: any(request.result is not None for request in self.cells.requests))
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
@@ -387,7 +406,8 @@ class MirrorMachine(RuleBasedStateMachine):
 
     def lose(self, seed: int, power: bool, away: int) -> None:
         """The power is lost, or whoever serves is killed."""
-        if away < len(self.disks) and self.dispensable(self.disks[away]):
+        if away < len(self.disks):
+            # Those that are left do not start if they lack anything.
             self.broken.add(self.disks[away].platter)
         random = Random(seed)
         marked = self.marked()
@@ -397,6 +417,8 @@ class MirrorMachine(RuleBasedStateMachine):
                 disk.unreadable.clear()
             disk.crash(random, power)
         self.store.crash(random)
+        if self.anyOrder:
+            random.shuffle(self.disks)
         if power:
             self.cells.lost()
         else:

@@ -25,6 +25,7 @@ class ComposedMachine(MirrorMachine):
 
     disksOf = 4
     memberSize = SIZE // 2
+    anyOrder = False
 
     def make(self) -> Any:
         first, second, third, fourth = self.disks
@@ -61,6 +62,7 @@ class NestedMachine(MirrorMachine):
     """A mirror of two mirrors."""
 
     disksOf = 4
+    anyOrder = False
 
     def make(self) -> Any:
         first, second, third, fourth = self.disks
@@ -287,13 +289,15 @@ class RemoteMachine(MirrorMachine):
 
     def fresh(self, platters: list[Platter]) -> list[PlatterDisk]:
         disks = super().fresh(platters)
-        disks[0].stamped = False
+        self.far = getattr(self, "far", platters[0])
+        for disk in disks:
+            disk.stamped = disk.platter is not self.far
         return disks
 
     @rule(seed=SEEDS)
     def bounce(self, seed: int) -> None:
         """What a member stands on is started anew."""
-        disk = self.disks[0]
+        disk = next(disk for disk in self.disks if disk.platter is self.far)
         if self.dispensable(disk) and not disk.broken:
             disk.bounce(Random(seed))
 
@@ -344,7 +348,7 @@ class ScrubMachine(MirrorMachine):
 def small() -> list[tuple[Any, str, Any]]:
     """What has to be smaller, for devices that are."""
     return [
-        (regions, "SMALLEST", SECTOR * 2),
+        (regions, "SMALLEST", SECTOR * 4),
         (resync, "PIECE", SECTOR),
         (resync, "STRETCH", 3),
         (scrub, "PIECE", SECTOR),
