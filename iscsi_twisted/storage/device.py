@@ -209,6 +209,14 @@ class Wired(BlockDevice):
         """The same."""
         return self.wrapped.stamp() if self._has("stamp") else ()
 
+    def witness(self, key: str) -> int | Pending:
+        """The same."""
+        return self.wrapped.witness(key) if self._has("witness") else 0
+
+    def keepWitness(self, key: str, number: int) -> Pending | None:
+        """The same."""
+        return self.wrapped.keepWitness(key, number) if self._has("keepWitness") else None
+
     def __str__(self) -> str:
         return str(self.wrapped)
 

@@ -271,6 +271,18 @@ class ExtentLife(BlockDevice):
         opened = self._ready()
         return () if opened.isBlock else self._threads.run(opened.modified)
 
+    def witness(self, key: str) -> int | Pending:
+        """See L{iscsi_twisted.storage.fingerprint}; the node of a disk is made anew at each start."""
+        opened = self._ready()
+        return 0 if opened.isBlock else self._threads.run(opened.witness, key)
+
+    def keepWitness(self, key: str, number: int) -> Pending | None:
+        """See L{iscsi_twisted.storage.fingerprint}."""
+        opened = self._ready()
+        if opened.isBlock or self._opening.readOnly:
+            return None
+        return self._threads.run(opened.keepWitness, key, number)
+
     def _ready(self) -> OpenRange:
         if self._range is None:
             raise NotReady(f"{self.path}: is not open")

@@ -10,7 +10,7 @@ from iscsi_twisted.errors import DeviceError, LocalError, WriteProtected
 from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending, Space, isPending
 from iscsi_twisted.storage.concatenation import shift, shifted
 from iscsi_twisted.storage.device import BlockDevice, asDevice, checkRange, outOfRange
-from iscsi_twisted.storage.fingerprint import Stamp, fingerprintOf, stampOf
+from iscsi_twisted.storage.fingerprint import Stamp, fingerprintOf, keepWitness, stampOf, witnessOf
 from iscsi_twisted.storage.pending import call, deferred, ifLater
 
 _T = TypeVar("_T")
@@ -82,6 +82,14 @@ class Filter(BlockDevice):
     def stamp(self) -> Stamp | Pending:
         """The other device's."""
         return stampOf(self.member)
+
+    def witness(self, key: str) -> int | Pending:
+        """The other device's."""
+        return witnessOf(self.member, key)
+
+    def keepWitness(self, key: str, number: int) -> Pending | None:
+        """The other device keeps it."""
+        return keepWitness(self.member, key, number)
 
 
 class ReadOnly(Filter):

@@ -5,10 +5,15 @@ Which device it is, and whether anybody has changed it: asked of any device, als
 A device may have two methods for this beyond L{iscsi_twisted.interfaces.IBlockDevice}.  C{fingerprint()}
 tells it from all others once it is open: the same text each time it is the same storage, and the same part of
 it.  C{stamp()}, which may be pending, is a tuple of numbers that grow when it is written, durable ones.
+
+Two more keep a number beside its data, where there is a place for that: C{keepWitness(key, number)} and
+C{witness(key)}, 0 if there is none.  Both may be pending, and do nothing where that is impossible.  So a
+record that is older than the members is told from one that is not.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -28,6 +33,23 @@ def stampOf(device: Any) -> Stamp | Pending:
     """How new it is; empty if it does not know."""
     method: Callable[[], Stamp | Pending] | None = getattr(device, "stamp", None)
     return () if method is None else method()
+
+
+def witnessOf(device: Any, key: str) -> int | Pending:
+    """The number that is kept beside its data; 0 if there is none."""
+    method: Callable[[str], int | Pending] | None = getattr(device, "witness", None)
+    return 0 if method is None else method(key)
+
+
+def keepWitness(device: Any, key: str, number: int) -> Pending | None:
+    """Keep a number beside its data, if that is possible; it need not be durable at once."""
+    method: Callable[[str, int], Pending | None] | None = getattr(device, "keepWitness", None)
+    return None if method is None else method(key, number)
+
+
+def witnessKey(fingerprint: str | None) -> str:
+    """Under which a device keeps its number: a part of it, or what is made of several, has another."""
+    return "" if fingerprint is None else hashlib.sha256(fingerprint.encode()).hexdigest()[:16]
 
 
 def restartsOf(device: Any) -> int:

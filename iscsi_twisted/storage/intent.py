@@ -31,6 +31,7 @@ class Intent:
     """
     The marks of a mirror, and the saving of its record.
 
+    @ivar kept: the generation of the newest record that is durable.
     @ivar marks: for each region C{CLEAR}, C{QUIET} or C{TOUCHED}; those that are not clear are durably
         marked.
     """
@@ -48,6 +49,7 @@ class Intent:
         self._store, self._name, self._snapshot = store, name, snapshot
         self._waiting: list[Deferred[None]] = []
         self._saving = False
+        self.kept = self._written = 0
 
     # Marks
 
@@ -142,6 +144,7 @@ class Intent:
             return waiting
         saving = self._begin()
         if not isPending(saving):
+            self.kept = self._written
             return None
         done: Deferred[None] = Deferred()
         self._saving = True
@@ -150,13 +153,17 @@ class Intent:
 
     def _begin(self) -> Pending | None:
         assert self._store is not None
+        record = self._snapshot()
+        self._written = record.generation
         try:
-            return self._store.save(self._name, self._snapshot().encode)
+            return self._store.save(self._name, record.encode)
         except OSError as error:
             raise _lost(error) from error
 
     def _saved(self, waiting: list[Deferred[None]], outcome: object) -> None:
         self._saving = False
+        if not isinstance(outcome, Failure):
+            self.kept = self._written
         if self._waiting:
             self._next()
         for one in waiting:

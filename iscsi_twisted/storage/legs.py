@@ -81,6 +81,7 @@ class Leg:
     @ivar fingerprint: which device it is; None if that is not known.
     @ivar stamp: how new it was when that was asked last.
     @ivar left: how new it was when it was closed since it had failed; empty if that is not known.
+    @ivar witness: the generation of the newest record that it was told of.
     @ivar abilities: what it can do; valid when it has been opened.
     @ivar reason: why it is not in sync.
     @ivar head: where the last read of it ended.
@@ -107,6 +108,7 @@ class Leg:
         self.fingerprint: str | None = None
         self.stamp: tuple[int, ...] = ()
         self.left: tuple[int, ...] = ()
+        self.witness = 0
         self.abilities = Capabilities()
         self.reason = ""
         self.head = -1

@@ -11,7 +11,13 @@ from twisted.python.failure import Failure
 from iscsi_twisted.errors import LocalError
 from iscsi_twisted.interfaces import IBlockDevice, Pending, Space
 from iscsi_twisted.storage.device import BlockDevice, asDevice
-from iscsi_twisted.storage.fingerprint import Stamp, jointFingerprint, jointStamp
+from iscsi_twisted.storage.fingerprint import (
+    Stamp,
+    jointFingerprint,
+    jointStamp,
+    keepWitness,
+    witnessOf,
+)
 from iscsi_twisted.storage.pending import attempt, gather, nothing, settle, whenDone
 
 
@@ -67,6 +73,15 @@ class Composition(BlockDevice):
     def stamp(self) -> Stamp | Pending:
         """As its members are."""
         return jointStamp(self.members)
+
+    def witness(self, key: str) -> int | Pending:
+        """The newest that any member keeps."""
+        return whenDone(gather([attempt(witnessOf, member, key) for member in self.members]), max)
+
+    def keepWitness(self, key: str, number: int) -> Pending | None:
+        """All keep it."""
+        keeping = [attempt(keepWitness, member, key, number) for member in self.members]
+        return whenDone(settle(keeping), nothing)
 
     def space(self) -> Space | Pending | None:
         """What all members have, and what the one with the least can still have."""

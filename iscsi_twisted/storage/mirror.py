@@ -197,6 +197,13 @@ class Mirror(MirrorReading):
         """It looks after its members itself."""
         return ()
 
+    def witness(self, key: str) -> int:
+        """The same."""
+        return 0
+
+    def keepWitness(self, key: str, number: int) -> None:
+        """The same."""
+
     def opened(self) -> None:
         """@raise DeviceError: if the sizes of the members that are open differ."""
         legs = [leg for leg in self.legs if leg.isOpen]

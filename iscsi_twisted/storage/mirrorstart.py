@@ -124,6 +124,7 @@ class Start:
             failure = await self._flushAll() or failure
         if failure is not None and (alone or not any(leg.isOpen for leg in mirror.legs)):
             failure.raiseException()
+        await self._life.askWitnesses()
         if record is not None:
             await self._life.stampAll(everybody=True)
         verdict = muster(mirror.legs, record, count, self._life.trusted)

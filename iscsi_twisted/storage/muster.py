@@ -174,6 +174,8 @@ def _doubt(matched: dict[Leg, MemberRecord], record: Record) -> str:
     if not matched:
         return "the record of its members knows none of these"
     for leg, member in matched.items():
+        if leg.witness > record.generation:
+            return f"the record of the mirror's members is old: {leg.name} knows of a newer one"
         if not member.present or member.behind:
             continue
         if len(leg.stamp) != len(member.stamp):

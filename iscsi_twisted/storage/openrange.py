@@ -58,6 +58,10 @@ def deviceError(
     return kind(f"{path}: cannot {doing}{where}: {error.strerror}", offset)
 
 
+WITNESS: Final = "user.iscsi_twisted."
+"""What the names of extended attributes begin with."""
+
+
 class OpenRange:
     """
     An open range of a file or a block device node.
@@ -189,6 +193,18 @@ class OpenRange:
         """
         os.fsync(self.fd)
         return (os.fstat(self.fd).st_mtime_ns,)
+
+    def witness(self, key: str) -> int:
+        """A number that is kept in an extended attribute of the file; 0 if there is none."""
+        try:
+            return int(os.getxattr(self.fd, WITNESS + key))
+        except (OSError, ValueError):
+            return 0
+
+    def keepWitness(self, key: str, number: int) -> None:
+        """Keep a number there, if the file system can do that."""
+        with suppress(OSError):
+            os.setxattr(self.fd, WITNESS + key, b"%d" % number)
 
     def discard(self, offset: int, length: int) -> None:
         """Give storage back: a file then reads as zeros there, a block device as anything."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,7 +18,7 @@ from iscsi_twisted.storage import (
     Stripe,
     asDevice,
 )
-from iscsi_twisted.storage.fingerprint import fingerprintOf, stampOf
+from iscsi_twisted.storage.fingerprint import fingerprintOf, keepWitness, stampOf, witnessKey, witnessOf
 from tests.support.extents import ExtentCase
 from tests.support.platters import Platter, PlatterDisk
 
@@ -91,6 +92,47 @@ class FingerprintTests(SynchronousTestCase):
 
         device = asDevice(Own())
         self.assertEqual((fingerprintOf(device), stampOf(device)), ("mine", (3,)))
+        self.assertIsNone(keepWitness(device, "a", 3))
+        self.assertEqual(witnessOf(device, "a"), 0)
+        device = asDevice(Telling())
+        self.assertIsNone(keepWitness(device, "a", 3))
+        self.assertEqual(witnessOf(device, "a"), 3)
+
+    def test_witness(self) -> None:
+        """All that a device is made of keeps a number, and the newest counts; a mirror keeps none."""
+        both = self.opened(Concatenation([ReadOnly(self.disks[0]), self.disks[1]]))
+        self.assertIsNone(keepWitness(both, "a", 3))
+        self.assertIsNone(keepWitness(self.disks[1], "a", 5))
+        self.assertEqual([witnessOf(one, "a") for one in (both, *self.disks[:2])], [5, 3, 5])
+        self.assertEqual(witnessOf(both, "b"), 0)
+        mirror = Mirror(self.disks)
+        self.assertIsNone(keepWitness(mirror, "a", 7))
+        self.assertEqual((witnessOf(mirror, "a"), witnessOf(self.disks[0], "a")), (0, 3))
+        self.assertNotEqual(witnessKey("a"), witnessKey("b"))
+
+
+class Telling:
+    """An application's own object that keeps a number."""
+
+    size = 512
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Zeros."""
+        return bytes(length)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Nowhere."""
+
+    def witness(self, key: str) -> int:
+        """What was kept."""
+        return self.numbers[key]
+
+    def keepWitness(self, key: str, number: int) -> None:
+        """Keep it."""
+        self.numbers[key] = number
 
 
 class ExtentFingerprintTests(ExtentCase):
@@ -112,6 +154,25 @@ class ExtentFingerprintTests(ExtentCase):
         self.assertEqual(fingerprintOf(parts[0]), prints[0])
         for part in parts:
             self.addCleanup(part.close)
+
+    def test_witness(self) -> None:
+        """A file keeps a number for each key, where its file system can do that; it stays the same file."""
+        self.path = self.mktemp()
+        part = self.makeExtent(start=0, length=512)
+        part.open(lambda: None)
+        self.addCleanup(self.pool.run)
+        self.addCleanup(part.close)
+        try:
+            os.setxattr(self.path, "user.test", b"x")
+        except OSError:
+            kept = 0
+        else:
+            kept = 7
+        part.keepWitness("a", 7)
+        asked: list[Any] = [part.stamp(), part.witness("a"), part.witness("b"), part.stamp()]
+        self.pool.run()
+        before, *numbers, after = map(self.successResultOf, asked)
+        self.assertEqual((numbers, after), ([kept, 0], before))
 
     def test_stamp(self) -> None:
         """A file grows newer when it is written."""

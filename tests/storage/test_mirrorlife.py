@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.errors import DeviceError, NotReady, WriteError
+from iscsi_twisted.errors import DeviceError, NotReady, ReadError, WriteError
 from iscsi_twisted.storage import Concatenation, FileExtent, Mirror
 from iscsi_twisted.storage.legs import IN_SYNC, MISSING, RESYNCING
 from iscsi_twisted.storage.record import Record
@@ -73,6 +73,26 @@ class LifeTests(SynchronousTestCase):
         self.assertIsNone(self.device.close())
         self.start(0)
         self.assertEqual(self.states(), [MISSING, IN_SYNC])
+
+    def test_backup(self) -> None:
+        """A record from a backup, in which writes were under way, is known to be older than the members."""
+        opened(self.device)
+        self.device.write(0, b"x")
+        backup = dict(self.store.kept)
+        self.disks[1].broken = True
+        self.device.write(0, b"y")
+        self.clock.pump([5] * 3)
+        for disk in self.disks:
+            disk.crash(Random(0), power=False)
+        self.store.kept = backup
+        (line,) = self.start()
+        self.assertIn("is old: disk0 knows of a newer one", line)
+        self.assertEqual(self.device.status().unverified, SIZE)
+        self.assertRaises(ReadError, self.device.read, 0, 1)
+        self.assertEqual(bytes(self.device.read(SIZE // 2, 1)), bytes(1))
+        self.assertIsNone(self.device.close())
+        self.start(0)
+        self.assertRaises(ReadError, self.device.read, 0, 1)
 
     def test_killed(self) -> None:
         """What was written and not flushed when it was killed is durable before anything else is recorded."""

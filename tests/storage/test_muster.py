@@ -133,6 +133,18 @@ class MusterTests(SynchronousTestCase):
             self.assertEqual(len(verdict.unverified), COUNT, name)
             self.assertIn("compared", verdict.warnings[0])
 
+    def test_old(self) -> None:
+        """A record is not believed if a member knows of a newer one, whatever else it says."""
+        legs = [leg("a", (9,)), leg("b", (9,))]
+        legs[1].witness = 5
+        known = record(member("a"), member("b", False, [1]), marked=[2], generation=4)
+        verdict = muster(legs, known, COUNT, None)
+        self.assertEqual((self.behind(legs), len(verdict.unverified)), ([[], []], COUNT))
+        self.assertIn("is old: MemoryDevice knows of a newer one", verdict.warnings[0])
+        legs[1].witness = 4
+        muster(legs, known, COUNT, None)
+        self.assertEqual(self.behind(legs), [[], [1, 2]])
+
     def test_doubtAlone(self) -> None:
         """Then all have to be there."""
         legs = [leg("a"), leg(None, isOpen=False)]

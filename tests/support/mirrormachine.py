@@ -314,12 +314,23 @@ class MirrorMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.0, 0.1, 5.0, 16.0, 40.0]))
     def wait(self, seconds: float) -> None:
         """Time goes by."""
-        self.clock.advance(seconds)
+        self.clock.advance(min(seconds, 5.0))
+        for _ in range(round(seconds) // 5 - 1):
+            self.clock.advance(5.0)
 
     @rule()
     def rest(self) -> None:
         """Everything happens that can."""
         self.calm()
+
+    @rule(seconds=st.sampled_from([15, 30, 45]))
+    def idle(self, seconds: int) -> None:
+        """Time goes by, and what waits has time enough."""
+        for _ in range(seconds // 5):
+            self.clock.advance(5.0)
+            self.finish()
+            self.fireAll()
+            self.fireAll()
 
     def leg(self, disk: PlatterDisk) -> Leg | None:
         """The member that a disk is."""

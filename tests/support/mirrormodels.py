@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from iscsi_twisted.storage import Concatenation, Mirror, Stripe, intent, regions, resync, samples, scrub
 from iscsi_twisted.storage.legs import IN_SYNC, Leg
+from iscsi_twisted.storage.record import Record
 from tests.support.mirrormachine import FIRST, SEEDS, SIZE, WHICH, MirrorMachine
 from tests.support.platters import SECTOR, MemoryStore, Platter, PlatterDisk
 
@@ -266,17 +268,32 @@ class RecordMachine(MirrorMachine):
             return self.truth & good
         return {disk.platter for disk in self.disks if self.complete(disk)} & good
 
-    @rule(seed=SEEDS, power=st.booleans(), how=st.sampled_from(["lost", "damaged", "believed"]))
+    def outdated(self) -> list[dict[str, bytes]]:
+        """The backups of which a member knows that they are old."""
+        witness = max(number for disk in self.disks for number in disk.platter.witnesses.values())
+
+        def newest(backup: dict[str, bytes]) -> int:
+            found = [0]
+            for data in backup.values():
+                with suppress(ValueError):
+                    found.append(Record.decode(data).generation)
+            return max(found)
+
+        return [backup for backup in self.backups if newest(backup) < witness]
+
+    @rule(seed=SEEDS, power=st.booleans(), how=st.sampled_from(["lost", "damaged", "believed", "old"]))
     def forget(self, seed: int, power: bool, how: str) -> None:
         """The machine goes down, and what was known of the members is gone."""
         truth = self.knowing()
-        if not truth:
+        if not truth or (how == "old" and not self.outdated()):
             return
         self.truth = truth
         self.broken.clear()
         self.lose(seed, power, self.disksOf)
         if how == "believed":
             self.believed = next(disk.platter for disk in self.disks if disk.platter in truth)
+        elif how == "old":
+            self.store.kept = self.outdated()[seed % len(self.outdated())]
         else:
             left = self.store.kept if how == "damaged" else {}
             self.store.kept = {name: data[: seed % (len(data) or 1)] for name, data in left.items()}

@@ -90,6 +90,7 @@ class Platter:
         self.durable = bytearray(size)
         self.version = 0
         self.unreadable: set[int] = set()
+        self.witnesses: dict[str, int] = {}
         self.view: bytearray | None = None
         self.cached: list[tuple[int, bytes]] = []
 
@@ -180,6 +181,12 @@ class PlatterDisk(BlockDevice):
 
     def stamp(self) -> tuple[int, ...]:
         return (self.platter.version,) if self.stamped else ()
+
+    def witness(self, key: str) -> int:
+        return self.platter.witnesses.get(key, 0)
+
+    def keepWitness(self, key: str, number: int) -> None:
+        self.platter.witnesses[key] = number
 
     def read(self, offset: int, length: int) -> Any:
         return self._begin("read", offset, length, length)
