@@ -349,8 +349,17 @@ class Mirror(MirrorReading):
         first = -(-offset // step)
         last = (end >> self.shift) - 1 if end < self.size else self.regions(offset, end)[1]
         if last >= first:
-            self.unverified.remove(first, last)
-            self.arrange()
+            self.certain(first, last)
+
+    def certain(self, first: int, last: int) -> None:
+        """Those that are here agree in these regions.  Who is not here was not asked, and lacks them."""
+        self.unverified.remove(first, last)
+        for leg in self.legs:
+            if not leg.gets:
+                leg.behind.add(first, last)
+        for member in self.life.old:
+            member.behind.add(first, last)
+        self.arrange()
 
     def spoil(self, leg: Leg, first: int, last: int) -> None:
         """A member lacks something in these regions from now on."""

@@ -274,6 +274,8 @@ class Roster:
             if leg is not truth:
                 leg.behind.update(doubt)
                 leg.spoilt += 1
+        for member in self._life.old:
+            member.behind.update(doubt)
         mirror.unverified.clear()
         mirror.settleStates()
         mirror.keepRecord()

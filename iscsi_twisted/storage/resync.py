@@ -119,8 +119,7 @@ class Resync:
                     leg.unflushed.add(region, region)
         self._skipped.update(bad)
         if mirror.unverified.has(first, last):
-            mirror.unverified.remove(first, last)
-            mirror.arrange()
+            mirror.certain(first, last)
         return last
 
     def _source(self, region: int, targets: list[Leg]) -> Leg | None:

@@ -155,8 +155,7 @@ class Scrub:
         mirror = self._mirror
         self.progress.add(length)
         if mirror.unverified.has(first, last):
-            mirror.unverified.remove(first, last)
-            mirror.arrange()
+            mirror.certain(first, last)
 
     async def _locked(self, offset: int, end: int, function: Any, *arguments: Any) -> Any:
         return await ready(

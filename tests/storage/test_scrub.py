@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import LocalError, ReadError
 from iscsi_twisted.storage import Mirror, scrub
-from iscsi_twisted.storage.legs import IN_SYNC
+from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING
 from iscsi_twisted.storage.record import Record
 from iscsi_twisted.storage.scrub import Mismatch, differences
 from tests.support.mirrors import again, disks, knownMirror, opened, settled
@@ -202,6 +202,35 @@ class DoubtTests(SynchronousTestCase):
             self.assertEqual(self.device.read(0, 512), bytes(512))
             self.clock.pump([0.1] * 50)
         self.assertEqual(self.device.status().unverified, REGION)
+
+    def test_away(self) -> None:
+        """Who is not there when members are compared, or one is trusted, lacks what was in doubt."""
+        for way in ("compared", "trusted", "written"):
+            store, members = MemoryStore(), disks(3, SIZE)
+            for disk in members[2:]:
+                disk.platter.durable[SIZE - 6 :] = b"others"
+                disk.view[:] = disk.platter.durable
+            device = Mirror(members, reactor=self.clock, store=store)
+            opened(device)
+            self.assertIsNone(device.close())
+            if way != "compared":
+                members[1].view[SIZE - 6 :] = b"unlike"
+            members[2].broken = True
+            opened(device)
+            if way == "written":
+                device.write(SIZE - REGION, b"w" * REGION)
+            self.clock.pump([0.1] * 50)
+            if way == "trusted":
+                device.trust(members[0])
+            self.clock.pump([5] * 10)
+            self.assertEqual(device.status().unverified, 0, way)
+            self.assertIsNone(device.close())
+            members[2].broken = False
+            opened(device)
+            self.assertEqual([leg.state for leg in device.legs], [IN_SYNC, IN_SYNC, RESYNCING], way)
+            settled(device, self.clock)
+            self.assertEqual(members[2].view, members[0].view, way)
+            self.assertIsNone(device.close())
 
     def test_kept(self) -> None:
         """What has been found equal is so after a restart; what differs is still in doubt."""

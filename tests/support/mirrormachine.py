@@ -421,10 +421,11 @@ class MirrorMachine(RuleBasedStateMachine):
             # Those that are left do not start if they lack anything.
             self.broken.add(self.disks[away].platter)
         random = Random(seed)
-        marked = self.marked()
+        marked = self.marked() or away < len(self.disks)
         for disk in self.disks:
             if marked:
-                # Where it is open which member is right the one that is chosen has to be readable.
+                # Where it is open which member is right the one that is chosen has to be readable; the one
+                # that is left alone too.
                 disk.unreadable.clear()
             disk.crash(random, power)
         self.store.crash(random)
