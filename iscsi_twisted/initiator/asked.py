@@ -9,7 +9,7 @@ from iscsi_twisted.errors import CheckCondition, DeviceError, ISCSIError, ReadEr
 from iscsi_twisted.initiator.request import AGAIN, Request
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.scsi import codes
-from iscsi_twisted.scsi.client import Busy, RecoveredError, TaskSetFull, UnitAttention, failure
+from iscsi_twisted.scsi.client import Busy, Completed, RecoveredError, TaskSetFull, UnitAttention, failure
 from iscsi_twisted.session.command import Outcome
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Volatile:
 
 
 def _check(status: int, sense: Buffer) -> None:
-    """@raise ISCSIError: for what has not succeeded; a recovered error has (SPC-4 table 52)."""
+    """@raise ISCSIError: for what has not succeeded; with a recovered error it has (SPC-4 table 52)."""
     error = failure(status, sense)
-    if not isinstance(error, RecoveredError) or error.deferred:
+    if not isinstance(error, RecoveredError | Completed) or error.deferred:
         raise error

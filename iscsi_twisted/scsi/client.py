@@ -84,6 +84,10 @@ class BlankCheck(CheckCondition):
     """There are no data where some were expected (sense key 8h)."""
 
 
+class VendorSpecific(CheckCondition):
+    """Something of which only the vendor knows what it is (sense key 9h)."""
+
+
 class CopyAborted(CheckCondition):
     """A copy was aborted (sense key Ah)."""
 
@@ -98,6 +102,10 @@ class VolumeOverflow(CheckCondition):
 
 class Miscompare(CheckCondition):
     """The data are not those on the medium (sense key Eh)."""
+
+
+class Completed(CheckCondition):
+    """The command succeeded, and the unit tells more of it (sense key Fh)."""
 
 
 _STATUSES: Final[dict[int, type[StatusError]]] = {
@@ -116,10 +124,12 @@ _KEYS: Final[dict[int, type[CheckCondition]]] = {
     0x6: UnitAttention,
     0x7: DataProtect,
     0x8: BlankCheck,
+    0x9: VendorSpecific,
     0xA: CopyAborted,
     0xB: AbortedCommand,
     0xD: VolumeOverflow,
     0xE: Miscompare,
+    0xF: Completed,
 }
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,34 @@ def test_copy(tmp_path: Path, kind: type[Server]) -> None:
     assert done.returncode == 1
     assert "refused" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_restarted(tmp_path: Path) -> None:
+    """
+    A copy whose target is killed and started again does not call durable what may be lost: it fails, and goes
+    on from what was.
+    """
+    server = Ours(tmp_path)
+    fill(server.disk, 256 << 20)
+    image, state = tmp_path / "image", tmp_path / "state"
+    image.write_bytes(os.urandom(256 << 20))
+    server.start()
+    arguments = ["copy", "--checkpoint", "0.1", "--state", str(state), str(image), server.url]
+    try:
+        copying = subprocess.Popen(
+            [sys.executable, "-c", MAIN, *arguments], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        while not state.exists() and copying.poll() is None:
+            time.sleep(0.01)
+        server.kill()
+        assert copying.poll() is None, "the copy was over before the target was killed"
+        server.start()
+        _, error = copying.communicate(timeout=60)
+        assert copying.returncode == 1
+        assert "was started anew: what was written before, and not flushed, may be lost" in error
+        assert 0 < json.loads(state.read_text())["done"] < 256 << 20
+        good(*arguments, "--resume")
+    finally:
+        server.stop()
+    assert not state.exists()
+    assert server.disk.read_bytes() == image.read_bytes()

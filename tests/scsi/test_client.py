@@ -37,10 +37,20 @@ class SenseTests(SynchronousTestCase):
         self.assertIsInstance(decodeSense(data), CheckCondition)
 
     def test_names(self) -> None:
-        """Every sense key has a class of its own, and so has every status."""
-        kinds = {type(decodeSense(bytes((0x70, 0, key)))) for key in range(16) if key not in (0, 9, 0xC, 0xF)}
-        self.assertEqual(len(kinds), 12)
+        """Every sense key that means something has a class of its own, and so has every status."""
+        kinds = {type(decodeSense(bytes((0x70, 0, key)))) for key in range(16) if key not in (0, 0xC)}
+        self.assertEqual(len(kinds), 14)
         self.assertNotIn(CheckCondition, kinds)
+        for key in (0, 0xC):
+            self.assertIs(type(decodeSense(bytes((0x70, 0, key)))), CheckCondition)
+
+    def test_deferred(self) -> None:
+        """In both formats sense data tell whether they are of an earlier command (SPC-4 4.5.1)."""
+        for code, deferred in ((0x70, False), (0x71, True), (0x72, False), (0x73, True)):
+            self.assertEqual(decodeSense(bytes((code, 3, 3))).deferred, deferred)
+
+    def test_statuses(self) -> None:
+        """Every status has one, with sense data or without."""
         for status, kind in (
             (codes.BUSY, client.Busy),
             (codes.RESERVATION_CONFLICT, client.ReservationConflict),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from iscsi_twisted.session.answers import (
+    LOGOUTS,
     REASONS,
     RESPONSES,
     ConnectionEnded,
@@ -106,7 +107,7 @@ class AnswerTests(SessionTestCase):
 
     def test_logouts(self) -> None:
         """What the target says of a logout; the connection is over whatever that is."""
-        for response in (0, 1, 3, 77):
+        for response in (0, *LOGOUTS, 77):
             self.make()
             self.login()
             self.core.logout(self.results.append)
