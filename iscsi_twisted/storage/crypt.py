@@ -63,6 +63,11 @@ class KeyFile:
             raise DeviceError(f"the key {self.path} is none; {make}")
         return key
 
+    @property
+    def writable(self) -> bool:
+        """Whether another key could be written."""
+        return os.access(self.path, os.W_OK)
+
     def write(self, key: bytes) -> None:
         """
         Put another key where the old one was, durably.
@@ -129,7 +134,7 @@ class Crypt(Filter):
 
     def capabilities(self) -> Capabilities:
         able = self.member.capabilities()
-        return able._replace(rekey=not able.readOnly)
+        return able._replace(rekey=not able.readOnly and self._key.writable)
 
     def fingerprint(self) -> str | None:
         """It is not the other device: it holds other bytes."""

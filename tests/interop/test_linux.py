@@ -100,7 +100,7 @@ async def test_linux(serve: Serve, tmp_path: Path, kind: str) -> None:
     login = LOGIN.format(target=f"{BASE}:target0", portal=f"{HOST}:{served.port}", settings=updates)
     work = tmp_path / "guest"
     work.mkdir()
-    ended = await run("timeout", "120", *Guest(Path(FOLDER), work).command(login + SCRIPT))
+    ended = await run("timeout", "300", *Guest(Path(FOLDER), work).command(login + SCRIPT))
     text = ended.out.replace("\r", "")
     assert ended.status == 0, text[-3000:]
     done = re.findall(r"^\+\+\+ (.*)\n((?:(?!\+\+\+|---).*\n)*)--- (\d+)$", text, re.MULTILINE)

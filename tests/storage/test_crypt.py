@@ -35,7 +35,10 @@ class MemoryKey:
 
     @ivar key: what it is now.
     @ivar error: what a change fails with.
+    @ivar writable: whether it can be changed.
     """
+
+    writable = True
 
     def __init__(self, key: bytes = FIRST) -> None:
         self.key = key
@@ -200,6 +203,9 @@ class CapabilityTests(SynchronousTestCase):
         self.assertEqual(device.capabilities(), able._replace(rekey=True))
         self.assertEqual(device.space(), (1, 2))
         self.assertFalse(Crypt(ReadOnly(member), MemoryKey()).capabilities().rekey)
+        fixed = MemoryKey()
+        fixed.writable = False
+        self.assertFalse(Crypt(member, fixed).capabilities().rekey)
 
     def test_above(self) -> None:
         """What stands on all of it passes it on; what holds other bytes as well, or a part, does not."""
@@ -229,8 +235,9 @@ class KeyFileTests(SynchronousTestCase):
 
     def test_changed(self) -> None:
         """A new key stands where the old one was: in the same file, and nowhere else."""
+        self.assertFalse(self.key.writable)
         self.put(FIRST)
-        self.assertEqual(self.key.read(), FIRST)
+        self.assertEqual((self.key.read(), self.key.writable), (FIRST, True))
         number = os.stat(self.path).st_ino
         self.key.write(FIRST[::-1])
         self.assertEqual((self.key.read(), os.stat(self.path).st_ino), (FIRST[::-1], number))
