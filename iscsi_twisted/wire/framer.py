@@ -232,10 +232,12 @@ class Framer:
         if size < FILLED:
             self._left = chunk[offset:]
             return
-        # The header is complete, and checked if it has a digest: only the data segment can be this long.
+        # The header is checked if it has a digest: only the data segment can be this long.
         segment = _lengths(chunk, offset + 4)[0] & 0xFFFFFF
         fill: bytearray | memoryview | None = None
-        if self._place is not None and not self.dataDigest and not segment & 3:
+        # Of additional header segments without a digest a part may be missing.
+        whole = offset + size - segment <= len(chunk)
+        if self._place is not None and not self.dataDigest and not segment & 3 and whole:
             fill = self._place(chunk, offset, segment)
         if fill is None:
             fill = bytearray(size)

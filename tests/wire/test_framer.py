@@ -103,6 +103,15 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(taker.pdus, [delivery for delivery, _ in built])
         self.assertEqual(taker.spoilt, [])
 
+    def test_cutInHeaders(self) -> None:
+        """A place for the data is not asked for before all of the headers are there."""
+        delivery, stream = build((bytes(48), b"\x5a" * 64, bytes(40000)), (False, False))
+        for cut in range(48, 48 + 64 + 8):
+            taker = Taker(placing=True)
+            taker.take(stream[:cut], False)
+            taker.take(stream[cut:], True)
+            self.assertEqual(taker.pdus, [delivery], cut)
+
     @settings(deadline=None)
     @given(both, st.lists(st.tuples(headers, ahs, segments.filter(lambda s: len(s) < 300)), min_size=1))
     def test_byteByByte(self, digests: tuple[bool, bool], parts: list[Delivery]) -> None:
