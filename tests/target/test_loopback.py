@@ -320,6 +320,7 @@ class ManualTests(LoopbackTestCase):
         for plan in plans(configuration, base=BASE, blockSize=512, reactor=self.reactor):
             service.addPlan(plan)
         service.startService()
+        await service.whenReady()
         data = os.urandom(128 << 10)
 
         def write(client: RawClient) -> list[int]:

@@ -152,8 +152,10 @@ class SnapshotTests(SynchronousTestCase):
         filtered, first, second = status.members
         self.assertEqual([one.name for one in filtered.members], [str(memory)])
         self.assertEqual((first.name, first.members), (extents[0].path, ()))
-        self.assertEqual(first.counters, DeviceCounters(reads=2, bytesRead=1536, writes=1, bytesWritten=512))
-        self.assertEqual(second.counters, DeviceCounters())
+        # What the mirror looks for beside its members' data is read in threads.
+        counted, still = (attrs.evolve(each.counters, threaded=0) for each in (first, second))
+        self.assertEqual(counted, DeviceCounters(reads=2, bytesRead=1536, writes=1, bytesWritten=512))
+        self.assertEqual(still, DeviceCounters())
 
     def test_distrusted(self) -> None:
         """After a failed flush the status of an extent tells why nothing is read or written there."""
