@@ -148,18 +148,15 @@ class Connection:
 
     def pause(self) -> None:
         """The peer does not read as fast as we send; a transport may say so again and again."""
-        if not self._paused:
-            self._paused = self.held = True
-            self._backlog = 0
+        self._paused = self.held = True
 
     def resume(self) -> None:
         """All has been sent."""
         self._paused = False
-        self._backlog = 0
+        self._taken()
         self.proceed()
-        load = self.node.load
-        if load.waiting or load.pressed:
-            load.relieve()
+        if self.node.load.waiting:
+            self.node.load.relieve()
 
     def proceed(self) -> None:
         """Begin the commands that had to wait, and go on with what was read and left."""
@@ -188,6 +185,8 @@ class Connection:
         """The transport is gone; devices may still work for what came through it."""
         self._send = _nowhere
         self.out.clear()
+        self._paused = False
+        self._taken()
         self.node.connections -= 1
         if not self.ended:
             self._end()
@@ -320,6 +319,11 @@ class Connection:
         if self._full != before:
             self.proceed()
 
+    def bar(self) -> None:
+        """Nobody may begin any command for now."""
+        self._full = self._weigh()
+        self.held = True
+
     def _weigh(self) -> frozenset[ILogicalUnit | None]:
         """Find the units that have enough to read."""
         coming: dict[ILogicalUnit, int] = {}
@@ -332,8 +336,8 @@ class Connection:
         self._begun = max(most, READING - left)
         full: set[ILogicalUnit | None] = {unit for unit, count in coming.items() if count >= READING}
         load = self.node.load
-        if load.used >= load.limit and (coming or self._backlog):
-            # All together have enough; a session that has nothing may begin one command.
+        if load.barred or (load.used >= load.limit and (coming or self._backlog)):
+            # All together have enough; a session that has nothing may begin one command if there is room.
             load.waiting[self] = None
             full.add(None)
         return frozenset(full if left > 0 else full | {None})
@@ -355,9 +359,14 @@ class Connection:
         self._send(out)
         if self._paused:
             self._backlog += queued
-            self.node.load.used += queued
-            if self._backlog > self.node.limits.queued or self.node.load.press():
+            if self.node.load.queue(queued) or self._backlog > self.node.limits.queued:
                 self.rest()
+
+    def _taken(self) -> None:
+        """Nothing waits for the peer any more."""
+        count, self._backlog = self._backlog, 0
+        if count:
+            self.node.load.taken(count)
 
     def rest(self) -> None:
         """Read no more, and leave what has been read, until L{proceed}."""
@@ -415,6 +424,8 @@ class Connection:
         self._handlers = fullfeature.DISCOVERY_HANDLERS if session.discovery else fullfeature.HANDLERS
         if self.node.load.pressed:
             self.narrow(True)
+        if self.node.load.barred:
+            self.bar()
         self.node.events.loggedIn(self)
 
     def finish(self) -> None:
@@ -517,5 +528,5 @@ class Connection:
             session.end()
         load = self.node.load
         load.waiting.pop(self, None)
-        if load.waiting or load.pressed:
+        if load.waiting:
             load.relieve()

@@ -19,17 +19,20 @@ class Load:
 
     @ivar limit: bytes.
     @ivar used: bytes, or more.
+    @ivar unread: bytes that wait for peers to take them; exactly.
     @ivar waiting: the connections that begin no more commands until there is less.
     @ivar pressed: so much waits for peers to read it that nobody else may send much at a time.
+    @ivar barred: half as much again, so that nobody may begin any command.
     """
 
-    __slots__ = ("_sessions", "limit", "pressed", "used", "waiting")
+    __slots__ = ("_most", "_sessions", "barred", "limit", "pressed", "unread", "used", "waiting")
 
     def __init__(self, limit: int, sessions: Iterable[Session]) -> None:
         """@param sessions: all that there are, at any time."""
         self.limit = limit
-        self.used = 0
-        self.pressed = False
+        self.used = self.unread = 0
+        self.pressed = self.barred = False
+        self._most = limit + limit // 2
         self.waiting: dict[Connection, None] = {}
         self._sessions = sessions
 
@@ -42,28 +45,47 @@ class Load:
         self.used += count
         return self.used >= self.limit and self.reached()
 
-    def press(self) -> bool:
+    def queue(self, count: int) -> bool:
         """
-        A peer that does not read has more to read.
+        A peer that does not read has so many bytes more to read.
 
         @return: whether it may send nothing more until it does; not only SCSI commands bring data.
         """
-        if self.used < self.limit or not self.reached():
+        self.used += count
+        self.unread += count
+        if self.unread < self.limit:
             return False
         self._narrow(True)
+        if self.unread >= self._most and not self.barred:
+            self.barred = True
+            for connection in self._connections():
+                connection.bar()
         return True
+
+    def taken(self, count: int) -> None:
+        """So many bytes do not wait any more."""
+        self.unread -= count
+        if self.pressed and self.unread < self.limit:
+            self._narrow(False)
+            # Not sooner, or it would be so again with the next command or two.
+            self.barred = False
+            for connection in self._connections():
+                if not self.barred:
+                    self.waiting.pop(connection, None)
+                    connection.refill()
+
+    def _connections(self) -> list[Connection]:
+        return [session.connection for session in self._sessions if session.connection is not None]
 
     def _narrow(self, pressed: bool) -> None:
         if pressed is not self.pressed:
             self.pressed = pressed
-            for session in self._sessions:
-                if session.connection is not None:
-                    session.connection.narrow(pressed)
+            for connection in self._connections():
+                connection.narrow(pressed)
 
     def reached(self) -> bool:
         """Count anew; whether the bound is reached."""
-        connections = [session.connection for session in self._sessions]
-        self.used = sum(each.outstanding() for each in connections if each is not None)
+        self.used = sum(each.outstanding() for each in self._connections())
         return self.used >= self.limit
 
     def wanted(self, connection: Connection) -> bool:
@@ -73,7 +95,6 @@ class Load:
     def relieve(self) -> None:
         """Something has ended: let those go on that wait, if there is room."""
         if not self.reached():
-            self._narrow(False)
             waiting, self.waiting = self.waiting, {}
             for connection in waiting:
                 connection.refill()

@@ -479,9 +479,6 @@ class TargetService(Service):
     def _relieve(self) -> None:
         """Give memory back that was needed for a while, for sessions or for data that waited."""
         load, (busy, pressed) = self.node.load, self._strain
-        pressed |= load.pressed
-        if load.pressed:
-            load.relieve()
         self._strain = bool(self.node.sessions), load.pressed
         if (busy and not self.node.sessions) or (pressed and not load.pressed):
             trimMalloc()

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from iscsi_twisted.session.limits import Limits
 from iscsi_twisted.session.node import Node
 from iscsi_twisted.session.vigil import DEAF, PRESSED
+from iscsi_twisted.wire import numbers
 from tests.support import pdus
 from tests.support.devices import FakeDevice
 from tests.support.wire import INITIATOR, TARGET, Diary, Line, makeNode, makeTarget, read10
@@ -107,6 +108,13 @@ class AnswerTests(SynchronousTestCase):
         for _ in range(times):
             line.core.receive(pdus.nopOut(bytes(8192)))
 
+    def fill(self) -> None:
+        """Two sessions have half as much again as may wait."""
+        for line, times in zip(self.lines, (70, 140), strict=False):
+            line.core.pause()
+            line.core.receive(pdus.nopOut(bytes(8192)) * times)
+        self.assertGreater(self.node.load.unread, 3 * MIB // 2)
+
     def states(self) -> list[tuple[bool, bool]]:
         """Of each line whether the target reads no more, or little at a time."""
         return [(line.stalled, line.narrow) for line in self.lines]
@@ -141,6 +149,32 @@ class AnswerTests(SynchronousTestCase):
             self.assertFalse(self.lines[0].narrow)
             self.lines[0].core.resume()
             self.assertFalse(self.lines[0].stalled)
+
+    def test_barred(self) -> None:
+        """Where half as much again waits nobody begins a command, new sessions too, until some was read."""
+        self.fill()
+        late = Line(self.node)
+        late.say(pdus.loginRequest({"InitiatorName": f"{INITIATOR}late", "TargetName": TARGET}))
+        for line in (self.lines[2], late):
+            self.assertEqual(line.command(bytes(6)), [])
+            self.assertEqual(line.command(bytes(6)), [])
+        self.assertEqual(self.lines[2].say(pdus.nopOut(b"ping"))[0]["data"], b"ping")
+        self.lines[1].core.resume()
+        for line in (self.lines[2], late):
+            self.assertEqual([each["opcode"] for each in line.take()], [numbers.SCSI_RESPONSE] * 2)
+        self.assertFalse(self.node.load.barred)
+
+    def test_barredForGood(self) -> None:
+        """Who reads nothing while others wait is cut off, and they go on."""
+        self.fill()
+        self.assertEqual(self.lines[2].command(bytes(6)), [])
+        for line in self.lines[:2]:
+            line.wait(PRESSED + 5)
+            self.assertTrue(line.closed)
+            line.core.lost("cut")
+        self.assertEqual([each["opcode"] for each in self.lines[2].take()], [numbers.SCSI_RESPONSE])
+        load = self.node.load
+        self.assertEqual((load.unread, load.pressed, load.barred, load.waiting), (0, False, False, {}))
 
     def test_again(self) -> None:
         """A transport that says again that it is full does not make what waits forgotten."""

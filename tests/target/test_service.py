@@ -583,9 +583,11 @@ class WatchTests(SynchronousTestCase):
             line.lose()
         served.reactor.pump([TICK] * 2)
         self.assertEqual(len(trims), 1)
-        served.service.node.load.used = 1 << 40
-        served.service.node.load.pressed = True
+        load = served.service.node.load
+        load.queue(load.limit)
         served.reactor.pump([TICK])
-        self.assertFalse(served.service.node.load.pressed)
+        load.taken(1)
+        self.assertEqual(len(trims), 1)
+        served.reactor.pump([TICK])
         self.assertEqual(len(trims), 2)
         served.service.stopService()
