@@ -9,7 +9,6 @@ from typing import Any, Final, NoReturn
 from iscsi_twisted import __version__
 from iscsi_twisted.config.sizes import parseSize
 from iscsi_twisted.errors import ConfigurationError
-from iscsi_twisted.initiator.url import hidden
 
 URLS: Final = "iscsi://[USER@]HOST[:PORT]"
 
@@ -19,6 +18,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and end with status 2."""
+        # Whoever only asks how it is used does not wait for all of this.
+        from iscsi_twisted.initiator.url import hidden
+
         super().error(hidden(message))
 
 
