@@ -67,6 +67,8 @@ class LUN(BlockDevice):
     @ivar attention: called with each L{UnitAttention}; may be replaced.
     @ivar restarts: how often it was started anew, as its unit attentions tell.
     @ivar volatile: what it may still lose.
+    @ivar cached: it has a volatile write cache; known once it was opened.
+    @ivar forced: it takes FUA (SBC-3 6.4.1, DPOFUA); known once it was opened.
     @ivar timeout: seconds after which a command is aborted; None for never.
     """
 
@@ -85,7 +87,7 @@ class LUN(BlockDevice):
         self._changed: Callable[[], None] = lambda: None
         self._step = LARGEST
         self._unmapBlocks = 0
-        self._cached = self._readOnly = False
+        self.cached = self.forced = self._readOnly = False
 
     def __str__(self) -> str:
         return f"LUN {self.number} of {self.session.wish.targetName}"
@@ -128,7 +130,7 @@ class LUN(BlockDevice):
         restarted = condition.code in RESTARTS and self.size > 0
         if restarted:
             self.restarts += 1
-            if self._cached and self.volatile.dirty:
+            if self.cached and self.volatile.dirty:
                 self._forgot(condition, "was started anew")
         if restarted or condition.code in (codes.CAPACITY_CHANGED, codes.MODE_PARAMETERS_CHANGED):
             self._changed()
@@ -395,8 +397,9 @@ class LUN(BlockDevice):
         """What its mode pages say: whether it may be written, and whether it has a volatile cache."""
         mode = await self._ask(cdb.MODE_SENSE_6, 255, page=0x08, allocation=255)
         self._readOnly = len(mode) > 2 and bool(mode[2] & 0x80)
+        self.forced = len(mode) > 2 and bool(mode[2] & 0x10)
         body = mode[4 + mode[3] :] if len(mode) > 3 else b""
-        self._cached = len(body) > 2 and body[0] & 0x3F == 0x08 and bool(body[2] & 0x04)
+        self.cached = len(body) > 2 and body[0] & 0x3F == 0x08 and bool(body[2] & 0x04)
 
     async def _limits(self) -> None:
         """What VPD page B0h says (SBC-3 6.6.4); an old target has none."""
@@ -414,13 +417,13 @@ class LUN(BlockDevice):
         """As the unit has told."""
         thin = self._unmapBlocks > 0
         return Capabilities(
-            readOnly=self._readOnly, volatileCache=self._cached, discard=thin, zero=True, allocated=thin,
+            readOnly=self._readOnly, volatileCache=self.cached, discard=thin, zero=True, allocated=thin,
             discardZeroes=thin and self.capacityData.unmappedZeroes,
         )  # fmt: skip
 
     def close(self) -> Deferred[None]:
         """Make all durable; the session stays."""
-        return self.flush() if self._cached and not self._readOnly else succeed(None)
+        return self.flush() if self.cached and not self._readOnly else succeed(None)
 
     def _blocks(self, offset: int, length: int) -> tuple[int, int]:
         """@raise LocalError: for what does not begin and end with a block."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -23,6 +22,7 @@ from iscsi_twisted.errors import (
 )
 from iscsi_twisted.initiator.lun import LUN
 from iscsi_twisted.initiator.node import Endpoint, Initiator
+from iscsi_twisted.initiator.replaying import Replaying
 from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.initiator.url import URL, WORDS, parseURL
 from iscsi_twisted.interfaces import Buffer, Capabilities
@@ -113,6 +113,7 @@ class RemoteExtent(BlockDevice):
         self._serial = ""
         self.restarts = 0
         self._lun: LUN
+        self._unit: Replaying
         self._changed: Callable[[], None]
 
     def __str__(self) -> str:
@@ -139,6 +140,7 @@ class RemoteExtent(BlockDevice):
                 patience=PATIENCE,
             )
             self._lun = LUN(self._session, self.url.lun or 0, timeout=COMMAND_TIME)
+            self._unit = Replaying(self._lun, str(self.url), durable=self._fua)
             await self._lun.open(self._remoteChanged)
             self._serial = await self._serialNumber()
             self._measure()
@@ -195,12 +197,10 @@ class RemoteExtent(BlockDevice):
         if self._lun.restarts:
             self.restarts += self._lun.restarts
             self._lun.restarts = 0
+            # It has all that may be lost, and flushes that are under way are done again.
+            self._unit.restarted()
+            self._lun.restored()
             self._changed()
-            if self._lun.volatile.doubtful:
-                _log.error(
-                    "{url} was started anew: what was written before, and not flushed, may be lost; the next"
-                    " flush fails", event="doubtful", url=self.url,
-                )  # fmt: skip
         Deferred.fromCoroutine(self._relearn()).addErrback(
             lambda why: _log.error(
                 "{url} has changed, and cannot be used: {error}", url=self.url, error=why.value
@@ -214,17 +214,14 @@ class RemoteExtent(BlockDevice):
         if (self.size, self.capabilities()) != before:
             self._changed()
 
-    def restored(self) -> None:
-        """Whoever was told that it was started anew writes again what may be lost: no flush has to fail."""
-        self._lun.restored()
-
     def close(self) -> Deferred[None]:
         """Make all durable there, and log out."""
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
         try:
-            await self._lun.close()
+            if self._lun.cached and not self._lun.capabilities().readOnly:
+                await self._unit.flush()
         finally:
             await self._leave()
 
@@ -244,22 +241,22 @@ class RemoteExtent(BlockDevice):
 
     def read(self, offset: int, length: int) -> Deferred[Buffer]:
         checkRange(self.size, offset, length)
-        return self._guard(ReadError, self._lun.read, self._start + offset, length)
+        return self._guard(ReadError, self._unit.read, self._start + offset, length)
 
     def write(self, offset: int, data: Buffer) -> Deferred[None]:
         checkRange(self.size, offset, len(data))
-        return self._guard(WriteError, partial(self._lun.write, fua=self._fua), self._start + offset, data)
+        return self._guard(WriteError, self._unit.write, self._start + offset, data)
 
     def flush(self) -> Deferred[None]:
-        return self._guard(WriteError, self._lun.flush)
+        return self._guard(WriteError, self._unit.flush)
 
     def discard(self, offset: int, length: int) -> Deferred[None]:
         checkRange(self.size, offset, length)
-        return self._guard(WriteError, self._lun.discard, self._start + offset, length)
+        return self._guard(WriteError, self._unit.discard, self._start + offset, length)
 
     def zero(self, offset: int, length: int, unmap: bool) -> Deferred[None]:
         checkRange(self.size, offset, length)
-        return self._guard(WriteError, self._lun.zero, self._start + offset, length, unmap)
+        return self._guard(WriteError, self._unit.zero, self._start + offset, length, unmap)
 
     def allocated(self, offset: int, length: int) -> Deferred[list[tuple[int, bool]]]:
         checkRange(self.size, offset, length)
