@@ -153,7 +153,7 @@ class Framer:
         if self._fill is None or self.stopped:
             return None
         rest = memoryview(self._fill)[self._filled :]
-        return rest if self._place is None else [rest, self._tail]
+        return [rest, self._tail] if self._head else rest
 
     def filled(self, count: int) -> None:
         """So many bytes were received into what L{wanted} returned.  Raises what L{feed} raises."""
