@@ -270,7 +270,8 @@ class RecordMachine(MirrorMachine):
 
     def outdated(self) -> list[dict[str, bytes]]:
         """The backups of which a member knows that they are old."""
-        witness = max(number for disk in self.disks for number in disk.platter.witnesses.values())
+        numbers = [number for disk in self.disks for number in disk.platter.witnesses.values()]
+        witness = max(numbers, default=0)
 
         def newest(backup: dict[str, bytes]) -> int:
             found = [0]
