@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 from iscsi_twisted.storage import Concatenation, Mirror, Stripe, intent, regions, resync, samples, scrub
-from iscsi_twisted.storage.legs import IN_SYNC, Leg
+from iscsi_twisted.storage.legs import IN_SYNC, MISSING, Leg
 from iscsi_twisted.storage.record import Record
 from tests.support.mirrormachine import FIRST, SEEDS, SIZE, WHICH, MirrorMachine
 from tests.support.platters import SECTOR, MemoryStore, Platter, PlatterDisk
@@ -99,10 +99,14 @@ class NestedMachine(MirrorMachine):
         )
 
     def settled(self) -> bool:
-        """One that cannot be a member now, since a disk of its own is away that it needs, is as it is."""
+        """
+        One that cannot be a member now, since a disk of its own is away that it needs, is as it is; and so is
+        one of whose disks none has everything, until somebody says which to believe.
+        """
         for outer in self.mirror.legs:
             inner: Any = outer.device
             away = any(disk.broken for disk in inner.members)
+            away = away or (outer.state == MISSING and "nobody has all of it" in outer.reason)
             if outer.state != IN_SYNC and not away:
                 return False
             if outer.gets and (
