@@ -113,6 +113,8 @@ class MirrorMachine(RuleBasedStateMachine):
             self.broken.clear()
         self.assemble()
         if not self.start():
+            for disk in self.disks:
+                disk.leave()
             self.broken.clear()
             self.assemble()
             assert self.start(), "it does not start even with all members"
@@ -185,10 +187,14 @@ class MirrorMachine(RuleBasedStateMachine):
         """Do what somebody has to do who looks after the mirror."""
 
     def decide(self) -> None:
-        """Members have been compared and differ: say which is right."""
-        right = [leg for leg in self.mirror.legs if leg.gets and leg.device.platter in self.truth]
+        """Members have been compared and differ: say which is right, or bring that back."""
+        right = [leg for leg in self.mirror.legs if leg.device.platter in self.truth]
         assert right, "nobody knows what is true"
-        self.mirror.trust(right[0])
+        for leg in right:
+            if leg.gets:
+                self.mirror.trust(leg)
+                return
+        self.mend()
 
     def heal(self) -> None:
         """Nothing is wrong any more beside the disks."""

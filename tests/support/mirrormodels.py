@@ -115,6 +115,14 @@ class NestedMachine(MirrorMachine):
                 return False
         return True
 
+    def contents(self) -> list[bytes]:
+        """A member that could not come back holds whatever it held."""
+        return [
+            bytes(disk.view)
+            for disk in self.disks
+            if disk.platter not in self.broken and self.outer(disk).state == IN_SYNC
+        ]
+
 
 class RosterMachine(MirrorMachine):
     """
@@ -269,7 +277,9 @@ class RecordMachine(MirrorMachine):
             if not (disk.broken or disk.doomed or disk.faults or disk.unreadable)
         }
         if self.mirror.unverified:
-            return self.truth & good
+            # Who was away meanwhile lacks what was written.
+            legs = [leg for leg in self.mirror.legs if leg.gets and not leg.behind]
+            return {leg.device.platter for leg in legs} & self.truth & good  # type: ignore[attr-defined]
         return {disk.platter for disk in self.disks if self.complete(disk)} & good
 
     def outdated(self) -> list[dict[str, bytes]]:

@@ -246,6 +246,10 @@ class PlatterDisk(BlockDevice):
             raise WriteError(f"{self.title} has torn a write", offset + len(data))
         return None
 
+    def leave(self) -> None:
+        """Whoever used the disk does not any more, and nothing was under way: another has it as it is."""
+        self.platter.view, self.platter.cached = self.view, self._cached
+
     def crash(self, random: Random, power: bool = True) -> Platter:
         """
         Lose power: of what was not flushed, and of what was under way, any sectors are there.
