@@ -93,8 +93,12 @@ def test_chap(tmp_path: Path, kind: type[Server]) -> None:
 
 
 @contextmanager
-def begun(server: Server) -> Iterator[subprocess.Popen[str]]:
-    """A harness that has changed the disk."""
+def begun(folder: Path) -> Iterator[tuple[Ours, bytes, subprocess.Popen[str]]]:
+    """A target, what was on its disk, and a harness that has changed that."""
+    server = Ours(folder)
+    fill(server.disk, 16 << 20)
+    before = server.disk.read_bytes()
+    server.start()
     run = subprocess.Popen(
         [sys.executable, "-c", MAIN, "-h", "127.0.0.1", "-p", str(server.port), "-t", server.iqn],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -104,26 +108,20 @@ def begun(server: Server) -> Iterator[subprocess.Popen[str]]:
         for line in run.stdout:
             if line.startswith("integrity"):
                 break
-        yield run
+        yield server, before, run
     finally:
         run.kill()
         run.wait()
+        server.stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     """Whoever interrupts it finds the disk as it was."""
-    server = Ours(tmp_path)
-    fill(server.disk, 16 << 20)
-    before = server.disk.read_bytes()
-    server.start()
-    try:
-        with begun(server) as run:
-            assert server.disk.read_bytes() != before
-            run.send_signal(number)
-            said, error = run.communicate(timeout=PATIENCE)
-    finally:
-        server.stop()
+    with begun(tmp_path) as (server, before, run):
+        assert server.disk.read_bytes() != before
+        run.send_signal(number)
+        said, error = run.communicate(timeout=PATIENCE)
     assert (run.returncode, error) == (128 + number, f"interrupted by {number.name}\n")
     assert "what was on the disk is there again" in said
     assert server.disk.read_bytes() == before
@@ -131,16 +129,9 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
 
 def test_killed(tmp_path: Path) -> None:
     """When its target is gone, it says where to find what was on the disk."""
-    server = Ours(tmp_path)
-    fill(server.disk, 16 << 20)
-    before = server.disk.read_bytes()
-    server.start()
-    try:
-        with begun(server) as run:
-            server.kill()
-            said, error = run.communicate(timeout=PATIENCE)
-    finally:
-        server.stop()
+    with begun(tmp_path) as (server, before, run):
+        server.kill()
+        said, error = run.communicate(timeout=PATIENCE)
     assert run.returncode == 1
     assert "connection" in error
     found = re.search(r"not there again \(.*\): (\S+) has it", said)

@@ -12,6 +12,7 @@ from iscsi_twisted.session.command import Command
 from iscsi_twisted.wire import numbers
 from iscsi_twisted.wire.framer import FILLED
 from tests.session.test_client import SessionTestCase, Told
+from tests.support import pdus
 
 SIZE = 5 * FILLED
 
@@ -32,11 +33,8 @@ class PlacingTests(SessionTestCase):
                 self.core.receive(data[:1000])
                 data = data[1000:]
                 continue
-            taken = 0
-            for view in wanted if isinstance(wanted, list) else [wanted]:
-                part = min(len(view), len(data))
-                view[:part] = data[:part]
-                data, taken = data[part:], taken + part
+            taken = pdus.pour(data, wanted)
+            data = data[taken:]
             self.core.filled(taken)
             count += taken
         return count

@@ -179,3 +179,17 @@ def takeApart(stream: bytes, *, digests: tuple[bool, bool] = (False, False)) -> 
         fields["data"] = padded[:length]
         pdus.append(fields)
     return pdus
+
+
+def pour(data: bytes, wanted: memoryview | list[memoryview]) -> int:
+    """
+    Fill the buffers that a framer wants filled, as a socket does.
+
+    @return: how many of the bytes were taken.
+    """
+    taken = 0
+    for view in wanted if isinstance(wanted, list) else [wanted]:
+        count = min(len(view), len(data) - taken)
+        view[:count] = data[taken : taken + count]
+        taken += count
+    return taken

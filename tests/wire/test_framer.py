@@ -70,12 +70,9 @@ class Taker:
             if wanted is None:
                 self.framer.feed(data)
                 return
-            total = 0
-            for view in wanted if isinstance(wanted, list) else [wanted]:
-                count = min(len(view), len(data))
-                view[:count] = data[:count]
-                data, total = data[count:], total + count
-            self.framer.filled(total)
+            taken = pdus.pour(data, wanted)
+            data = data[taken:]
+            self.framer.filled(taken)
 
 
 def build(parts: tuple[bytes, bytes, bytes], digests: tuple[bool, bool]) -> tuple[Delivery, bytes]:
