@@ -120,15 +120,19 @@ class Replaying:
     def _change(self, how: str, offset: int, length: int, data: Buffer) -> Deferred[None]:
         if not length:
             return succeed(None)
-        end = offset + length
-        cached = self._unit.cached
-        if not self._unflushed and (self._durable or not cached):
-            return self._send(how, offset, end, data, self._durable and cached)
+        unit, end = self._unit, offset + length
+        if not (unit.cached or self._unflushed):
+            return self._send(how, offset, end, data, False)
         changing = self._after(offset, end, self._perform, how, offset, end, data)
-        if self._unflushed.full and not (how == WRITE and self._unit.forced):
-            # There is no room to keep it, and it cannot be made durable alone.
+        if self._hurried and not (how == WRITE and unit.forced):
+            # It cannot be made durable alone.
             changing.addCallback(lambda _: Deferred.fromCoroutine(self._flush()))
         return changing
+
+    @property
+    def _hurried(self) -> bool:
+        """Whether changes have to be durable before they end: by wish, or for want of room to keep them."""
+        return self._durable or self._unflushed.full
 
     def _after(self, offset: int, end: int, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         """Call a function when nothing is lost, and these bytes are nobody else's."""
@@ -151,20 +155,17 @@ class Replaying:
 
     def _perform(self, how: str, offset: int, end: int, data: Buffer) -> Deferred[None]:
         unit = self._unit
-        forced = how == WRITE and unit.forced and (self._durable or self._unflushed.full)
+        forced = how == WRITE and unit.forced and self._hurried
         changing = self._send(how, offset, end, data, forced)
         return changing.addCallback(self._done, how, offset, end, data, forced or not unit.cached)
 
-    def _send(self, how: str, offset: int, end: int, data: Buffer, durable: bool) -> Deferred[None]:
+    def _send(self, how: str, offset: int, end: int, data: Buffer, forced: bool) -> Deferred[None]:
         unit, length = self._unit, end - offset
         if how == WRITE:
-            forced = durable and unit.forced
-            changing, durable = unit.write(offset, data, fua=forced), durable and not forced
-        elif how == DISCARD:
-            changing = unit.discard(offset, length)
-        else:
-            changing = unit.zero(offset, length, how == UNMAP)
-        return changing.addCallback(lambda _: unit.flush()) if durable else changing
+            return unit.write(offset, data, fua=forced)
+        if how == DISCARD:
+            return unit.discard(offset, length)
+        return unit.zero(offset, length, how == UNMAP)
 
     def _done(self, _: None, how: str, offset: int, end: int, data: Buffer, durable: bool) -> None:
         unflushed = self._unflushed

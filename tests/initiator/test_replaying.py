@@ -175,6 +175,19 @@ class ReplayingTests(SynchronousTestCase):
                 self.assertEqual(unit.medium, unit.contents)
             self.assertEqual(unit.medium[:3], b"a\0x")
 
+    def test_lostBeforeFlush(self) -> None:
+        """What was lost before it could be made durable is written again first."""
+        unit, disk = self.make(durable=True, forced=False)
+        writing = disk.write(0, b"a")
+        unit.steps[0].end()
+        self.assertEqual(self.names(unit), [("flush", 0, SIZE)])
+        unit.lose()
+        disk.restarted()
+        unit.steps[0].end()
+        self.assertNoResult(writing)
+        self.done(unit, writing)
+        self.assertEqual((unit.medium[:1], disk.kept), (b"a", 0))
+
     def test_duringFlush(self) -> None:
         """A flush meanwhile is answered when what was lost is durable."""
         unit, disk = self.make()
