@@ -39,7 +39,6 @@ Unit attentions after which a cache may be empty; not those of resets, and of a 
 leave it as it is.  (Some targets tell of a power on in each session.)
 """
 
-RECOVERED_ERROR: Final = 0x1
 ALLOCATION: Final = 0xFFFF
 _SHORT: Final = 0xFFFF
 _LOW: Final = 0xFFFFFFFF
@@ -137,7 +136,7 @@ class LUN(BlockDevice):
 
     def belated(self, error: CheckCondition) -> None:
         """Something has gone wrong with a command that was said to have succeeded (SPC-4 4.5.7)."""
-        if error.key != RECOVERED_ERROR:
+        if error.key != codes.RECOVERED_ERROR:
             self._forgot(error, f"has failed belatedly ({error})")
 
     def _forgot(self, cause: CheckCondition, what: str) -> None:

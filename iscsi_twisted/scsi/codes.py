@@ -20,6 +20,7 @@ TASK_ABORTED: Final = 0x40
 
 # Sense keys, SPC-4 4.5.6
 NO_SENSE: Final = 0x0
+RECOVERED_ERROR: Final = 0x1
 NOT_READY: Final = 0x2
 MEDIUM_ERROR: Final = 0x3
 HARDWARE_ERROR: Final = 0x4
