@@ -204,6 +204,11 @@ class Connection:
             self.node.events.lost(self, reason)
         self.finish()
 
+    def dismiss(self) -> None:
+        """Close a connection that has no session, of which has been told why."""
+        self.ended = True
+        self.finish()
+
     def requestLogout(self, seconds: int) -> None:
         """Ask the initiator to log out (RFC 7143 11.9.1, event 1)."""
         self._tell(numbers.EVENT_LOGOUT_REQUEST, parameter3=seconds)

@@ -83,6 +83,22 @@ class Login:
         if waiting is not None:
             waiting.cancel()
 
+    def reconsider(self) -> None:
+        """What is served has changed: a login that cannot succeed any more ends."""
+        if not self._identified:
+            return
+        connection, target = self._connection, self._target
+        try:
+            if target is None:
+                self._checkDoor()
+            elif connection.node.find(target.name, connection.peer, connection.portal) is not target:
+                raise LoginError(numbers.TARGET_REMOVED, "the target is another one now")
+        except LoginError as error:
+            connection.abandon(str(error))
+        except Exception:
+            # A policy of an application's: the end of the login asks it again, and reports what is wrong.
+            return
+
     def interrupt(self) -> None:
         """
         Another PDU came before the login was complete (RFC 7143 6.3).
@@ -461,9 +477,8 @@ class Login:
         if failures and isinstance(error, NotAuthenticated):
             failures.failed(connection.peer.address)
         self._send(fields, 0, status, b"", None)
-        connection.ended = True
         # What is logged, and so how long that takes, says whether there is such a user: answer first.
-        connection.finish()
+        connection.dismiss()
         if isinstance(error, UnknownUser):
             events.unknownUser(connection, error.user)
         events.refused(connection, status, reason)

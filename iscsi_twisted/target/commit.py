@@ -74,6 +74,8 @@ class Commit:
         for place in list(self._change.held):
             self._change.resume(place)
         told.send()
+        for protocol in self._change.protocols():
+            protocol.reconsider()
         used = set(self._mountsInUse())
         spare = [each for each in mounts if each not in used]
         self._leave(ensureDeferred(self._finish(ending, spare)))

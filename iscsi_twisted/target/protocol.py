@@ -86,6 +86,7 @@ class TargetProtocol(Protocol):
         self.factory = factory
         self._cut: Any = None
         self._closing = False
+        self._known = False
         self._trace: Trace | None = None
         self._gone: list[Deferred[None]] = []
 
@@ -99,7 +100,8 @@ class TargetProtocol(Protocol):
         ends = _ends(transport)
         wrapped = isinstance(transport, ProtocolWrapper)
         # A wrapper may know only later who the peer is.
-        if (not wrapped or getattr(type(transport), "knowsPeer", False)) and not self._admits(ends):
+        self._known = not wrapped or getattr(type(transport), "knowsPeer", False)
+        if self._known and not self._admits(ends):
             return
         if not self.factory.node.makesRoom():
             self.factory.node.events.crowded(ends)
@@ -134,6 +136,7 @@ class TargetProtocol(Protocol):
         """The first bytes through a wrapper (TLS, the PROXY protocol), which may know only now who comes."""
         assert self.core is not None and self.transport is not None
         self.core.peer = _ends(self.transport)
+        self._known = True
         self.dataReceived = receive  # type: ignore[method-assign,assignment]
         if self._admits(self.core.peer):
             receive(data)
@@ -148,9 +151,17 @@ class TargetProtocol(Protocol):
             # A policy of an application's; the login asks it again, and reports what is wrong with it.
             return True
         node.events.turnedAway(ends)
+        if self.core is not None:
+            self.core.dismiss()
         transport: Any = self.transport
         transport.abortConnection()
         return False
+
+    def reconsider(self) -> None:
+        """What is served has changed: end a login that cannot succeed any more, or has not begun."""
+        core = self.core
+        if core is not None and core.login is not None and self._known and self._admits(core.peer):
+            core.login.reconsider()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The transport is gone."""

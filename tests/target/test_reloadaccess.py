@@ -6,7 +6,11 @@ from __future__ import annotations
 from typing import Any, cast
 
 from attrs import evolve
+from twisted.internet.address import IPv4Address
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 
 from iscsi_twisted.config.auths import parseAuths
 from iscsi_twisted.config.netmasks import Netmask
@@ -18,10 +22,13 @@ from iscsi_twisted.target.users import FileUsers
 from iscsi_twisted.wire import numbers
 from tests.auth.test_verifier import Store
 from tests.support import pdus
-from tests.support.wire import TARGET, TEST_UNIT_READY, read10, write10
-from tests.target.test_reload import Client, Masked, ReloadTestCase, disk, plan, ready
+from tests.support.served import PEER
+from tests.support.wire import INITIATOR, TARGET, TEST_UNIT_READY, read10, write10
+from tests.target.test_reload import OTHER, Client, Masked, ReloadTestCase, disk, plan, ready
 
 RESERVE = b"\x16" + bytes(5)
+NEAR = IPv4Address("TCP", "10.0.0.1", 40000)
+NAMES = {"InitiatorName": INITIATOR, "TargetName": TARGET}
 
 
 class AccessTests(ReloadTestCase):
@@ -41,6 +48,81 @@ class AccessTests(ReloadTestCase):
         self.advance(LOGOUT + 1)
         self.assertTrue(client.gone)
         self.assertEqual(self.device.closings, 0)
+
+    def test_netmaskMeanwhile(self) -> None:
+        """Who has not logged in yet and is admitted by no target any more is cut, with a word in the log."""
+        silent, slow, near = (self.memory.line(peer) for peer in (PEER, PEER, NEAR))
+        slow.say(pdus.loginRequest(NAMES, stage=0, following=None))
+        policy = cast(IAccessPolicy, Netmask("10.0.0.0/8"))
+        with capturedLogs() as events:
+            self.change(plan(disk(self.device), policy=policy))
+        for line, gone in ((silent, True), (slow, True), (near, False)):
+            self.assertEqual(line.transport.disconnected, gone)
+        told = [each["address"] for each in events if each.get("event") == "turnedAway"]
+        self.assertEqual(told, ["192.0.2.7"] * 2)
+        silent.lose()
+        slow.lose()
+        self.assertEqual(list(self.memory.service.node.unfinished), [near.protocol.core])
+        self.assertEqual([each for each in events if each.get("event") == "lost"], [])
+        self.assertEqual(near.login()["status"], 0)
+
+    def test_netmaskOfOneMeanwhile(self) -> None:
+        """A login under way to a target that does not admit it any more ends; those to others go on."""
+        other = plan(disk(ready()), name=OTHER)
+        self.memory = self.serve(self.first, other)
+        lines = []
+        for name in (TARGET, OTHER):
+            lines.append(self.memory.line())
+            lines[-1].say(pdus.loginRequest({**NAMES, "TargetName": name}, stage=0, following=None))
+        policy = cast(IAccessPolicy, Netmask("10.0.0.0/8"))
+        with capturedLogs() as events:
+            self.change(plan(disk(self.device), policy=policy), other)
+        self.assertEqual([line.transport.disconnecting for line in lines], [True, False])
+        (lost,) = [each for each in events if each.get("event") == "lost"]
+        self.assertIn("the netmask of", lost["reason"])
+
+    def test_removedMeanwhile(self) -> None:
+        """So does one to a target that is served no more."""
+        line = self.memory.line()
+        line.say(pdus.loginRequest(NAMES, stage=0, following=None))
+        self.change()
+        self.assertTrue(line.transport.disconnecting)
+
+    def test_discoveryMeanwhile(self) -> None:
+        """Who is about to ask for targets, and may not any more, need not go on."""
+        line = self.memory.line()
+        names = {"InitiatorName": INITIATOR, "SessionType": "Discovery"}
+        line.say(pdus.loginRequest(names, stage=0, following=None))
+        rule = Discovery(cast(IAccessPolicy, Netmask("10.0.0.0/8")))
+        self.successResultOf(self.memory.service.change([self.first], discovery=rule))
+        self.assertTrue(line.transport.disconnecting)
+
+    def test_brokenMeanwhile(self) -> None:
+        """A policy that fails is asked again when the login is to end; then nobody is let in."""
+
+        class Broken:
+            def admits(self, address: str | None) -> bool:
+                raise ZeroDivisionError
+
+        line = self.memory.line()
+        line.say(pdus.loginRequest(NAMES, stage=0, following=None))
+        self.change(plan(disk(self.device), policy=Broken()))
+        self.assertFalse(line.transport.disconnecting)
+        (refused,) = line.say(pdus.loginRequest({}, stage=0, following=3))
+        self.assertEqual(refused["status"], numbers.TARGET_ERROR)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_unknownMeanwhile(self) -> None:
+        """Whom a wrapper has not told yet is not judged by the address that the wrapper has."""
+        wrapper = ProtocolWrapper(WrappingFactory(self.memory.service.factories[0]), Protocol())
+        policy = cast(IAccessPolicy, Netmask("10.0.0.0/8"))
+        protocol = self.memory.service.factories[0].buildProtocol(None)
+        wrapper.makeConnection(StringTransport(peerAddress=PEER, lenient=True))
+        protocol.makeConnection(wrapper)
+        self.change(plan(disk(self.device), policy=policy))
+        self.assertFalse(wrapper.transport.disconnected)
+        protocol.dataReceived(b"x")
+        self.assertTrue(wrapper.transport.disconnected)
 
     def test_masked(self) -> None:
         """A session that sees other LUNs than before is told; what it does not see is not there."""
