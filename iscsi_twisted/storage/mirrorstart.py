@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -17,7 +16,8 @@ from iscsi_twisted.storage.legs import Leg
 from iscsi_twisted.storage.mirrormembers import permitCreation
 from iscsi_twisted.storage.muster import choose, muster
 from iscsi_twisted.storage.pending import attempt, ready, settle
-from iscsi_twisted.storage.record import MirrorStore, Record, regionCount
+from iscsi_twisted.storage.record import MirrorStore, regionCount
+from iscsi_twisted.storage.records import Records
 from iscsi_twisted.storage.regions import Regions, regionShift
 from iscsi_twisted.storage.samples import resembles
 
@@ -44,7 +44,7 @@ class Start:
         mirror.legs = [Leg(device) for device in mirror.members]
         if self._life.trusted is not None:
             self._life.trusted = mirror.leg(self._life.trusted.device)
-        records = list(self._records(mirror.store))
+        records = self._records(mirror.store)
         try:
             failure = await self._openLegs(records)
             if failure is not None and not any(leg.isOpen for leg in mirror.legs):
@@ -56,27 +56,22 @@ class Start:
             mirror.watch.stop()
             raise
 
-    def _records(self, store: MirrorStore | None) -> Iterator[Record]:
-        """The records that can be read."""
+    def _records(self, store: MirrorStore | None) -> Records:
+        """
+        What is known of mirrors.
+
+        @raise DeviceError: if that cannot be read.
+        """
         if store is None:
-            return
+            return Records()
         try:
-            found = list(store.records())
+            records = store.records()
         except OSError as error:
             raise DeviceError(f"records of mirrors cannot be read: {error}") from error
-        for name, data in found:
-            try:
-                record = Record.decode(data)
-            except (ValueError, KeyError, TypeError) as error:
-                _log.error(
-                    "record {name} of a mirror cannot be used: {error}", event="mirror", name=name,
-                    error=str(error),
-                )  # fmt: skip
-                continue
-            self._life.generation = max(self._life.generation, record.generation)
-            yield record
+        self._life.generation = max(self._life.generation, records.generation)
+        return records
 
-    async def _openLegs(self, records: list[Record]) -> Failure | None:
+    async def _openLegs(self, records: Records) -> Failure | None:
         """
         Open the members.  One that a record knows by its name is not made anew if its file is gone: what is
         mounted there may be missing.
@@ -84,9 +79,9 @@ class Start:
         @return: the first failure, if there is any.
         """
         legs = self._mirror.legs
-        known = {member.title for record in records for member in record.members}
+        known = {leg for leg in legs if records.knows(leg.name)}
         for leg in legs:
-            permitCreation(leg.device, leg.name not in known)
+            permitCreation(leg.device, leg not in known)
         try:
             opening = [attempt(self._life.roster.open, leg) for leg in legs]
             outcomes = await ready(self._mirror.watch.changes(legs, opening))
@@ -97,7 +92,7 @@ class Start:
         for leg, outcome in zip(legs, outcomes, strict=True):
             if isinstance(outcome, Failure):
                 leg.reason = outcome.getErrorMessage()
-                if leg.name in known:
+                if leg in known:
                     leg.reason += " (it has been a member, so it is not made anew)"
                 failures.append(outcome)
         for failure in failures:
@@ -105,7 +100,7 @@ class Start:
                 failure.raiseException()
         return failures[0] if failures else None
 
-    async def _assemble(self, records: list[Record], failure: Failure | None) -> None:
+    async def _assemble(self, records: Records, failure: Failure | None) -> None:
         """Find out what each member is worth."""
         mirror = self._mirror
         mirror.opened()
@@ -116,7 +111,8 @@ class Start:
             if leg.isOpen:
                 leg.abilities = leg.device.capabilities()
                 leg.fingerprint = fingerprintOf(leg.device)
-        record = choose(records, mirror.legs, mirror.size, mirror.shift)
+        prints = {leg.fingerprint for leg in mirror.legs if leg.isOpen}
+        record = choose(records.of(prints), mirror.legs, mirror.size, mirror.shift)
         alone = record is None and self._life.trusted is None
         if failure is not None and alone:
             failure.raiseException()

@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
 from iscsi_twisted.interfaces import Pending
 from iscsi_twisted.storage.regions import Regions, pack, unpack
+
+if TYPE_CHECKING:
+    from iscsi_twisted.storage.records import Records
 
 VERSION: Final = 1
 DIGEST: Final = 64
@@ -30,9 +33,9 @@ class MirrorStore(Protocol):
 
     serving: dict[str, Any]
 
-    def records(self) -> Iterable[tuple[str, bytes]]:
+    def records(self) -> Records:
         """
-        The records that there are, each with its name.
+        The records that there are.
 
         @raise OSError: if they cannot be read.
         """

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from time import perf_counter
 from typing import Any, Final
+from weakref import ref
 
 from twisted.logger import Logger
 
@@ -15,12 +16,19 @@ from iscsi_twisted.durable import makeDirectory, readFile, replaceFile
 from iscsi_twisted.interfaces import Pending
 from iscsi_twisted.storage import Mirror
 from iscsi_twisted.storage.record import Record
+from iscsi_twisted.storage.records import Records
 from iscsi_twisted.storage.threads import Threads
 from iscsi_twisted.target.status import members
 
 FOLDER: Final = "mirrors"
 LARGEST: Final = 16 << 20
 """Bytes of a file: several times what hundreds of members take."""
+
+FRESH: Final = 1.0
+"""
+Seconds for which what was read of the directory is good for mirrors that start beside one another: a thousand
+of them would else read a thousand files each.  What is written here is seen at once.
+"""
 
 NAME = re.compile(r"[0-9a-f]{16}")
 
@@ -34,20 +42,39 @@ class MirrorFiles:
 
     log = Logger(namespace="iscsi_twisted")
 
-    def __init__(self, stateDirectory: str, reactor: Any) -> None:
+    def __init__(self, stateDirectory: str, reactor: Any, clock: Callable[[], float] = perf_counter) -> None:
+        """@param clock: seconds."""
         self.folder = os.path.join(stateDirectory, FOLDER)
         self.serving: dict[str, Any] = {}
-        self._threads = Threads(reactor, perf_counter)
+        self._clock = clock
+        self._threads = Threads(reactor, clock)
+        self._found: Callable[[], Records | None] = _nothing
+        self._asked = 0.0
+        self._written: set[str] = set()
 
-    def records(self) -> list[tuple[str, bytes]]:
+    def records(self) -> Records:
         """
-        All that there are.
+        All that there are; mirrors that start together share what was read for the first of them.
 
         @raise OSError: if one cannot be read.
         """
-        return list(self._all())
+        # Whoever starts holds what it has got, so it lasts no longer than these starts.
+        found, now = self._found(), self._clock()
+        if found is None or now - self._asked > FRESH:
+            found = Records(self.contents())
+            self._found, self._asked = ref(found), now
+        else:
+            for name in self._written:
+                found.put(name, self._read(name))
+        self._written.clear()
+        return found
 
-    def _all(self) -> Iterator[tuple[str, bytes]]:
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """
+        The files, each with its name.
+
+        @raise OSError: if one cannot be read.
+        """
         try:
             names = sorted(os.listdir(self.folder))
         except FileNotFoundError:
@@ -55,7 +82,10 @@ class MirrorFiles:
         for name in names:
             # A crash may have left a draft, which has a longer name.
             if NAME.fullmatch(name):
-                yield name, readFile(os.path.join(self.folder, name), LARGEST)
+                yield name, self._read(name)
+
+    def _read(self, name: str) -> bytes:
+        return readFile(os.path.join(self.folder, name), LARGEST)
 
     def tidy(self, used: Collection[str]) -> None:
         """
@@ -66,7 +96,7 @@ class MirrorFiles:
         """
         kept: list[Record] = []
         others: list[tuple[str, Record]] = []
-        for name, data in self._all():
+        for name, data in self.contents():
             path = os.path.join(self.folder, name)
             try:
                 record = Record.decode(data)
@@ -80,6 +110,7 @@ class MirrorFiles:
                 kept.append(record)
             else:
                 others.append((path, record))
+        self._found = _nothing
         for path, record in others:
             if any(record.covered(other) for other in kept):
                 os.unlink(path)
@@ -92,16 +123,23 @@ class MirrorFiles:
 
     def save(self, name: str, encode: Callable[[], bytes]) -> Pending:
         """See L{MirrorStore<iscsi_twisted.storage.record.MirrorStore>}."""
-        return self._threads.run(self._write, name, encode)
+        return self._threads.run(self._write, name, encode).addCallback(self._saved, name)
 
     def _write(self, name: str, encode: Callable[[], bytes]) -> None:
         makeDirectory(self.folder)
         replaceFile(os.path.join(self.folder, name), encode())
 
+    def _saved(self, _: object, name: str) -> None:
+        self._written.add(name)
+
     def stop(self) -> None:
         """All mirrors are closed."""
         if not self._threads.running:
             self._threads.stop()
+
+
+def _nothing() -> None:
+    """No records are remembered."""
 
 
 def adopt(device: Any, store: MirrorFiles | None, reactor: Any) -> None:

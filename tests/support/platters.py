@@ -5,7 +5,7 @@ flushed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from random import Random
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from iscsi_twisted.errors import NotReady, ReadError, WriteError
 from iscsi_twisted.interfaces import Buffer, Capabilities
 from iscsi_twisted.storage import BlockDevice
+from iscsi_twisted.storage.records import Records
 
 SECTOR = 64
 """Bytes that these disks write wholly or not at all."""
@@ -37,9 +38,9 @@ class MemoryStore:
         self.saves = 0
         self.pending: list[tuple[str, bytes, Deferred[None]]] = []
 
-    def records(self) -> Iterable[tuple[str, bytes]]:
+    def records(self) -> Records:
         """What was saved."""
-        return list(self.kept.items())
+        return Records(self.kept.items())
 
     def save(self, name: str, encode: Callable[[], bytes]) -> Deferred[None] | None:
         """Save at once, or when it is fired."""

@@ -15,9 +15,10 @@ from iscsi_twisted.config.targets import parse
 from iscsi_twisted.errors import ConfigurationErrors
 from iscsi_twisted.storage import Concatenation, MemoryDevice, Mirror, ReadOnly
 from iscsi_twisted.storage.record import Record
+from iscsi_twisted.storage.regions import Regions
 from iscsi_twisted.target import TargetService
 from iscsi_twisted.target.assembly import plans
-from iscsi_twisted.target.mirrors import FOLDER, MirrorFiles, adopt
+from iscsi_twisted.target.mirrors import FOLDER, FRESH, MirrorFiles, adopt
 from iscsi_twisted.target.status import DeviceStatus
 
 BASE = "iqn.2001-04.com.example"
@@ -47,14 +48,40 @@ class FileTests(ReactorCase):
     async def test_kept(self) -> None:
         """What was saved last is there at the next start; drafts and other files are not looked at."""
         files = MirrorFiles(self.directory, self.reactor)
-        self.assertEqual(files.records(), [])
+        self.assertEqual(dict(files.contents()), {})
         for data in (b"one", b"two"):
             await files.save("0" * 16, lambda data=data: data)  # type: ignore[misc]
         files.stop()
         for name in ("0" * 16 + ".abc", "README"):
             with open(os.path.join(self.directory, FOLDER, name), "wb"):
                 pass
-        self.assertEqual(files.records(), [("0" * 16, b"two")])
+        self.assertEqual(dict(files.contents()), {"0" * 16: b"two"})
+
+    async def test_shared(self) -> None:
+        """What was read is shared for a second by mirrors that start; what is written here is seen."""
+        clock = Clock()
+        files = MirrorFiles(self.directory, self.reactor, clock.seconds)
+        regions = Regions(1)
+        record = Record("0" * 16, 1, 512, 18, regions, regions, ())
+        await files.save("0" * 16, record.encode)
+        await files.save("1" * 16, record.encode)
+        first = files.records()
+        path = os.path.join(files.folder, "0" * 16)
+        with open(path, "wb") as file:
+            file.write(attrs.evolve(record, generation=2).encode())
+        self.assertIs(files.records(), first)
+        self.assertEqual(first.generation, 1)
+        await files.save("1" * 16, attrs.evolve(record, generation=3).encode)
+        self.assertEqual(files.records().generation, 3)
+        with open(path, "wb") as file:
+            file.write(attrs.evolve(record, generation=4).encode())
+        clock.advance(FRESH + 1)
+        self.assertEqual(files.records().generation, 4)
+        del first
+        with open(path, "wb") as file:
+            file.write(attrs.evolve(record, generation=5).encode())
+        self.assertEqual(files.records().generation, 5, "nobody held it")
+        files.stop()
 
 
 class AdoptTests(SynchronousTestCase):
@@ -167,7 +194,7 @@ class ServedTests(ReactorCase):
         await self.inSync(service)
         await service.stopService()
         files = MirrorFiles(os.path.join(self.directory, "state"), self.reactor)
-        ((name, data),) = files.records()
+        ((name, data),) = files.contents()
         record = Record.decode(data)
         first, second = record.members
         stranger = attrs.evolve(second, fingerprint="another", title="extent9")
@@ -182,7 +209,7 @@ class ServedTests(ReactorCase):
         service = self.service()
         await self.inSync(service)
         await service.stopService()
-        self.assertEqual([each for each, _ in files.records()], sorted(["2" * 16, "4" * 16, name]))
+        self.assertEqual([each for each, _ in files.contents()], sorted(["2" * 16, "4" * 16, name]))
         self.assertEqual(len(seen), 3)
         one, two, four = (f"{files.folder}/{number * 16}: " for number in "124")
         self.assertIn(four + "cannot be used (it is damaged, or no record of a mirror), and", seen[0])
@@ -194,6 +221,6 @@ class ServedTests(ReactorCase):
         service = self.service()
         await self.inSync(service)
         await service.stopService()
-        (found,) = MirrorFiles(os.path.join(self.directory, "state"), self.reactor).records()
+        (found,) = MirrorFiles(os.path.join(self.directory, "state"), self.reactor).contents()
         self.assertEqual(len(Record.decode(found[1]).members), 2)
         self.assertLess(len(found[1]), 2000)
