@@ -393,6 +393,11 @@ def _blockFaults(storage: Storage, blockSize: int) -> Iterator[ConfigurationErro
     """What does not go together with the logical blocks of a unit."""
     if not _fits(storage.options, blockSize):
         yield _tooSmall(storage.options, blockSize, storage.where)
+    if storage.size is not None and storage.size < blockSize:
+        yield storage.where.error(
+            f"{storage.name} has {storage.size} bytes, and not one block of {blockSize}; make it larger, or"
+            " its blocks smaller (block=)"
+        )
     for sector in _sectors(storage):
         if blockSize % sector:
             yield storage.where.error(

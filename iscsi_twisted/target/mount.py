@@ -42,7 +42,13 @@ class Mount:
 
     def _opened(self, _: object) -> Deferred[None]:
         self.isOpen = True
-        self.unit.opened()
+        unit = self.unit
+        unit.opened()
+        if not unit.blockCount:
+            self.log.warn(
+                "{device}: its {size} bytes are not one block of {block}, so it is not ready until it grows",
+                event="small", device=str(self.device), size=self.device.size, block=unit.blockSize,
+            )  # fmt: skip
         return ensureDeferred(finishWrite(self.unit))
 
     async def reopen(self) -> None:

@@ -72,6 +72,22 @@ class PlanTests(SynchronousTestCase):
             ],
         )
 
+    def test_noBlock(self) -> None:
+        """What has not one block is refused, if its size is known."""
+        text = (
+            "extent0 a 0 512 block=4K\nextent1 b 0 4K block=4K\ndevice0 MEMORY size=1K block=2K\n"
+            "extent2 c 0 size block=4K\ntarget0 extent0 extent1 device0 extent2 any\n"
+        )
+        error = self.assertRaises(ConfigurationErrors, self.plans, text)
+        hint = "; make it larger, or its blocks smaller (block=)"
+        self.assertEqual(
+            str(error).split("\n"),
+            [
+                "F:1: extent0 has 512 bytes, and not one block of 4096" + hint,
+                "F:3: device0 has 1024 bytes, and not one block of 2048" + hint,
+            ],
+        )
+
     def test_sectors(self) -> None:
         """Logical blocks are no smaller than what is encrypted together, however deep that is."""
         text = "extent0 a 0 1M\ndevice0 CRYPT extent0 key=k sector=4K\ndevice1 DELAY device0 seconds=0{}\n"
