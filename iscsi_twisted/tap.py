@@ -15,12 +15,13 @@ from twisted.python import usage
 
 from iscsi_twisted import __version__
 from iscsi_twisted.auth.chap import NAMES, available
-from iscsi_twisted.config.auths import loadAuths
+from iscsi_twisted.config.auths import readAuths
 from iscsi_twisted.config.disks import fromDisks, newcomer
 from iscsi_twisted.config.extents import absolute
 from iscsi_twisted.config.lines import onlyOnce, quoted, visible
 from iscsi_twisted.config.model import DEFAULT_BASE, Configuration, Device, Target
 from iscsi_twisted.config.options import BLOCK_SIZES
+from iscsi_twisted.config.steps import Steps, whole
 from iscsi_twisted.config.targets import load
 from iscsi_twisted.config.tree import describe
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
@@ -30,7 +31,7 @@ from iscsi_twisted.initiator.url import SECRET
 from iscsi_twisted.interfaces import IBlockDevice
 from iscsi_twisted.session.limits import NO_CHANGES
 from iscsi_twisted.session.names import complaint, normalise
-from iscsi_twisted.target.assembly import Plan, Remote, discovery, plans, unitIdentity
+from iscsi_twisted.target.assembly import Plan, Remote, discovery, planning, unitIdentity
 from iscsi_twisted.target.change import Wanted
 from iscsi_twisted.target.command import CommandService
 from iscsi_twisted.target.identity import Installation, defaultStateDirectory
@@ -158,27 +159,27 @@ class Options(usage.Options):
         faults: list[ConfigurationError] = []
         for check in (self._words, self._numbers, self._conflicts, self._names, self._endpoints):
             faults += check()
-        self._read(faults, self._state, self._configure, self._users, self._access)
+        whole(self._read(faults, self._state, self._configure, self._users, self._access))
         if faults:
             refuse(faults)
         if self["check"]:
             self._check()
 
-    def _read(self, faults: list[ConfigurationError], *readers: Callable[[], None]) -> None:
+    def _read(self, faults: list[ConfigurationError], *readers: Callable[[], Steps[None]]) -> Steps[None]:
         """Read the files; what is wrong with them is added to what is already known to be wrong."""
         for read in readers:
             if read == self._access and faults:
                 continue
             try:
-                read()
+                yield from read()
             except ConfigurationErrors as errors:
                 faults += errors.errors
             except ConfigurationError as error:
                 faults.append(error)
 
-    def again(self) -> Wanted:
+    def again(self) -> Steps[Wanted]:
         """
-        Read the files once more; the other options stay as they are.
+        Read the files once more, step by step; the other options stay as they are.
 
         A file that was there is not done without: who removed it may have meant anything.  Nor are users,
         where there were any: a file that was truncated must not let everybody in.
@@ -192,7 +193,7 @@ class Options(usage.Options):
         fresh["force-member"] = []
         faults = [fault for path in self._files.values() for fault in onlyOnce(path)]
         if not faults:
-            fresh._read(faults, fresh._configure, fresh._users, fresh._access)
+            yield from fresh._read(faults, fresh._configure, fresh._users, fresh._access)
         if not faults and self.users and not fresh.users and any(plan.guarded for plan in fresh.plans):
             faults = [ConfigurationError(NOBODY_LEFT, self.pathOf("auths"))]
         if faults:
@@ -272,7 +273,8 @@ class Options(usage.Options):
             except ConfigurationError as error:
                 yield error
 
-    def _state(self) -> None:
+    def _state(self) -> Steps[None]:
+        yield
         # Files are read again when twistd has gone elsewhere.
         with suppress(OSError):
             self._directory = os.getcwd()
@@ -280,7 +282,7 @@ class Options(usage.Options):
             self["state"] or defaultStateDirectory(os.environ, os.geteuid())
         )
 
-    def _configure(self) -> None:
+    def _configure(self) -> Steps[None]:
         """Find out what is to be served, and where."""
         from twisted.internet import reactor
 
@@ -289,11 +291,11 @@ class Options(usage.Options):
             self.configuration = fromDisks(self["disk"], self._directory)
         elif self["targets"] is not None or _exists(TARGETS):
             path = self._place("targets", self["targets"] or TARGETS)
-            self.configuration = load(path, complaint, base, self._directory, nameRemote)
+            self.configuration = yield from load(path, complaint, base, self._directory, nameRemote)
         else:
             self.newcomer = True
             self.configuration = newcomer(self._directory)
-        self.plans = plans(
+        self.plans = yield from planning(
             self.configuration,
             base=base,
             blockSize=self["block-size"],
@@ -351,14 +353,14 @@ class Options(usage.Options):
         account = self.users.find(user) if self.users is not None else None
         return os.environ.get(SECRET, "").encode() or (account.secret if account is not None else None)
 
-    def _users(self) -> None:
+    def _users(self) -> Steps[None]:
         """Read who may log in."""
         path = self["auths"]
         if path is None and not _exists(AUTHS):
             return
         path = self._place("auths", path or AUTHS)
         faults: list[ConfigurationError | None] = []
-        auths = loadAuths(path, lambda descriptor: faults.append(tooOpen(descriptor, path)))
+        auths = yield from readAuths(path, lambda descriptor: faults.append(tooOpen(descriptor, path)))
         self.warnings += shortSecrets(auths)
         users = FileUsers(auths)
         if users:
@@ -367,8 +369,9 @@ class Options(usage.Options):
                 if fault is not None and not self["open-auths"]:
                     raise fault
 
-    def _access(self) -> None:
+    def _access(self) -> Steps[None]:
         """What targets ask of users, now that both files have been read."""
+        yield
         targets, rule = self.configuration.targets, self.configuration.discovery
         asking: list[Any] = [*targets] if rule is None else [rule, *targets]
         faults = [*accessFaults(asking, self.users), *groupFaults(targets, self.listeners)]

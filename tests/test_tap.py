@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted import __version__, tap
 from iscsi_twisted.config.model import DEFAULT_BASE
+from iscsi_twisted.config.steps import whole
 from iscsi_twisted.errors import ConfigurationErrors
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.target.identity import ROOT_DIRECTORY, Installation
@@ -166,7 +167,7 @@ class WhatTests(OptionsTestCase):
         options = self.options("-f", "M", "--force-member", "extent1")
         mirror: Any = options.plans[0].disks[0].device
         self.assertIs(mirror.life.trusted, mirror.leg("extent1"))
-        mirror = options.again().plans[0].disks[0].device
+        mirror = whole(options.again()).plans[0].disks[0].device
         self.assertIsNone(mirror.life.trusted)
         self.assertEqual(
             self.refusal("-f", "M", "--force-member", "extent2"),
@@ -554,7 +555,7 @@ class AgainTests(OptionsTestCase):
 
     def faults(self, options: tap.Options) -> list[str]:
         """What is wrong with the files now."""
-        return str(self.assertRaises(ConfigurationErrors, options.again)).splitlines()
+        return str(self.assertRaises(ConfigurationErrors, whole, options.again())).splitlines()
 
     def test_files(self) -> None:
         """Both files are read anew, from where they were, though the process has gone elsewhere."""
@@ -563,7 +564,7 @@ class AgainTests(OptionsTestCase):
         self.write("A", "ann:chap:short\n")
         os.mkdir("elsewhere")
         os.chdir("elsewhere")
-        wanted = options.again()
+        wanted = whole(options.again())
         self.assertEqual([plan.name for plan in wanted.plans], [plan.name for plan in options.plans])
         for new, old in zip(wanted.plans, options.plans, strict=True):
             self.assertEqual([disk.kind for disk in new.disks], [disk.kind for disk in old.disks])
@@ -588,9 +589,9 @@ class AgainTests(OptionsTestCase):
         )
         options = self.options("-f", "F", "-a", "A")
         self.write("A", "joe:chap:changed-horse-battery\n")
-        plans = [*options.plans, *options.again().plans]
+        plans = [*options.plans, *whole(options.again()).plans]
         self.write("A", "joe:chap:another-horse-battery\n")
-        plans += options.again().plans
+        plans += whole(options.again()).plans
         remotes: list[Any] = [each.disks[0].device for each in plans if each.name.endswith("target5")]
         secrets = [each.member._secretOf("joe") for each in remotes]
         self.assertEqual(secrets, 3 * [b"another-horse-battery"])
@@ -603,9 +604,9 @@ class AgainTests(OptionsTestCase):
             (fault,) = self.faults(options)
             self.assertTrue(fault.startswith(f"{self.directory}/A: holds no users any more"), fault)
         self.write("F", FILE.replace("any", "any auth=none").replace("/16", "/16 auth=none"))
-        self.assertIsNone(options.again().secrets)
+        self.assertIsNone(whole(options.again()).secrets)
         self.write("F", FILE)
-        self.assertIsNone(options.again().secrets)
+        self.assertIsNone(whole(options.again()).secrets)
 
     def test_pipe(self) -> None:
         """A pipe in the place of a file is not read: that would wait until somebody writes to it."""
@@ -618,14 +619,14 @@ class AgainTests(OptionsTestCase):
                 fault, f"{self.directory}/{name}: is no regular file, and is read at the start only"
             )
             os.rename("kept", name)
-        options.again()
+        whole(options.again())
 
     def test_discovery(self) -> None:
         """Who may ask for targets is read anew, too."""
         options = self.options("-f", "F", "-a", "A")
-        self.assertIsNone(options.again().discovery)
+        self.assertIsNone(whole(options.again()).discovery)
         self.write("F", FILE + "discovery 10.0.0.0/8 users=joe\n")
-        found = options.again().discovery
+        found = whole(options.again()).discovery
         assert found is not None
         self.assertEqual((found.guarded, found.users), (None, frozenset(("joe",))))
         self.assertEqual([found.policy.admits(each) for each in ("10.1.1.1", "11.1.1.1")], [True, False])
@@ -639,7 +640,7 @@ class AgainTests(OptionsTestCase):
         self.write(tap.AUTHS, "joe:chap:correct-horse-battery\n")
         os.chmod(tap.AUTHS, 0o600)
         options = self.options()
-        options.again()
+        whole(options.again())
         os.remove(tap.AUTHS)
         (fault,) = self.faults(options)
         self.assertIn(tap.AUTHS, fault)
@@ -651,7 +652,7 @@ class AgainTests(OptionsTestCase):
         options = self.options("--disk", "d:1MB")
         os.mkdir("elsewhere")
         os.chdir("elsewhere")
-        (plan,) = options.again().plans
+        (plan,) = whole(options.again()).plans
         self.assertEqual(plan.disks[0].kind, options.plans[0].disks[0].kind)
 
 

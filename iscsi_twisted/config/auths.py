@@ -16,6 +16,7 @@ import attrs
 
 from iscsi_twisted.config.lines import Faults, physical, quoted, readText
 from iscsi_twisted.config.model import NOWHERE, Where
+from iscsi_twisted.config.steps import Steps, whole
 from iscsi_twisted.errors import ConfigurationError
 
 METHODS: Final = ("chap", "tls", "none")
@@ -74,24 +75,36 @@ class Auths:
 
 def loadAuths(path: str, look: Callable[[int], None] | None = None) -> Auths:
     """
-    Read an auths file.
+    Read an auths file, all at once; otherwise as L{readAuths}.
+    """
+    return whole(readAuths(path, look))
+
+
+def readAuths(path: str, look: Callable[[int], None] | None = None) -> Steps[Auths]:
+    """
+    Read an auths file, step by step.
 
     @param look: called with the descriptor of the file, once it is open.
     @raise ConfigurationErrors: all that is wrong, one line each that begins with the file's name as given.
     """
-    return parseAuths(readText(path, look), path)
+    return (yield from _read(readText(path, look), path))
 
 
 def parseAuths(text: str, path: str | None) -> Auths:
     """
-    Read the text of an auths file; otherwise as L{loadAuths}.
+    Read the text of an auths file, all at once; otherwise as L{readAuths}.
 
     @param path: what messages call it.
     """
+    return whole(_read(text, path))
+
+
+def _read(text: str, path: str | None) -> Steps[Auths]:
     faults = Faults(path)
     users: dict[tuple[str, str], Credential] = {}
     certificates: dict[str, Credential] = {}
     for number, line in _entries(text, faults):
+        yield
         try:
             credential = _credential(line, Where(path, number))
         except ConfigurationError as error:

@@ -24,6 +24,7 @@ from iscsi_twisted.config.options import (
     NO_TARGET_OPTIONS,
     TargetOptions,
 )
+from iscsi_twisted.config.steps import Steps, whole
 from iscsi_twisted.config.storages import NameRemote, Storages, apart
 from iscsi_twisted.errors import ConfigurationError
 
@@ -47,9 +48,9 @@ def load(
     base: str = DEFAULT_BASE,
     directory: str | None = None,
     nameRemote: NameRemote = noRemotes,
-) -> Configuration:
+) -> Steps[Configuration]:
     """
-    Read a targets file.
+    Read a targets file, step by step.
 
     @param checkName: called with the iSCSI name of each target.
     @param base: what the names of targets begin with that have no IQN of their own.
@@ -57,7 +58,8 @@ def load(
     @param nameRemote: called with the URL of each extent that is a unit of another target.
     @raise ConfigurationErrors: all that is wrong, one line each that begins with the file's name as given.
     """
-    return parse(readText(path), path, checkName, base, directory, nameRemote)
+    reading = _Reading(path, checkName, base, directory, nameRemote)
+    return (yield from reading.read(readText(path)))
 
 
 def parse(
@@ -69,11 +71,11 @@ def parse(
     nameRemote: NameRemote = noRemotes,
 ) -> Configuration:
     """
-    Read the text of a targets file; otherwise as L{load}.
+    Read the text of a targets file, all at once; otherwise as L{load}.
 
     @param path: what messages call it.
     """
-    return _Reading(path, checkName, base, directory, nameRemote).read(text)
+    return whole(_Reading(path, checkName, base, directory, nameRemote).read(text))
 
 
 class _Reading(Storages):
@@ -100,18 +102,21 @@ class _Reading(Storages):
         self.netmasks: dict[str, Netmask] = {}
         self.discovery: Discovery | None = None
 
-    def read(self, text: str) -> Configuration:
+    def read(self, text: str) -> Steps[Configuration]:
         """
-        Read all of it.
+        Read all of it, line by line.
 
         @raise ConfigurationErrors: if anything is wrong.
         """
-        lines = list(statements(text, self.faults))
-        for line in lines:
+        lines = []
+        for line in statements(text, self.faults):
+            lines.append(line)
             self.definitions.setdefault(line.words[0].partition("=")[0], line.number)
+            yield
         for line in lines:
             if not line.broken:
                 self._define(line)
+                yield
         extents = tuple(each for each in self.storages.values() if isinstance(each, Extent))
         devices = tuple(each for each in self.storages.values() if not isinstance(each, Extent))
         self._overlaps(extents)

@@ -17,10 +17,12 @@ from iscsi_twisted.config.model import (
     Extent,
     Filtered,
     Storage,
+    Target,
     Where,
     numbers,
 )
 from iscsi_twisted.config.options import CDROM, DISK, NO_UNIT_OPTIONS, UnitOptions
+from iscsi_twisted.config.steps import Steps, whole
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, DeviceError, LocalError
 from iscsi_twisted.interfaces import IAccessPolicy, IBlockDevice, Pending, TargetPort
 from iscsi_twisted.scsi.disk import DiskUnit
@@ -220,7 +222,12 @@ class PlacedStripe(PlacedComposition, Stripe):
     """A RAID0 device of a targets file that has a chunk size."""
 
 
-def plans(
+def plans(configuration: Configuration, **terms: Any) -> list[Plan]:
+    """What a configuration wants to be served, found out at once; otherwise as L{planning}."""
+    return whole(planning(configuration, **terms))
+
+
+def planning(
     configuration: Configuration,
     *,
     base: str,
@@ -228,40 +235,47 @@ def plans(
     reactor: Any,
     remote: Remote | None = None,
     trusted: Collection[str] = (),
-) -> list[Plan]:
+) -> Steps[list[Plan]]:
     """
-    What a configuration wants to be served.  Nothing is opened.
+    What a configuration wants to be served, step by step.  Nothing is opened.
 
     @param base: what the names of targets begin with that have no IQN of their own.
     @param remote: makes the extents that are units of other targets.
     @param trusted: names of members of mirrors that hold the truth at the next start.
     @raise ConfigurationErrors: for what cannot be served yet.
     """
-    faults = [
-        fault
-        for target in configuration.targets
-        for storage in target.storages
-        for fault in _blockFaults(storage, blockSizeOf(storage.options, blockSize))
-    ]
+    faults: list[ConfigurationError] = []
+    for target in configuration.targets:
+        for storage in target.storages:
+            faults += _blockFaults(storage, blockSizeOf(storage.options, blockSize))
+        yield
     if faults:
         raise ConfigurationErrors(sorted(faults, key=lambda fault: fault.line or 0))
-    maker = _Maker(reactor, remote, trusted)
-    return [
-        Plan(
-            target.targetName(base),
-            tuple(maker.disk(storage, target.readOnly, blockSize) for storage in target.storages),
-            linePolicy(target),
-            target.options.alias or "",
-            target.readOnly,
-            target.options.auth is not False,
-            target.options.users,
-            target.options.portals,
-            dict(target.options.alua or ()),
-            target.options.preferred or frozenset(),
-            target.options.tpgs,
-        )
-        for target in configuration.targets
-    ]
+    maker, made = _Maker(reactor, remote, trusted), []
+    for target in configuration.targets:
+        disks = []
+        for storage in target.storages:
+            disks.append(maker.disk(storage, target.readOnly, blockSize))
+            yield
+        made.append(_plan(target, tuple(disks), base))
+    return made
+
+
+def _plan(target: Target, disks: tuple[Disk, ...], base: str) -> Plan:
+    options = target.options
+    return Plan(
+        target.targetName(base),
+        disks,
+        linePolicy(target),
+        options.alias or "",
+        target.readOnly,
+        options.auth is not False,
+        options.users,
+        options.portals,
+        dict(options.alua or ()),
+        options.preferred or frozenset(),
+        options.tpgs,
+    )
 
 
 class _Maker:

@@ -15,18 +15,20 @@ from typing import Final
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
 
+from iscsi_twisted.config.steps import Steps
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors
 from iscsi_twisted.interfaces import ISecretStore
 from iscsi_twisted.scsi.disk import DiskUnit
 from iscsi_twisted.storage.pending import ready
 from iscsi_twisted.target.assembly import Discovery, Plan
-from iscsi_twisted.target.building import Place, gather
+from iscsi_twisted.target.building import Address, Place, gather
 from iscsi_twisted.target.difference import Step, compare, postponed
 from iscsi_twisted.target.farewell import end, within
 from iscsi_twisted.target.mount import Mount
 from iscsi_twisted.target.placed import rehearse, takeFaults
 from iscsi_twisted.target.protocol import TargetProtocol
 from iscsi_twisted.target.serving import Serving
+from iscsi_twisted.target.slices import inSlices
 
 GRACE: Final = 10.0
 """
@@ -71,12 +73,11 @@ class Change:
     def __init__(self, serving: Serving, wanted: Wanted, protocols: Protocols) -> None:
         self.serving, self.protocols = serving, protocols
         self.secrets, self.discovery = wanted.secrets, wanted.discovery
+        self._wanted = wanted.plans
         self.plans: dict[str, Plan] = {}
-        for plan in wanted.plans:
-            gather(self.plans, plan, wanted.secrets is not None, serving.groups)
-        difference = compare(serving.places, self.plans.values())
-        self.steps, self.leaving = difference.steps, difference.leaving
-        self.removed = [name for name in serving.plans if name not in self.plans]
+        self.steps: list[Step] = []
+        self.leaving: dict[Address, Place] = {}
+        self.removed: list[str] = []
         self.drafts: dict[Step, DiskUnit] = {}
         self.mounts: dict[Step, Mount] = {}
         self.held: dict[Place, Deferred[None]] = {}
@@ -88,9 +89,11 @@ class Change:
         Do all that can fail.
 
         @return: users of sessions that are none any more.
-        @raise ConfigurationErrors: if the change is impossible; nothing has changed then.
+        @raise ConfigurationErrors: or L{LocalError}, if the change is impossible; nothing has changed then.
         """
-        self._draft()
+        reactor = self.serving.reactor
+        await inSlices(reactor, self._compare())
+        await inSlices(reactor, self._draft())
         opened = [step for step in self.steps if step.source is None]
         crowded = [step for step in opened if step.needs]
         for step in crowded:
@@ -98,7 +101,7 @@ class Change:
         faults = [fault for step in crowded for fault in takeFaults(step.disk.device)]
         if faults:
             raise ConfigurationErrors(faults)
-        await self.serving.open(self.mounts[step] for step in opened if not step.needs)
+        await self.serving.open((self.mounts[step] for step in opened if not step.needs), slices=True)
         try:
             await self._makeRoom()
             crowded = [step for step in crowded if step not in self.late]
@@ -109,7 +112,21 @@ class Change:
             await self._undo(isinstance(error, CancelledError))
             raise
 
-    def _draft(self) -> None:
+    def _compare(self) -> Steps[None]:
+        """
+        Find out what there is to do.
+
+        @raise LocalError: if it makes no sense.
+        """
+        serving = self.serving
+        for plan in self._wanted:
+            gather(self.plans, plan, self.secrets is not None, serving.groups)
+            yield
+        difference = yield from compare(serving.places, self.plans.values())
+        self.steps, self.leaving = difference.steps, difference.leaving
+        self.removed = [name for name in serving.plans if name not in self.plans]
+
+    def _draft(self) -> Steps[None]:
         """
         Make the units that there are to be.
 
@@ -117,6 +134,7 @@ class Change:
         """
         builder, faults = self.serving.builder, []
         for step in self.steps:
+            yield
             if step.stays and not self._looksOther(step):
                 continue
             lun = step.address[1]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
+from iscsi_twisted.config.steps import Steps
 from iscsi_twisted.target.assembly import Disk, Plan
 from iscsi_twisted.target.building import Address, Place
 
@@ -55,44 +56,48 @@ class Difference:
     leaving: dict[Address, Place]
 
 
-def compare(places: Mapping[Address, Place], plans: Iterable[Plan]) -> Difference:
+def compare(places: Mapping[Address, Place], plans: Iterable[Plan]) -> Steps[Difference]:
     """
-    What turns one into the other.
+    What turns one into the other; found out step by step, while neither changes.
 
     @param places: the LUNs that there are.
     @param plans: all that is to be served.
     """
-    steps = [
-        Step((plan.name, lun), plan, disk, places.get((plan.name, lun)))
-        for plan in plans
-        for lun, disk in plan.luns.items()
-    ]
-    for step in steps:
-        if step.old is not None and step.old.disk.kind.definition == step.disk.kind.definition:
-            step.source = step.old
+    steps = []
+    for plan in plans:
+        for lun, disk in plan.luns.items():
+            step = Step((plan.name, lun), plan, disk, places.get((plan.name, lun)))
+            if step.old is not None and step.old.disk.kind.definition == disk.kind.definition:
+                step.source = step.old
+            steps.append(step)
+            yield
     staying = {id(step.old) for step in steps if step.stays}
     spare: dict[object, list[Place]] = {}
     for place in places.values():
         if id(place) not in staying:
             spare.setdefault(place.disk.kind.definition, []).append(place)
+            yield
     for step in steps:
         if not step.stays and (found := spare.get(step.disk.kind.definition)):
             step.source = found.pop()
-    _findNeeds([step for step in steps if step.source is None], spare.values())
+            yield
+    yield from _findNeeds([step for step in steps if step.source is None], spare.values())
     wanted = {step.address for step in steps}
     return Difference(steps, {address: place for address, place in places.items() if address not in wanted})
 
 
-def _findNeeds(opened: Iterable[Step], spare: Iterable[list[Place]]) -> None:
+def _findNeeds(opened: Iterable[Step], spare: Iterable[list[Place]]) -> Steps[None]:
     """Find out which devices have to be closed before these can be opened."""
     users: dict[str, list[Place]] = {}
     for places in spare:
         for place in places:
             for name in place.disk.kind.files:
                 users.setdefault(name, []).append(place)
+            yield
     for step in opened:
         found = [place for name in step.disk.kind.files for place in users.get(name, ())]
         step.needs = list(dict.fromkeys(found))
+        yield
 
 
 def postponed(steps: Iterable[Step], busy: Iterable[Place]) -> set[Step]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.logger import Logger
 
+from iscsi_twisted.config.steps import Steps, whole
 from iscsi_twisted.errors import ConfigurationError, DeviceError, LocalError
 from iscsi_twisted.interfaces import IBlockDevice
 from iscsi_twisted.scsi.disk import DiskUnit
@@ -103,23 +104,28 @@ class Mounting:
 
     def __init__(self, mounts: Sequence[Mount], journal: Journal) -> None:
         self._mounts, self._journal = mounts, journal
-        self._opening: Deferred[list[tuple[bool, Any]]] | None = None
+        self._left = iter(mounts)
+        self._begun: list[Deferred[Any]] = []
         self.abandoned = False
 
     def abandon(self) -> None:
         """Nobody wants to know any more: what devices say to that is no surprise."""
         self.abandoned = True
-        if self._opening is not None:
-            self._opening.cancel()
+        for opening in self._begun:
+            opening.cancel()
+
+    def begin(self) -> Steps[None]:
+        """Begin to open those that have not begun, one after another."""
+        while not self.abandoned and (mount := next(self._left, None)) is not None:
+            self._begun.append(mount.open())
+            yield
 
     async def open(self) -> list[ConfigurationError]:
         """Open them all; what is wrong, each fault once.  Those that could be opened are open then."""
-        opening: list[Deferred[Any]] = [mount.open() for mount in self._mounts]
-        self._opening = DeferredList(opening, consumeErrors=True)
-        outcomes = await self._opening
-        self._opening = None
+        whole(self.begin())
+        outcomes = await DeferredList(self._begun, consumeErrors=True)
         faults = []
-        for mount, (success, outcome) in zip(self._mounts, outcomes, strict=True):
+        for mount, (success, outcome) in zip(self._mounts, outcomes, strict=False):
             if not success:
                 faults += self._faults(mount, outcome.value)
         return faults

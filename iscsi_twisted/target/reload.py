@@ -16,11 +16,16 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, Defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from iscsi_twisted.config.steps import Steps
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, LocalError
 from iscsi_twisted.target.change import GRACE, Change, Protocols, Wanted
 from iscsi_twisted.target.commit import Changes, Commit
 from iscsi_twisted.target.farewell import within
 from iscsi_twisted.target.serving import Serving
+from iscsi_twisted.target.slices import inSlices
+
+Read = Callable[[], Wanted | Deferred[Wanted] | Steps[Wanted]]
+"""Says what is to be served: at once, later, or step by step, so that others are served meanwhile."""
 
 
 class Reloading:
@@ -34,11 +39,11 @@ class Reloading:
         self._leaving: set[Deferred[Any]] = set()
         self._running: Deferred[Changes] | None = None
 
-    def perform(self, read: Callable[[], Wanted]) -> Deferred[Changes]:
+    def perform(self, read: Read) -> Deferred[Changes]:
         """Change to what C{read} says once it is its turn; success and failure are logged."""
         return self._lock.run(self._perform, read)
 
-    def _perform(self, read: Callable[[], Wanted]) -> Deferred[Changes]:
+    def _perform(self, read: Read) -> Deferred[Changes]:
         running = self._running = ensureDeferred(self._change(read))
         return running.addBoth(self._ended)
 
@@ -46,10 +51,10 @@ class Reloading:
         self._running = None
         return outcome
 
-    async def _change(self, read: Callable[[], Wanted]) -> Changes:
+    async def _change(self, read: Read) -> Changes:
         serving = self._serving
         try:
-            wanted = read()
+            wanted = await self._wanted(read)
             # What an earlier change has removed may still hold files.
             leaving = DeferredList(list(self._leaving))
             await within(serving.reactor, leaving, serving.reactor.seconds() + GRACE)
@@ -69,6 +74,12 @@ class Reloading:
             self.log.warn("{line}", line=line)
         self._report(changes)
         return changes
+
+    async def _wanted(self, read: Read) -> Wanted:
+        wanted = read()
+        if isinstance(wanted, Wanted):
+            return wanted
+        return await (wanted if isinstance(wanted, Deferred) else inSlices(self._serving.reactor, wanted))
 
     def _report(self, changes: Changes) -> None:
         said = [
@@ -97,6 +108,7 @@ class Reloading:
     def stop(self) -> Deferred[Any]:
         """Give up what is under way; fires when nothing is."""
         if self._running is not None:
+            self._serving.abandon()
             self._running.cancel()
         for leaving in list(self._leaving):
             leaving.cancel()

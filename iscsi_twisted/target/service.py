@@ -9,7 +9,7 @@ out, connections close, and devices are flushed and closed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from twisted.application.service import Service
@@ -41,7 +41,7 @@ from iscsi_twisted.target.farewell import farewell, within
 from iscsi_twisted.target.journal import Journal
 from iscsi_twisted.target.listeners import Listener, listener, tags
 from iscsi_twisted.target.protocol import TargetFactory, TargetProtocol
-from iscsi_twisted.target.reload import Reloading
+from iscsi_twisted.target.reload import Read, Reloading
 from iscsi_twisted.target.serving import Serving
 from iscsi_twisted.target.status import ServiceStatus, portalStatus, sessionStatus, targetStatus, where
 from iscsi_twisted.target.tell import Told
@@ -79,7 +79,7 @@ class TargetService(Service):
         limits: Limits = NO_CHANGES,
         stopTime: float = 5.0,
         trace: frozenset[str] = frozenset(),
-        read: Callable[[], Wanted] | None = None,
+        read: Read | None = None,
         discovery: Discovery | None = None,
     ) -> None:
         """
@@ -93,7 +93,8 @@ class TargetService(Service):
         @param stopTime: seconds that stopping may take at most.
         @param trace: what to trace into the log: some of C{net}, C{iscsi}, C{scsi}.
         @param read: says what is to be served, when the service is asked to L{reload}; it may raise
-            L{ConfigurationErrors<iscsi_twisted.errors.ConfigurationErrors>}.
+            L{ConfigurationErrors<iscsi_twisted.errors.ConfigurationErrors>}, and return a L{Deferred} or a
+            generator that returns it: others are served while that is waited for, and between its steps.
         @param discovery: who may ask for targets; it goes before C{openDiscovery}.
         @raise ConfigurationError: for a description that cannot be understood.
         """
@@ -379,7 +380,7 @@ class TargetService(Service):
         wanted = Wanted(tuple(plans), secrets, discovery=discovery)
         return self._change(lambda: wanted)
 
-    def _change(self, read: Callable[[], Wanted]) -> Deferred[Changes]:
+    def _change(self, read: Read) -> Deferred[Changes]:
         if not self._begun or self._starting is not None or self._stopping:
             return fail(LocalError("the service does not run, so there is nothing to change"))
         return self._reloading.perform(read)

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Any
 
-from twisted.internet.defer import DeferredList, ensureDeferred
+from twisted.internet.defer import CancelledError, DeferredList, ensureDeferred
 
 from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.errors import ConfigurationErrors, LocalError
@@ -19,6 +20,7 @@ from iscsi_twisted.target.assembly import Discovery, Plan
 from iscsi_twisted.target.building import Address, Builder, Place, build
 from iscsi_twisted.target.journal import Journal
 from iscsi_twisted.target.mount import Mount, Mounting
+from iscsi_twisted.target.slices import inSlices
 
 
 class Serving:
@@ -128,23 +130,27 @@ class Serving:
         self.node.add(target)
         return target
 
-    async def open(self, mounts: Iterable[Mount]) -> None:
+    async def open(self, mounts: Iterable[Mount], *, slices: bool = False) -> None:
         """
         Open devices: all of them, or none.
 
+        @param slices: others are served meanwhile.
         @raise ConfigurationErrors: all that is wrong with them.
         """
         mounts = list(mounts)
         self.mounts.update(mounts)
         opening = self._opening = Mounting(mounts, self.journal)
         try:
+            if slices:
+                with suppress(CancelledError):
+                    await inSlices(self.reactor, opening.begin())
             faults = await opening.open()
         finally:
             self._opening = None
         if faults or opening.abandoned:
             await self.close(mounts)
         if opening.abandoned:
-            raise LocalError("the service was stopped while it started")
+            raise LocalError("the service was stopped while it opened devices")
         if faults:
             raise ConfigurationErrors(faults)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from iscsi_twisted.config.model import Configuration, Device, Extent, Target, Where
 from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import TargetOptions
+from iscsi_twisted.config.steps import whole
 from iscsi_twisted.config.targets import MAX_LUNS, load, parse
 from iscsi_twisted.errors import ConfigurationErrors
 from tests.config.reading import THREE, TargetsTestCase, noComplaint, read
@@ -183,7 +184,7 @@ class LineTests(TargetsTestCase):
 
     def test_noFile(self) -> None:
         """A file that is not there is one line with the system's words."""
-        error = self.assertRaises(ConfigurationErrors, load, "/nonexistent/targets", noComplaint)
+        error = self.assertRaises(ConfigurationErrors, whole, load("/nonexistent/targets", noComplaint))
         self.assertEqual(str(error), "/nonexistent/targets: cannot be read: No such file or directory")
 
     def test_load(self) -> None:
@@ -191,10 +192,10 @@ class LineTests(TargetsTestCase):
         path = self.mktemp()
         with open(path, "w") as file:
             file.write(FAQ_SIMPLE)
-        self.assertEqual(load(path, noComplaint), read(FAQ_SIMPLE))
+        self.assertEqual(whole(load(path, noComplaint)), read(FAQ_SIMPLE))
         with open(path, "w") as file:
             file.write("banana")
-        error = self.assertRaises(ConfigurationErrors, load, path, noComplaint)
+        error = self.assertRaises(ConfigurationErrors, whole, load(path, noComplaint))
         self.assertIn(f"{path}:1: 'banana'", str(error))
         self.assertEqual([(each.path, each.line) for each in error.errors], [(path, 1)])
 

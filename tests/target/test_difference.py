@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.config.steps import whole
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target.assembly import Disk, Plan
 from iscsi_twisted.target.building import Address, Place
@@ -34,7 +35,7 @@ class DifferenceTests(SynchronousTestCase):
     def compare(self, **targets: str) -> Difference:
         """What leads to these targets, each given as its disks."""
         plans = [Plan(name, tuple(map(disk, disks.split())), ANY) for name, disks in targets.items()]
-        return compare(self.places, plans)
+        return whole(compare(self.places, plans))
 
     def told(self, difference: Difference) -> dict[str, str]:
         """For each LUN: the one whose device it has, or + for a new one; and those that have to let go."""

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.options import UnitOptions
+from iscsi_twisted.config.steps import Steps
 from iscsi_twisted.errors import ConfigurationErrors, DeviceError, LocalError
 from iscsi_twisted.interfaces import Asker, Capabilities, Grant, IAccessPolicy, ISecretStore
 from iscsi_twisted.scsi import codes
@@ -23,12 +24,15 @@ from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.target import Listener, TargetService, VectorEndpoint
 from iscsi_twisted.target.assembly import Disk, Plan
 from iscsi_twisted.target.change import GRACE, Wanted
+from iscsi_twisted.target.commit import Changes
 from iscsi_twisted.target.farewell import LOGOUT
 from iscsi_twisted.target.kinds import Kind
+from iscsi_twisted.target.slices import SLICE
 from iscsi_twisted.wire import numbers
 from tests.support import pdus
 from tests.support.devices import FakeDevice
 from tests.support.served import MemoryLine, MemoryService
+from tests.support.turns import turn
 from tests.support.wire import TARGET, TEST_UNIT_READY, read10, write10
 
 OTHER = "iqn.2001-04.com.example:other"
@@ -522,3 +526,67 @@ class FailureTests(ReloadTestCase):
         opening.callback(None)
         self.assertEqual(self.successResultOf(first).added, (OTHER,))
         self.assertEqual(self.successResultOf(second).removed, (TARGET, OTHER))
+
+
+class SlicesTests(ReloadTestCase):
+    """A change takes its time, and initiators are served meanwhile."""
+
+    def serveSlowly(self) -> Client:
+        """Serve what takes a slice of time whenever anything looks at it."""
+        self.memory = self.serve(self.first, read=self.read)
+        clock = self.memory.reactor
+        opened = self.opened = list[float]()
+
+        class Slow(FakeDevice):
+            def open(self, changed: Any) -> Any:
+                opened.append(clock.seconds())
+                clock.rightNow += SLICE
+                return super().open(changed)
+
+        self.more = [plan(disk(Slow(synchronous=True)), name=f"{OTHER}{number}") for number in range(3)]
+        return Client(self.memory)
+
+    def read(self) -> Steps[Wanted]:
+        """One step for each target."""
+        for _ in self.more:
+            self.memory.reactor.rightNow += SLICE
+            yield
+        return Wanted((self.first, *self.more))
+
+    def test_served(self) -> None:
+        """Between two steps commands are answered; what has changed is there all at once."""
+        client = self.serveSlowly()
+        made: list[Changes] = []
+        self.memory.service.reload().addCallback(made.append)
+        turns = 0
+        while not made:
+            self.assertEqual(client.do(read10(0, 1), read=512)["status"], 0)
+            self.assertEqual(list(self.memory.service.node.targets), [TARGET])
+            turn(self.memory.reactor)
+            turns += 1
+        self.assertEqual((turns, len(made[0].added)), (6, 3))
+
+    def test_stopped(self) -> None:
+        """A service that stops meanwhile gives it up, in whatever step, and closes what was opened."""
+        for turns in range(6):
+            self.setUp()
+            self.serveSlowly()
+            reloading = self.memory.service.reload()
+            turn(self.memory.reactor, turns)
+            stopping = self.memory.service.stopService()
+            self.failureResultOf(reloading, LocalError)
+            self.advance(10)
+            self.successResultOf(stopping)
+            self.assertEqual(len(self.opened), max(0, turns - 2))
+            devices: list[Any] = [each.disks[0].device for each in self.more]
+            self.assertEqual([each.openings - each.closings for each in devices], [0, 0, 0])
+            self.assertEqual(self.memory.reactor.getDelayedCalls(), [])
+
+    def test_later(self) -> None:
+        """What is to be served may be found out later."""
+        wanted: Deferred[Wanted] = Deferred()
+        self.memory = self.serve(self.first, read=lambda: wanted)
+        reloading = self.memory.service.reload()
+        self.assertNoResult(reloading)
+        wanted.callback(Wanted(()))
+        self.assertEqual(self.successResultOf(reloading).removed, (TARGET,))

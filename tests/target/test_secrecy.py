@@ -23,6 +23,7 @@ from iscsi_twisted import tap
 from iscsi_twisted.auth.chap import CHAP, Credentials
 from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.config.auths import parseAuths
+from iscsi_twisted.config.steps import whole
 from iscsi_twisted.errors import ConfigurationErrors, ISCSIError
 from iscsi_twisted.initiator import Initiator, MemoryEndpoint
 from iscsi_twisted.initiator.url import parseURL
@@ -203,7 +204,8 @@ class OptionsTests(OptionsTestCase, SecrecyTestCase):
         """Options and services show no users' secrets, nor what is read again."""
         options = self.options("-f", "F", "-a", "A")
         service = tap.makeService(options)
-        for holder in (options, options.users, service, options.again(), options.warnings, vars(options)):
+        again = whole(options.again())
+        for holder in (options, options.users, service, again, options.warnings, vars(options)):
             self.assertSilent(f"{holder!r} {holder}")
 
 
