@@ -141,7 +141,9 @@ class Resync:
         bad = Regions(len(self._skipped.flags))
         runs = [(end - offset, True)]
         mirror = self._mirror
-        if source.abilities.allocated and all(leg.abilities.zero for leg in targets):
+        # Some file systems zero nothing without giving its storage back, and that is what is wanted here.
+        able = all(leg.abilities.zero or leg.abilities.discardZeroes for leg in targets)
+        if source.abilities.allocated and able:
             asked = [attempt(source.device.allocated, offset, end - offset)]
             (found,) = await ready(mirror.watch.answers([source], asked))
             runs = runs if isinstance(found, Failure) else found

@@ -139,7 +139,21 @@ class ResyncTests(SynchronousTestCase):
 
     def test_holes(self) -> None:
         """Where the source has nothing nothing is copied, but zeros are made."""
+        self.holes()
+
+    def test_punched(self) -> None:
+        """So it is where only giving storage back leaves zeros."""
+        self.holes(zero=False)
+
+    def test_zeroed(self) -> None:
+        """And where storage stays."""
+        self.holes(discard=False, discardZeroes=False)
+
+    def holes(self, **abilities: bool) -> None:
+        """Copy to a member that can do this."""
         full, empty = HoledDisk(Platter(SIZE), "full"), HoledDisk(Platter(SIZE), "empty")
+        able = empty.capabilities()._replace(**abilities)
+        empty.capabilities = lambda: able  # type: ignore[method-assign]
         knownMirror([full, HoledDisk(Platter(SIZE), "lost")], self.clock, self.store)
         full.view[REGION : REGION + 10] = b"z" * 10
         empty.view[:] = b"?" * SIZE
