@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
@@ -33,6 +34,15 @@ CHECKPOINT: Final = 30.0
 BATCH: Final = 1 << 30
 """Bytes that are copied before they are flushed: what a slow disk flushes within the patience of a mirror."""
 
+REFUSALS: Final = 16
+"""Pieces in a row for which a member has no room before it gets nothing but zeros until the next pass."""
+
+COMPLAINTS: Final = 8
+"""Lines of the log that say in one pass what could not be copied."""
+
+Targets = dict[Leg, Regions]
+"""Members that lack a range, and the regions where it could not be copied to them."""
+
 _log = Logger(namespace="iscsi_twisted")
 
 
@@ -45,7 +55,10 @@ class Resync:
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
-        self._skipped = Regions(len(mirror.unverified.flags))
+        self._count = len(mirror.unverified.flags)
+        self._skipped: Targets = {}
+        self._refusals: dict[Leg, int] = {}
+        self._complaints = 0
         total = min(mirror.size, len(self._lacks()) << mirror.shift)
         self.progress = Progress("resync", total, mirror)
         self._kept = mirror.life.now()
@@ -55,10 +68,14 @@ class Resync:
 
     def _lacks(self) -> Regions:
         """All regions that somebody lacks."""
-        lacking = Regions(len(self._skipped.flags))
+        lacking = Regions(self._count)
         for leg in self._legs():
             lacking.update(leg.behind)
         return lacking
+
+    def _skip(self, leg: Leg) -> Regions:
+        """What is left for the next pass."""
+        return self._skipped.setdefault(leg, Regions(self._count))
 
     async def run(self) -> None:
         """
@@ -84,8 +101,11 @@ class Resync:
 
     def _next(self, start: int) -> int | None:
         """The first region from there on, or else from the beginning, that somebody lacks."""
-        lacking = self._lacks()
-        lacking.subtract(self._skipped)
+        lacking = Regions(self._count)
+        for leg in self._legs():
+            due = leg.behind.copy()
+            due.subtract(self._skip(leg))
+            lacking.update(due)
         found = lacking.after(start)
         return lacking.after(0) if found is None else found
 
@@ -96,33 +116,39 @@ class Resync:
         @return: the last region that was looked at.
         """
         mirror = self._mirror
-        targets = [leg for leg in self._legs() if leg.behind.flags[first]]
-        source = self._source(first, targets)
+        targets = {
+            leg: Regions(self._count)
+            for leg in self._legs()
+            if leg.behind.flags[first] and not self._skip(leg).flags[first]
+        }
+        source = self._source(first)
         if source is None:
-            self._skipped.add(first, first)
+            for leg in targets:
+                self._skip(leg).add(first, first)
             return first
         last = min(leg.behind.stretch(first, STRETCH) for leg in targets)
-        skipped = self._skipped.after(first)
-        if skipped is not None:
-            last = min(last, skipped - 1)
+        for leg in targets:
+            skipped = self._skip(leg).after(first)
+            if skipped is not None:
+                last = min(last, skipped - 1)
         if source.behind.has(first, last) or mirror.unverified.has(first, last):
             last = first
         offset, end = first << mirror.shift, min(last + 1 << mirror.shift, mirror.size)
         before = [leg.spoilt for leg in targets]
-        bad = await self._copy(source, targets, offset, end)
-        for leg, spoilt in zip(targets, before, strict=True):
+        await self._copy(source, targets, offset, end)
+        for (leg, bad), spoilt in zip(targets.items(), before, strict=True):
+            self._skip(leg).update(bad)
             if leg.state != RESYNCING or leg.spoilt != spoilt:
                 continue
             for region in range(first, last + 1):
                 if not bad.flags[region]:
                     leg.behind.remove(region, region)
                     leg.unflushed.add(region, region)
-        self._skipped.update(bad)
         if mirror.unverified.has(first, last):
             mirror.certain(first, last)
         return last
 
-    def _source(self, region: int, targets: list[Leg]) -> Leg | None:
+    def _source(self, region: int) -> Leg | None:
         """
         Who has a region.  Where nobody knows whether members agree those that lack nothing must be compared
         first, unless only one is left.
@@ -132,13 +158,8 @@ class Resync:
             return None
         return min(holders, key=lambda leg: leg.late)
 
-    async def _copy(self, source: Leg, targets: list[Leg], offset: int, end: int) -> Regions:
-        """
-        Copy a range, holes as such.
-
-        @return: the regions where that failed.
-        """
-        bad = Regions(len(self._skipped.flags))
+    async def _copy(self, source: Leg, targets: Targets, offset: int, end: int) -> None:
+        """Copy a range, holes as such."""
         runs = [(end - offset, True)]
         mirror = self._mirror
         # Some file systems zero nothing without giving its storage back, and that is what is wanted here.
@@ -149,19 +170,21 @@ class Resync:
             runs = runs if isinstance(found, Failure) else found
         for length, hasStorage in runs:
             stop = offset + length
-            if hasStorage or not await self._run(bad, offset, stop, self._hole, source, targets):
-                await self._data(bad, source, targets, offset, stop)
+            if hasStorage or not await self._run(offset, stop, self._hole, source, targets):
+                await self._data(source, targets, offset, stop)
             else:
                 await self.progress.advance(length)
             offset = stop
-        return bad
 
-    async def _data(self, bad: Regions, source: Leg, targets: list[Leg], offset: int, end: int) -> None:
+    async def _data(self, source: Leg, targets: Targets, offset: int, end: int) -> None:
         while offset < end:
+            if not self._roomy(targets):
+                self._bad(targets, targets, offset, end)
+                return
             stop = min(end, offset + AT_ONCE * PIECE)
             pieces = [
                 Deferred.fromCoroutine(
-                    self._run(bad, start, min(stop, start + PIECE), self._piece, source, targets)
+                    self._run(start, min(stop, start + PIECE), self._piece, source, targets)
                 )
                 for start in range(offset, stop, PIECE)
             ]
@@ -169,9 +192,7 @@ class Resync:
             await self.progress.advance(stop - offset)
             offset = stop
 
-    async def _run(
-        self, bad: Regions, offset: int, end: int, function: Any, source: Leg, targets: list[Leg]
-    ) -> bool:
+    async def _run(self, offset: int, end: int, function: Any, source: Leg, targets: Targets) -> bool:
         """Do something to a range while it is locked; whether it was done, if only because it cannot be."""
         try:
             done: bool = await ready(
@@ -180,15 +201,12 @@ class Resync:
                 )
             )
         except (DeviceError, OSError) as error:
-            bad.add(*self._mirror.regions(offset, end))
-            _log.warn(
-                "{mirror}: bytes {offset} to {end} could not be copied: {error}", event="resync",
-                mirror=str(self._mirror), offset=offset, end=end, error=str(error),
-            )  # fmt: skip
+            self._bad(targets, targets, offset, end)
+            self._complain(offset, end, error)
             return True
         return done
 
-    async def _piece(self, source: Leg, targets: list[Leg], offset: int, end: int) -> bool:
+    async def _piece(self, source: Leg, targets: Targets, offset: int, end: int) -> bool:
         """Copy what fits into memory; the range is locked."""
         first = None
         holders = self._mirror.holders(offset, end)
@@ -198,11 +216,13 @@ class Resync:
             except (DeviceError, OSError) as error:
                 first = first or error
                 continue
-            await self._tell(targets, "write", offset, data)
+            roomy = self._roomy(targets)
+            self._bad(targets, [leg for leg in targets if leg not in roomy], offset, end)
+            await self._tell(targets, roomy, offset, end, "write", data)
             return True
         raise first or DeviceError("no member has it by now")
 
-    async def _hole(self, source: Leg, targets: list[Leg], offset: int, end: int) -> bool:
+    async def _hole(self, source: Leg, targets: Targets, offset: int, end: int) -> bool:
         """
         Make zeros where the source has nothing; the range is locked.
 
@@ -213,28 +233,55 @@ class Resync:
         runs = await self._mirror.watch.ask(source, source.device.allocated, offset, end - offset)
         if any(hasStorage for _, hasStorage in runs):
             return False
-        await self._tell(targets, "zero", offset, end - offset, True)
+        # Also where there is no room: afterwards there may be some.
+        await self._tell(targets, list(targets), offset, end, "zero", end - offset, True)
         return True
 
-    async def _tell(self, targets: list[Leg], operation: str, *arguments: Any) -> None:
+    async def _tell(
+        self, targets: Targets, legs: list[Leg], offset: int, end: int, operation: str, *arguments: Any
+    ) -> None:
         """
-        Change all that lack something.
+        Change some that lack a range.
 
-        @raise DeviceError: if one could not do it and stays: it has no room, or nobody can do without it.
+        @raise DeviceError: if one that nobody can do without could not do it.
         """
-        legs = [leg for leg in targets if leg.gets]
-        results = [attempt(getattr(leg.device, operation), *arguments) for leg in legs]
+        legs = [leg for leg in legs if leg.gets]
+        results = [attempt(getattr(leg.device, operation), offset, *arguments) for leg in legs]
         outcomes = await ready(self._mirror.watch.changes(legs, results, alone=True))
-        failures = {leg: one for leg, one in zip(legs, outcomes, strict=True) if isinstance(one, Failure)}
-        if not failures:
-            return
-        kept = None
-        for leg, failure in failures.items():
-            if failure.check(OutOfSpace) or (not self._mirror.failed(leg, failure) and leg.gets):
-                kept = failure
-        self._mirror.keepRecord()
+        kept, failed = None, False
+        for leg, outcome in zip(legs, outcomes, strict=True):
+            if not isinstance(outcome, Failure):
+                self._refusals.pop(leg, None)
+                continue
+            failed = True
+            if outcome.check(OutOfSpace):
+                self._refusals[leg] = self._refusals.get(leg, 0) + 1
+                self._bad(targets, [leg], offset, end)
+                self._complain(offset, end, outcome.value)
+            elif not self._mirror.failed(leg, outcome) and leg.gets:
+                kept = outcome
+        if failed:
+            self._mirror.keepRecord()
         if kept is not None:
             kept.raiseException()
+
+    def _roomy(self, targets: Targets) -> list[Leg]:
+        """Those that may have room for data."""
+        return [leg for leg in targets if self._refusals.get(leg, 0) < REFUSALS]
+
+    def _bad(self, targets: Targets, legs: Iterable[Leg], offset: int, end: int) -> None:
+        """A range could not be copied to some of them."""
+        for leg in legs:
+            targets[leg].add(*self._mirror.regions(offset, end))
+
+    def _complain(self, offset: int, end: int, error: object) -> None:
+        """Tell what could not be copied, unless that was told often enough."""
+        self._complaints += 1
+        if self._complaints <= COMPLAINTS:
+            _log.warn(
+                "{mirror}: bytes {offset} to {end} could not be copied: {error}", event="resync",
+                mirror=str(self._mirror), offset=offset, end=end, error=str(error),
+            )  # fmt: skip
 
     async def checkpoint(self) -> None:
         """Make durable what was copied; who lacks nothing more is in sync."""

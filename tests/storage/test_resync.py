@@ -224,6 +224,57 @@ class ResyncTests(SynchronousTestCase):
         settled(self.device, self.clock)
         self.assertEqual(self.disks[0].view, new.view)
 
+    def lost(self, *names: str) -> list[PlatterDisk]:
+        """The mirror of the first disk and of new ones, which lack all that is random in it."""
+        self.patch(resync, "STRETCH", 64)
+        self.patch(resync, "PIECE", REGION // 32)
+        self.disks[0].view[:] = os.urandom(SIZE)
+        self.crashed()
+        new = [PlatterDisk(Platter(SIZE), name) for name in names]
+        old = again(self.disks)[0]
+        self.disks = [old, *new]
+        self.device = Mirror(self.disks, reactor=self.clock, store=self.store)
+        return new
+
+    def refuse(self, disk: PlatterDisk) -> list[int]:
+        """Have a disk without room; where it is written."""
+        places: list[int] = []
+
+        def full(offset: int, data: bytes) -> None:
+            places.append(offset)
+            raise OutOfSpace("full")
+
+        disk.write = full  # type: ignore[method-assign,assignment]
+        return places
+
+    def test_noRoomAnywhere(self) -> None:
+        """One that never has room is neither tried nor told of for each piece."""
+        (new,) = self.lost("new")
+        places = self.refuse(new)
+        with capturedLogs() as events:
+            opened(self.device)
+            self.clock.pump([0.1] * 50)
+        self.assertEqual(self.device.legs[1].state, RESYNCING)
+        self.assertLess(len(places), resync.REFUSALS + resync.AT_ONCE)
+        self.assertEqual(sum(name == "read" for name, _, _ in self.disks[0].history), len(places))
+        told = [event for event in events if "could not be copied: full" in str(formatEvent(event))]
+        self.assertEqual(len(told), resync.COMPLAINTS)
+        del new.write
+        settled(self.device, self.clock)
+        self.assertEqual(self.disks[0].view, new.view)
+
+    def test_noRoomElsewhere(self) -> None:
+        """One that has no room keeps no other from becoming a good one."""
+        full, new = self.lost("full", "new")
+        self.refuse(full)
+        opened(self.device)
+        self.clock.pump([0.1] * 50)
+        self.assertEqual([leg.state for leg in self.device.legs], [IN_SYNC, RESYNCING, IN_SYNC])
+        self.assertEqual(self.disks[0].view, new.view)
+        del full.write
+        settled(self.device, self.clock)
+        self.assertEqual(full.view, new.view)
+
     def test_sourceFails(self) -> None:
         """What the source cannot read is left for later, and told; the rest is copied."""
         new = PlatterDisk(Platter(SIZE), "new")
