@@ -75,6 +75,8 @@ class Leg:
     @ivar device: the member itself.
     @ivar state: see L{TRANSITIONS}.
     @ivar behind: regions where it lacks something.
+    @ivar rival: regions of these where it was as good as another member when the mirror started, since writes
+        had been under way there, and the other was chosen; whatever was read there since is the same in both.
     @ivar unflushed: regions that were copied to it and may be lost in a power cut.
     @ivar mending: ranges of regions where something is being written anew, which a power cut may take back.
     @ivar isOpen: its device is open.
@@ -102,6 +104,7 @@ class Leg:
         self.device = device
         self.state = NEW
         self.behind = Regions(0)
+        self.rival = Regions(0)
         self.unflushed = Regions(0)
         self.mending: list[tuple[int, int]] = []
         self.isOpen = False
@@ -139,6 +142,15 @@ class Leg:
     def lacks(self, first: int, last: int) -> bool:
         """Whether it lacks anything of these regions, or is not there at all."""
         return self.state not in OPEN or self.suspect or self.behind.has(first, last)
+
+    def rivals(self, first: int, last: int) -> bool:
+        """Whether what it has of these regions is as good as what others have."""
+        flags = self.rival.flags
+        return (
+            self.gets
+            and not self.suspect
+            and all(flags[region] or not self.behind.flags[region] for region in range(first, last + 1))
+        )
 
     def happens(self, event: str, mirror: object, reason: str = "") -> None:
         """

@@ -244,8 +244,9 @@ class Mirror(MirrorReading):
         """States have changed: who is read and written, and whether anything is out of the ordinary."""
         legs = [leg for leg in self.legs if leg.gets]
         doubt = bool(self.unverified)
+        rivals = any(leg.rival for leg in legs)
         self.members = [leg.device for leg in self.legs]
-        current = [] if doubt else [leg for leg in legs if leg.state == IN_SYNC and not leg.suspect]
+        current = [] if doubt or rivals else [leg for leg in legs if leg.state == IN_SYNC and not leg.suspect]
         self._readers = [leg for leg in current if not leg.shunned] or current
         self._writers = [leg.device.write for leg in legs]
         self._nones = [None] * len(legs)
@@ -364,6 +365,7 @@ class Mirror(MirrorReading):
     def spoil(self, leg: Leg, first: int, last: int) -> None:
         """A member lacks something in these regions from now on."""
         leg.behind.add(first, last)
+        leg.rival.remove(first, last)
         leg.spoilt += 1
 
     def failed(self, leg: Leg, failure: Failure, pause: float = 0.0) -> bool:
@@ -379,6 +381,7 @@ class Mirror(MirrorReading):
         leg.behind.update(self.intent.marked())
         leg.behind.update(leg.unflushed)
         leg.unflushed.clear()
+        leg.rival.clear()
         leg.spoilt += 1
         leg.happens("failed", self, failure.getErrorMessage())
         self.life.roster.postpone(leg, pause)

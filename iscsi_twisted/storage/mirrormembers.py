@@ -172,6 +172,7 @@ class Roster:
             return False
         leg.behind.update(mirror.intent.marked())
         leg.behind.update(leg.unflushed)
+        leg.rival.clear()
         leg.spoilt += 1
         leg.suspect = True
         mirror.settleStates()
@@ -239,7 +240,7 @@ class Roster:
         leg.abilities = leg.device.capabilities()
         leg.fingerprint = fingerprintOf(leg.device)
         count = len(mirror.unverified.flags)
-        leg.behind, leg.unflushed = Regions(count, full=True), Regions(count)
+        leg.behind, leg.rival, leg.unflushed = Regions(count, full=True), Regions(count), Regions(count)
         mirror.legs.append(leg)
         leg.happens("behind", mirror, "it is a new member")
         self._joined(leg)

@@ -20,10 +20,11 @@ from iscsi_twisted.storage.device import BlockDevice, checkRange, outOfRange
 from iscsi_twisted.storage.legs import Leg
 from iscsi_twisted.storage.members import Composition
 from iscsi_twisted.storage.patience import Watch
-from iscsi_twisted.storage.pending import attempt, gather, ready, whenDone
+from iscsi_twisted.storage.pending import answered, attempt, gather, ready, whenDone
 from iscsi_twisted.storage.ranges import RangeLock
 from iscsi_twisted.storage.reading import Reading
 from iscsi_twisted.storage.regions import Regions
+from iscsi_twisted.storage.salvage import Salvage
 
 if TYPE_CHECKING:
     from iscsi_twisted.storage.intent import Intent
@@ -106,6 +107,11 @@ class MirrorReading(Composition):
         first, last = self.regions(offset, end)
         return [leg for leg in self.legs if not leg.lacks(first, last)]
 
+    def rivals(self, offset: int, end: int) -> list[Leg]:
+        """The members that are no such holders, and have something as good."""
+        first, last = self.regions(offset, end)
+        return [leg for leg in self.legs if leg.lacks(first, last) and leg.rivals(first, last)]
+
     def _readCarefully(self, offset: int, length: int) -> Any:
         """Read where some members lack something, or nobody knows whether they agree."""
         if not length:
@@ -133,9 +139,31 @@ class MirrorReading(Composition):
     def _readPiece(self, offset: int, end: int, legs: list[Leg], doubt: bool) -> Any:
         if doubt:
             return self.lock.run(offset, end, self._readDoubtful, offset, end - offset)
+        if legs and any(leg.rival.has(*self.regions(offset, end)) for leg in self.legs):
+            return self.lock.run(offset, end, lambda: answered(self._readRivals(offset, end)))
         if not legs:
             raise ReadError(f"{self}: no member that is here has these bytes", offset)
         return self._readFrom(min(legs, key=lambda leg: leg.shunned), offset, end - offset)
+
+    async def _readRivals(self, offset: int, end: int) -> Buffer:
+        """
+        Read where a writing may have been under way when a crash came, and one member was chosen to be right.
+        The others get what is read, so that they stay as good as that one.  The range is locked.
+        """
+        found = Salvage(self)
+        await found.run(offset, end)
+        regions = self.regions(offset, end)
+        for leg in self.legs:
+            if leg.gets and leg.rival.has(*regions):
+                for start, data in found.parts:
+                    outcome = await self.watch.tell(leg, leg.device.write, start, data)
+                    if isinstance(outcome, Failure):
+                        self.notWritten(leg, *regions, outcome)
+                        break
+        for leg, start, data in found.missed:
+            if not leg.rival.has(*regions):
+                await self.rewrite(leg, start, start + len(data), data)
+        return found.whole()
 
     def _readDoubtful(self, offset: int, length: int) -> Any:
         """Read all members, and answer what they agree on."""
@@ -203,8 +231,14 @@ class MirrorReading(Composition):
         Write to one member what another has; the range is locked.
 
         @param data: what to write; None for what another member has.
+        @raise DeviceError: if nobody has it, or the only one that should has not written it.
         """
         first, last = self.regions(offset, end)
+        if not self._others(leg, offset, end):
+            # It is right in all else that is there.
+            if data is not None:
+                await self._replace(leg, offset, end, data)
+            return
         # What it holds now is wrong, and must not win after a power cut.
         leg.mending.append((first, last))
         try:
@@ -215,6 +249,9 @@ class MirrorReading(Composition):
         await self.life.stampAll()
         await self._save()
 
+    def _others(self, leg: Leg, offset: int, end: int) -> list[Leg]:
+        return [each for each in self.holders(offset, end) if each is not leg]
+
     async def _save(self) -> None:
         saving = self.intent.save()
         if saving is not None:
@@ -222,7 +259,7 @@ class MirrorReading(Composition):
 
     async def _replace(self, leg: Leg, offset: int, end: int, data: Buffer | None) -> None:
         if data is None:
-            sources = [each for each in self.holders(offset, end) if each is not leg]
+            sources = self._others(leg, offset, end)
             if not sources:
                 return
             data = await self.watch.ask(sources[0], sources[0].device.read, offset, end - offset)
@@ -232,6 +269,8 @@ class MirrorReading(Composition):
         if not isinstance(outcome, Failure):
             outcome = await self.watch.tell(leg, leg.device.flush)
         if isinstance(outcome, Failure):
+            if not self._others(leg, offset, end):
+                outcome.raiseException()
             self.notWritten(leg, *self.regions(offset, end), outcome)
         else:
             leg.repaired += 1

@@ -146,6 +146,10 @@ class Start:
                 leg.happens("behind" if leg.behind else "current", mirror)
             else:
                 leg.happens("absent", mirror, leg.reason)
+        for leg in mirror.legs:
+            leg.rival.subtract(mirror.unverified)
+            if mirror.readOnly:
+                leg.rival.clear()
         mirror.arrange()
         saved = mirror.intent.save()
         if saved is not None:

@@ -61,7 +61,7 @@ def muster(
     if trusted is not None and not _isCurrent(trusted, legs, record, count):
         return _trusting(trusted, legs, count)
     for leg in legs:
-        leg.behind = Regions(count, full=True)
+        leg.behind, leg.rival = Regions(count, full=True), Regions(count)
     if record is None:
         return _unknown(legs, count, "nothing is known of its members", alone=True)
     known = {member.fingerprint: member for member in record.members}
@@ -106,7 +106,7 @@ def _nobody(matched: Iterable[Leg], count: int) -> bool:
 def _settle(matched: Iterable[Leg], record: Record) -> None:
     """
     Where writes may have been under way members may differ: the first that has a region keeps it, and all
-    others lack it.  What nobody knows will be compared in any case.
+    others lack it, though what they have is as good.  What nobody knows will be compared in any case.
     """
     differing = record.marked.copy()
     differing.subtract(record.unverified)
@@ -117,6 +117,8 @@ def _settle(matched: Iterable[Leg], record: Record) -> None:
         left.subtract(kept)
         lost = differing.copy()
         lost.subtract(kept)
+        leg.rival = lost.copy()
+        leg.rival.subtract(leg.behind)
         leg.behind.update(lost)
 
 
@@ -133,7 +135,7 @@ def _trusting(trusted: Leg, legs: Sequence[Leg], count: int) -> Verdict:
     if not trusted.isOpen:
         raise NotReady(f"{trusted.name} is to hold the truth, but is not there: {trusted.reason}")
     for leg in legs:
-        leg.behind = Regions(count, full=True)
+        leg.behind, leg.rival = Regions(count, full=True), Regions(count)
     trusted.behind.clear()
     return Verdict(
         Regions(count),

@@ -14,6 +14,7 @@ from iscsi_twisted.interfaces import Buffer, Pending, isPending
 from iscsi_twisted.storage.legs import Leg
 from iscsi_twisted.storage.patience import READS
 from iscsi_twisted.storage.pending import attempt
+from iscsi_twisted.storage.salvage import Salvage, grain, mayBeSplit
 
 if TYPE_CHECKING:
     from iscsi_twisted.storage.mirrorread import MirrorReading
@@ -100,9 +101,32 @@ class Reading(Deferred[Buffer]):
         self._failed.append((leg, failure))
         if self._onward() or self._running:
             return
-        self._mirror.errors += 1
-        self._end()
-        self.errback(self._failed[0][1])
+        if (
+            len(self._failed) > 1
+            and self._length > grain(self._mirror)
+            and any(mayBeSplit(one, why.value) for one, why in self._failed)
+        ):
+            Deferred.fromCoroutine(self._salvage()).addErrback(self._lose)
+            return
+        self._lose(self._failed[0][1])
+
+    def _lose(self, failure: Failure) -> None:
+        if not self._over:
+            self._mirror.errors += 1
+            self._end()
+            self.errback(failure)
+
+    async def _salvage(self) -> None:
+        """No member could read all of it: take each part from one that can."""
+        mirror = self._mirror
+        found = Salvage(mirror)
+        await found.run(self._offset, self._offset + self._length, tried=True)
+        for leg, start, data in found.missed:
+            mirror.repair([leg], start, len(data))
+        data = found.whole()
+        self._failed.clear()
+        if not self._over:
+            self._answer(data)
 
     def _onward(self) -> bool:
         """Ask one more member; whether there is one."""

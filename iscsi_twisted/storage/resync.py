@@ -15,6 +15,7 @@ from iscsi_twisted.storage.legs import RESYNCING, Leg
 from iscsi_twisted.storage.pending import attempt, gather, ready
 from iscsi_twisted.storage.progress import Progress
 from iscsi_twisted.storage.regions import Regions
+from iscsi_twisted.storage.salvage import Salvage
 
 if TYPE_CHECKING:
     from iscsi_twisted.storage.mirror import Mirror
@@ -143,6 +144,7 @@ class Resync:
             for region in range(first, last + 1):
                 if not bad.flags[region]:
                     leg.behind.remove(region, region)
+                    leg.rival.remove(region, region)
                     leg.unflushed.add(region, region)
         if mirror.unverified.has(first, last):
             mirror.certain(first, last)
@@ -207,20 +209,21 @@ class Resync:
         return done
 
     async def _piece(self, source: Leg, targets: Targets, offset: int, end: int) -> bool:
-        """Copy what fits into memory; the range is locked."""
-        first = None
-        holders = self._mirror.holders(offset, end)
-        for leg in sorted(holders, key=lambda one: one is not source):
-            try:
-                data = await self._mirror.watch.ask(leg, leg.device.read, offset, end - offset)
-            except (DeviceError, OSError) as error:
-                first = first or error
-                continue
+        """Copy what fits into memory, as far as anybody can read it; the range is locked."""
+        found = Salvage(self._mirror, source)
+        await found.run(offset, end)
+        for start, data in found.parts:
+            stop = start + len(data)
             roomy = self._roomy(targets)
-            self._bad(targets, [leg for leg in targets if leg not in roomy], offset, end)
-            await self._tell(targets, roomy, offset, end, "write", data)
-            return True
-        raise first or DeviceError("no member has it by now")
+            self._bad(targets, [leg for leg in targets if leg not in roomy], start, stop)
+            await self._tell(targets, roomy, start, stop, "write", data)
+        for leg, start, data in found.missed:
+            if leg not in targets:
+                await self._mirror.rewrite(leg, start, start + len(data), data)
+        for start, stop in found.lost:
+            self._bad(targets, targets, start, stop)
+            self._complain(start, stop, found.error)
+        return True
 
     async def _hole(self, source: Leg, targets: Targets, offset: int, end: int) -> bool:
         """

@@ -16,6 +16,8 @@ from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.storage.legs import RESYNCING, Leg
 from iscsi_twisted.storage.pending import attempt, ready
 from iscsi_twisted.storage.progress import Progress
+from iscsi_twisted.storage.regions import Regions
+from iscsi_twisted.storage.salvage import TRIES, grain, halves, mayBeSplit
 
 if TYPE_CHECKING:
     from iscsi_twisted.storage.mirror import Mirror
@@ -60,12 +62,14 @@ class Findings:
     @ivar mismatches: the first of them.
     @ivar unreadable: pieces that could not be compared, since a member could not be read there; what another
         has was written anew.
+    @ivar lost: bytes of these that no member could read.
     """
 
     compared: int
     count: int
     mismatches: tuple[Mismatch, ...]
     unreadable: int
+    lost: int = 0
 
 
 class Scrub:
@@ -86,7 +90,8 @@ class Scrub:
         """
         self._gives, self.gaveWay = gives, False
         self._mirror, self._repair, self._doubtful = mirror, repair, doubtful
-        self._compared = self._count = self._unreadable = 0
+        self._compared = self._count = self._unreadable = self._lost = self._tries = 0
+        self._agreed, self._open = False, Regions(len(mirror.unverified.flags))
         self._mismatches: list[Mismatch] = []
         step = 1 << mirror.shift
         total = len(mirror.unverified) * step if doubtful else mirror.size
@@ -112,8 +117,19 @@ class Scrub:
             await self._stretch(region, last)
             region = last + 1
             self.gaveWay = self._gives and any(leg.state == RESYNCING for leg in mirror.legs)
+        if self._doubtful and not self._count:
+            await self._believe()
         self._finish()
-        return Findings(self._compared, self._count, tuple(self._mismatches), self._unreadable)
+        return Findings(self._compared, self._count, tuple(self._mismatches), self._unreadable, self._lost)
+
+    async def _believe(self) -> None:
+        """
+        Members agree wherever they can be compared: so what one of them cannot read the others have.
+        """
+        self._agreed = True
+        for region in self._open:
+            if self._mirror.unverified.flags[region]:
+                await self._region(region)
 
     async def _stretch(self, first: int, last: int) -> None:
         """Some regions in a row: at once if nobody has anything there, else one after another."""
@@ -171,16 +187,29 @@ class Scrub:
         legs = self._mirror.holders(offset, end)
         if len(legs) < 2:
             return bool(legs) and not self._mirror.unverified.has(*self._mirror.regions(offset, end))
+        self._tries = 0
+        return await self._part(legs, offset, end, True)
+
+    async def _part(self, legs: list[Leg], offset: int, end: int, whole: bool = False) -> bool:
+        """
+        Compare a part of a piece.
+
+        @param whole: it is the piece itself.
+        @return: whether members are equal there now.
+        """
         reads = [attempt(leg.device.read, offset, end - offset) for leg in legs]
         results = await ready(self._mirror.watch.answers(legs, reads))
-        failures = [one for one in results if isinstance(one, Failure)]
-        for failure in failures:
+        failures = {leg: one for leg, one in zip(legs, results, strict=True) if isinstance(one, Failure)}
+        for failure in failures.values():
             failure.trap(DeviceError, OSError)
+        data: list[Buffer] = [bytes(one) for one in results if not isinstance(one, Failure)]
         if failures:
-            self._unreadable += 1
-            return await self._restore(legs, results, offset, end)
+            self._unreadable += whole and not self._agreed
+            return await self._restore(legs, failures, data, offset, end)
         self._compared += end - offset
-        data: list[Buffer] = [bytes(one) for one in results]
+        return await self._compare(legs, data, offset, end)
+
+    async def _compare(self, legs: list[Leg], data: list[Buffer], offset: int, end: int) -> bool:
         if all(one == data[0] for one in data):
             return True
         right = self._right(legs, data)
@@ -189,18 +218,39 @@ class Scrub:
             self._tell(offset + first, stop - first, repaired)
         return repaired
 
-    async def _restore(self, legs: list[Leg], results: list[Any], offset: int, end: int) -> bool:
-        """Some could not read a piece: write it anew there, if all others have the same."""
-        readable = [bytes(one) for one in results if not isinstance(one, Failure)]
+    async def _restore(
+        self, legs: list[Leg], failures: dict[Leg, Failure], data: list[Buffer], offset: int, end: int
+    ) -> bool:
+        """
+        Some could not read a part: write it anew there if all others have the same, else look at parts of it.
+        """
         mirror = self._mirror
-        if not readable or mirror.readOnly or mirror.unverified.has(*mirror.regions(offset, end)):
-            return False
-        if any(one != readable[0] for one in readable):
-            return False
-        for leg, one in zip(legs, results, strict=True):
-            if isinstance(one, Failure):
-                await mirror.rewrite(leg, offset, end, readable[0])
-        return all(leg.gets for leg in legs)
+        regions = mirror.regions(offset, end)
+        doubt = mirror.unverified.has(*regions) and not self._agreed
+        if data and not (doubt or mirror.readOnly) and all(one == data[0] for one in data):
+            for leg in failures:
+                await mirror.rewrite(leg, offset, end, data[0])
+            return all(leg.gets for leg in legs)
+        self._tries += len(failures)
+        broken = any(mayBeSplit(leg, failure.value) for leg, failure in failures.items())
+        if broken and self._tries < TRIES and end - offset > grain(mirror):
+            equal = [await self._part(legs, *half) for half in halves(mirror, offset, end)]
+            return all(equal)
+        if doubt and data:
+            self._open.add(*regions)
+        elif not data and not self._agreed:
+            self._lose(offset, end)
+        others = [leg for leg in legs if leg not in failures]
+        if len(data) > 1:
+            await self._compare(others, data, offset, end)
+        return False
+
+    def _lose(self, offset: int, end: int) -> None:
+        self._lost += end - offset
+        _log.warn(
+            "{mirror}: bytes {offset} to {end} can be read from no member", event="unreadable",
+            mirror=str(self._mirror), offset=offset, end=end,
+        )  # fmt: skip
 
     def _right(self, legs: list[Leg], data: list[Buffer]) -> Buffer | None:
         """What all should hold; None if nobody says so."""

@@ -56,6 +56,11 @@ class HangingMachine(MirrorMachine):
             self.clock.advance(min(seconds, 0.25))
             self.fireAll()
 
+    @rule(seconds=st.sampled_from([15, 30, 45]))
+    def idle(self, seconds: int) -> None:
+        """Time goes by, and whoever does not hang has time enough."""
+        self.wait(float(seconds))
+
     def calm(self) -> None:
         self.release()
         super().calm()
@@ -70,6 +75,9 @@ class HangingMachine(MirrorMachine):
 
     def teardown(self) -> None:
         self.release()
+        if self.began and not self.faults:
+            # Nobody else hangs because time goes by.
+            self.calm()
         super().teardown()
 
 

@@ -427,11 +427,11 @@ class MirrorMachine(RuleBasedStateMachine):
             # Those that are left do not start if they lack anything.
             self.broken.add(self.disks[away].platter)
         random = Random(seed)
-        marked = self.marked() or away < len(self.disks)
+        open_ = self.marked() or any(leg.behind for one in self.mirrors() for leg in one.legs)
+        alone = away < len(self.disks) or (open_ and not self.even())
         for disk in self.disks:
-            if marked:
-                # Where it is open which member is right the one that is chosen has to be readable; the one
-                # that is left alone too.
+            if alone:
+                # Who is left alone, with all that it may have been told, has to be readable.
                 disk.unreadable.clear()
             disk.crash(random, power)
         self.store.crash(random)
@@ -449,6 +449,20 @@ class MirrorMachine(RuleBasedStateMachine):
             with suppress(ValueError):
                 known.append(Record.decode(data).marked)
         return any(known)
+
+    def even(self) -> bool:
+        """Whether all members are there, and are known to lack nothing."""
+        if self.broken or self.store.pending:
+            return False
+        try:
+            records = [Record.decode(data) for data in self.store.kept.values()]
+        except ValueError:
+            return False
+        return all(
+            each.present and not each.behind and not record.unverified
+            for record in records
+            for each in record.members
+        )
 
     @rule(seed=SEEDS)
     def restart(self, seed: int) -> None:

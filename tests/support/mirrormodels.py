@@ -12,7 +12,17 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
-from iscsi_twisted.storage import Concatenation, Mirror, Stripe, intent, regions, resync, samples, scrub
+from iscsi_twisted.storage import (
+    Concatenation,
+    Mirror,
+    Stripe,
+    intent,
+    regions,
+    resync,
+    salvage,
+    samples,
+    scrub,
+)
 from iscsi_twisted.storage.legs import IN_SYNC, MISSING, Leg
 from iscsi_twisted.storage.record import Record
 from tests.support.mirrormachine import FIRST, SEEDS, SIZE, WHICH, MirrorMachine
@@ -207,6 +217,8 @@ class RosterMachine(MirrorMachine):
             self.stop()
         self.sort()
         disk = self.disk(which)
+        for other in self.disks:
+            other.unreadable.clear()
         self.lose(seed, True, MOST)
         random = Random(seed)
         platter = self.spare.pop(0)
@@ -372,8 +384,10 @@ class ScrubMachine(MirrorMachine):
                 self.fireAll()
                 self.clock.advance(0.01)
         assert outcome[0].count <= 1, outcome
-        self.cells.cured(cell, number)
         self.calm()
+        # What was written over it, and not flushed, a loss of power would take back.
+        assert self.awaited(self.mirror.flush) is None
+        self.cells.cured(cell, number)
         assert len(set(self.contents())) == 1, "members differ after they were made equal"
 
 
@@ -386,6 +400,7 @@ def small() -> list[tuple[Any, str, Any]]:
         (scrub, "PIECE", SECTOR),
         (scrub, "STRETCH", 3),
         (scrub, "SECTOR", SECTOR),
+        (salvage, "GRAIN", SECTOR),
         (samples, "LENGTH", SECTOR),
         (intent, "AHEAD", 2),
     ]
