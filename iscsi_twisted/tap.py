@@ -34,6 +34,7 @@ from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.target.assembly import Plan, Remote, discovery, planning, unitIdentity
 from iscsi_twisted.target.change import Wanted
 from iscsi_twisted.target.command import CommandService
+from iscsi_twisted.target.garbage import spared
 from iscsi_twisted.target.identity import Installation, defaultStateDirectory
 from iscsi_twisted.target.limiting import parseLimits, rows
 from iscsi_twisted.target.listeners import Listener, groupFaults, idleGroups, listener
@@ -159,7 +160,8 @@ class Options(usage.Options):
         faults: list[ConfigurationError] = []
         for check in (self._words, self._numbers, self._conflicts, self._names, self._endpoints):
             faults += check()
-        whole(self._read(faults, self._state, self._configure, self._users, self._access))
+        with spared():
+            whole(self._read(faults, self._state, self._configure, self._users, self._access))
         if faults:
             refuse(faults)
         if self["check"]:
@@ -485,6 +487,7 @@ def makeService(options: Options) -> IService:
         read=options.again,
         discovery=discovery(options.configuration),
         hangup=True,
+        alone=options.parent is not None,
     )
     for plan in options.plans:
         service.addPlan(plan)

@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 import struct
+from functools import cache
 from typing import Any, Final
 
 _EMPTY_PATH: Final = 0x1000
@@ -69,7 +70,9 @@ def birth(fd: int) -> str | None:
     return f"{seconds}.{nanoseconds:09}" if mask & _BIRTH else None
 
 
+@cache
 def _statx() -> Any:
+    """The system's function; None if there is none.  To look for it costs more than to open a file."""
     try:
         return ctypes.CDLL(None, use_errno=True).statx
     except (OSError, AttributeError):

@@ -16,6 +16,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from threading import Condition
 from typing import Any, Final
 
@@ -209,10 +210,16 @@ def beDirect(fd: int, path: str, sector: int) -> int:
     return alignment
 
 
+@cache
+def _function(name: str) -> Any:
+    """A function of the system's; None if it is not there.  To look for it costs more than to call it."""
+    return getattr(ctypes.CDLL(None), name, None)
+
+
 def _kind(fd: int) -> int:
     """The number of a file system's kind; 0 if the system does not tell."""
     answer = ctypes.create_string_buffer(256)
-    statfs = getattr(ctypes.CDLL(None), "fstatfs", None)
+    statfs = _function("fstatfs")
     if statfs is None or statfs(fd, answer):
         return 0
     return ctypes.c_long.from_buffer(answer).value & 0xFFFFFFFF
@@ -221,7 +228,7 @@ def _kind(fd: int) -> int:
 def _told(fd: int) -> int | None:
     """The alignment as the system tells it, 0 for 'not possible'; None if it tells nothing."""
     answer = ctypes.create_string_buffer(256)
-    statx = getattr(ctypes.CDLL(None), "statx", None)
+    statx = _function("statx")
     if statx is None or statx(fd, b"", _AT_EMPTY_PATH, _DIOALIGN, answer):
         return None
     mask, _, offsets = _STATX.unpack_from(answer)

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IListeningPort
 
 from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, LocalError
 from iscsi_twisted.target.commit import Changes
+from iscsi_twisted.target.garbage import settle, spared
 from iscsi_twisted.target.hangup import Hangup
 from iscsi_twisted.target.service import TargetService
 from iscsi_twisted.target.status import TargetStatus, targetStatus, unlocked, where
@@ -60,6 +61,7 @@ class CommandService(TargetService):
         hangup: bool = False,
         warnings: Iterable[str] = (),
         auths: str = "",
+        alone: bool = False,
         **options: Any,
     ) -> None:
         """
@@ -67,6 +69,7 @@ class CommandService(TargetService):
             standard error.
         @param warnings: to be logged at the start.
         @param auths: the file in which users are looked for, for messages.
+        @param alone: the process is there for this service, and nothing else.
         @param hangup: whether SIGHUP means L{reload}.
         @param end: ends the process with status 1; called when the start fails after it seemed to go well.
         """
@@ -74,6 +77,7 @@ class CommandService(TargetService):
         self.newcomer = newcomer
         self._terminal = terminal
         self._warnings = tuple(warnings)
+        self._alone = alone
         if auths:
             self.journal.auths = auths
         self._end = end or self._endProcess
@@ -120,7 +124,8 @@ class CommandService(TargetService):
             # By itself the signal would end a process that is about to serve.
             self._hangup.install()
         try:
-            start()
+            with spared():
+                start()
         except (ConfigurationError, ConfigurationErrors) as error:
             self._refuse(error)
         finally:
@@ -163,6 +168,8 @@ class CommandService(TargetService):
 
     def _announce(self, _: None) -> None:
         """Log what is served, and where."""
+        if self._alone:
+            settle()
         targets = self.node.targets
         for target in list(targets.values())[:SHOWN]:
             for lun, unit in target.units.items():

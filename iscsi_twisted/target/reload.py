@@ -10,7 +10,7 @@ then not open, it is opened again.  What can no longer fail is done in one go.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock, ensureDeferred
 from twisted.logger import Logger
@@ -26,6 +26,10 @@ from iscsi_twisted.target.slices import inSlices
 
 Read = Callable[[], Wanted | Deferred[Wanted] | Steps[Wanted]]
 """Says what is to be served: at once, later, or step by step, so that others are served meanwhile."""
+
+
+SHOWN: Final = 20
+"""Targets that the log names; of more, only how many."""
 
 
 class Reloading:
@@ -83,7 +87,7 @@ class Reloading:
 
     def _report(self, changes: Changes) -> None:
         said = [
-            f"{what} {', '.join(names)}"
+            f"{what} {_some(names)}"
             for what, names in (
                 ("added", changes.added), ("removed", changes.removed), ("changed", changes.changed)
             )
@@ -113,3 +117,8 @@ class Reloading:
         for leaving in list(self._leaving):
             leaving.cancel()
         return DeferredList([self._lock.run(lambda: None), *self._leaving])
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} others" if more > 0 else "")

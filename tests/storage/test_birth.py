@@ -57,6 +57,17 @@ class IdentityTests(SynchronousTestCase):
         with open(self.path, "wb") as file:
             self.assertIsNone(birth.birth(file.fileno()))
 
+    def test_callFoundOnce(self) -> None:
+        """The call is looked for once, not for each file."""
+        birth._statx.cache_clear()
+        looked: list[str | None] = []
+        real = birth.ctypes.CDLL
+        self.patch(birth.ctypes, "CDLL", lambda name, **keys: looked.append(name) or real(name, **keys))
+        for _ in range(3):
+            self.identity(self.path)
+            os.unlink(self.path)
+        self.assertEqual(looked, [None])
+
     def test_disk(self) -> None:
         """A disk is known by its own name, else by its number."""
         facts = {"partition": "2", "../wwid": "naa.5"}

@@ -233,6 +233,8 @@ class OpeningTests(DirectCase):
             pass
 
         self.patch(direct.ctypes, "CDLL", lambda name: Bare())
+        direct._function.cache_clear()
+        self.addCleanup(direct._function.cache_clear)
         self.assertEqual(self.open().alignment, 512)
 
 

@@ -465,6 +465,15 @@ class FailureTests(ReloadTestCase):
             self.failureResultOf(memory.service.reload(), ConfigurationErrors)
         self.assertEqual([formatEvent(each) for each in events], ["one", "two", "nothing was changed"])
 
+    def test_many(self) -> None:
+        """Of thousands of targets that come, go or change the log names some."""
+        plans = [plan(disk(ready()), name=f"{OTHER}{number}") for number in range(23)]
+        with capturedLogs() as events:
+            self.assertEqual(len(self.change(*plans).added), 23)
+        (line,) = [formatEvent(each) or "" for each in events if each.get("event") == "reloaded"]
+        self.assertIn(f"{OTHER}19 and 3 others; removed {TARGET}", line)
+        self.assertNotIn(f"{OTHER}20", line)
+
     def test_undone(self) -> None:
         """If what takes a file's place cannot be opened the old device is opened again, and goes on."""
         old, bad = ready(), ready()
