@@ -26,6 +26,7 @@ from iscsi_twisted.storage.progress import Progress
 from iscsi_twisted.storage.record import MemberRecord, Record
 from iscsi_twisted.storage.regions import Regions
 from iscsi_twisted.storage.resync import Resync
+from iscsi_twisted.storage.rota import Rota
 from iscsi_twisted.storage.scrub import Findings, Scrub
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class MirrorStatus:
     @ivar percent: of that.
     @ivar rate: of that, bytes a second.
     @ivar left: seconds until that has ended; None if nobody can tell.
+    @ivar scrubbed: when all members were compared last, in seconds since 1970; None if they never were.
+    @ivar due: when they will be the next time; None if nobody wants that.
     """
 
     members: tuple[MemberStatus, ...]
@@ -61,6 +64,8 @@ class MirrorStatus:
     percent: float
     rate: float
     left: float | None
+    scrubbed: float | None = None
+    due: float | None = None
 
     @property
     def degraded(self) -> bool:
@@ -73,16 +78,16 @@ class Life:
     @ivar name: of the mirror's record.
     @ivar trusted: the member that is the truth at the next start.
     @ivar old: members that were known and are not here, and where they are behind.
-    @ivar scrubbing: seconds after which the members are compared again and again; None for never.
+    @ivar rota: when the members are compared again.
     @ivar epoch: grows with each look for regions in which nothing is written.
     @ivar generation: of the newest record that is known.
     @ivar flushed: the epoch in which the last flush began that all members did.
     """
 
     def __init__(self, mirror: Mirror, reactor: Any, scrubbing: float | None = None) -> None:
-        """@param scrubbing: see the attribute."""
+        """@param scrubbing: seconds after which members are compared again and again; None for never."""
         self._mirror = mirror
-        self.scrubbing, self._scrubbed = scrubbing, 0.0
+        self.rota = Rota(mirror, scrubbing)
         self._reactor = reactor
         self.name = ""
         self.trusted: Leg | None = None
@@ -134,7 +139,6 @@ class Life:
 
     def _begin(self) -> None:
         self._stopping = self._compared = False
-        self._scrubbed = self.now()
         self._timer = self._reactor.callLater(TICK, self._tick)
         for leg in self._mirror.legs:
             if not leg.isOpen:
@@ -233,7 +237,7 @@ class Life:
         members += [attrs.evolve(member, behind=member.behind.copy()) for member in self.old]
         return Record(
             self.name, self.generation, mirror.size, mirror.shift, mirror.intent.marked(),
-            mirror.unverified.copy(), tuple(members),
+            mirror.unverified.copy(), tuple(members), self.rota.rounds,
         )  # fmt: skip
 
     def forget(self, fingerprints: set[str | None]) -> None:
@@ -297,8 +301,7 @@ class Life:
                 leg.due = float("inf")
                 self.go(self.roster.retry(leg))
         self.look()
-        if self.scrubbing is not None and now - self._scrubbed >= self.scrubbing and self._working is None:
-            self._scrubbed = now
+        if self._working is None and self.rota.isDue:
             self._working = Deferred.fromCoroutine(self._scrub())
             self._working.addBoth(self._worked)
 
@@ -387,6 +390,7 @@ class Life:
     async def _compare(self, work: Scrub) -> Findings:
         self._progress = work.progress
         findings = await work.run()
+        self.rota.finished(work)
         mirror = self._mirror
         if not mirror.readOnly:
             await self.stampAll()
@@ -422,10 +426,15 @@ class Life:
 
     async def _scrub(self) -> None:
         """Compare the members since it is time to; copying goes before that."""
-        work = Scrub(self._mirror, gives=True)
-        await self._compare(work)
-        if work.gaveWay:
-            self._scrubbed = float("-inf")
+        rota = self.rota
+        work = Scrub(self._mirror, gives=True, start=rota.rounds.place, reached=rota.reached)
+        try:
+            await self._compare(work)
+        except CancelledError:
+            raise
+        except Exception:
+            rota.postpone()
+            raise
 
     def pause(self, seconds: float) -> Deferred[None]:
         """
@@ -457,6 +466,8 @@ class Life:
             progress.percent if progress is not None else 100.0,
             progress.rate if progress is not None else 0.0,
             progress.left if progress is not None else 0.0,
+            self.rota.rounds.ended or None,
+            self.rota.due,
         )
 
     def tellRepair(self, leg: Leg, offset: int, end: int) -> None:
@@ -466,12 +477,14 @@ class Life:
             event="repair", mirror=str(self._mirror), member=leg.name, offset=offset, end=end,
         )  # fmt: skip
 
+    def tellError(self, error: object) -> None:
+        """Something in the background could not be done."""
+        _log.warn("{mirror}: {error}", event="mirror", mirror=str(self._mirror), error=str(error))
+
     def tellFailure(self, failure: Failure) -> None:
         """Something in the background went wrong."""
         if failure.check(DeviceError, OSError):
-            _log.warn(
-                "{mirror}: {error}", event="mirror", mirror=str(self._mirror), error=failure.getErrorMessage()
-            )
+            self.tellError(failure.value)
         else:
             _log.failure("{mirror}: unexpected failure", failure, event="surprise", mirror=str(self._mirror))
 

@@ -127,6 +127,7 @@ class Start:
         self._life.trusted = None
         mirror.unverified = verdict.unverified
         self._life.old = list(verdict.old)
+        self._life.rota.start(record.rounds if record is not None else None)
         self._life.name = record.name if record is not None else os.urandom(8).hex()
         if mirror.store is not None:
             self._share(mirror.store)

@@ -67,6 +67,21 @@ class MemberRecord:
     stamp: tuple[int, ...] = ()
 
 
+@attrs.frozen
+class Rounds:
+    """
+    What is known of comparisons of all members.  Times are in seconds since 1970.
+
+    @ivar since: from when on the time until the next one is counted.
+    @ivar ended: when the last one came to its end; 0 if none did.
+    @ivar place: the region with which one goes on that came to none; 0 if there is no such.
+    """
+
+    since: float = 0.0
+    ended: float = 0.0
+    place: int = 0
+
+
 @attrs.frozen(eq=False)
 class Record:
     """
@@ -77,6 +92,7 @@ class Record:
     @ivar shift: binary logarithm of the bytes of a region.
     @ivar marked: regions that may differ after a crash.
     @ivar unverified: regions of which nobody knows whether the members agree.
+    @ivar rounds: when the members were compared.
     """
 
     name: str
@@ -86,6 +102,7 @@ class Record:
     marked: Regions
     unverified: Regions
     members: tuple[MemberRecord, ...]
+    rounds: Rounds = Rounds()
 
     def encode(self) -> bytes:
         """The record as bytes."""
@@ -107,6 +124,7 @@ class Record:
                 }
                 for each in self.members
             ],
+            "rounds": attrs.astuple(self.rounds),
         }
         data = json.dumps(body, separators=(",", ":")).encode()
         return hashlib.sha256(data).hexdigest().encode() + b"\n" + data + b"\n"
@@ -149,6 +167,8 @@ class Record:
             unpack(b64decode(found["marked"]), count),
             unpack(b64decode(found["unverified"]), count),
             members,
+            # Older records have none.
+            Rounds(*found.get("rounds", ())),
         )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -78,24 +79,41 @@ class Scrub:
 
     @ivar progress: how far it is.
     @ivar gaveWay: it ended early, since something has to be copied.
+    @ivar began: when it did, in seconds of the reactor's.
     """
 
     def __init__(
-        self, mirror: Mirror, repair: Any = None, *, doubtful: bool = False, gives: bool = False
+        self,
+        mirror: Mirror,
+        repair: Any = None,
+        *,
+        doubtful: bool = False,
+        gives: bool = False,
+        start: int = 0,
+        reached: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
         """
         @param repair: None, C{"majority"}, or the leg that is right.
         @param doubtful: compare only regions of which nobody knows whether members agree there.
         @param gives: end when something has to be copied.
+        @param start: the region to begin with.
+        @param reached: told of regions: all before has been compared.
         """
         self._gives, self.gaveWay = gives, False
+        self._start, self._reached = start, reached
+        self.began = mirror.life.now()
         self._mirror, self._repair, self._doubtful = mirror, repair, doubtful
         self._compared = self._count = self._unreadable = self._lost = self._tries = 0
         self._agreed, self._open = False, Regions(len(mirror.unverified.flags))
         self._mismatches: list[Mismatch] = []
         step = 1 << mirror.shift
-        total = len(mirror.unverified) * step if doubtful else mirror.size
+        total = (len(mirror.unverified) if doubtful else len(mirror.unverified.flags) - start) * step
         self.progress = Progress("compare" if doubtful else "scrub", min(total, mirror.size), mirror)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all members were compared to the end, when it has ended."""
+        return not (self._doubtful or self.gaveWay)
 
     async def run(self) -> Findings:
         """
@@ -105,7 +123,7 @@ class Scrub:
         """
         mirror = self._mirror
         count = len(mirror.unverified.flags)
-        region: int | None = 0
+        region: int | None = self._start
         while region is not None and region < count and not self.gaveWay:
             if self._doubtful:
                 region = mirror.unverified.after(region)
@@ -116,7 +134,10 @@ class Scrub:
                 last = min(region + STRETCH, count) - 1
             await self._stretch(region, last)
             region = last + 1
-            self.gaveWay = self._gives and any(leg.state == RESYNCING for leg in mirror.legs)
+            if self._reached is not None:
+                await self._reached(region % count)
+            behind = any(leg.state == RESYNCING for leg in mirror.legs)
+            self.gaveWay = self._gives and behind and region < count
         if self._doubtful and not self._count:
             await self._believe()
         self._finish()
@@ -146,7 +167,10 @@ class Scrub:
         if len(legs) < 2 or not all(leg.abilities.allocated for leg in legs):
             return False
         for leg in legs:
-            runs = await self._mirror.watch.ask(leg, leg.device.allocated, offset, end - offset)
+            try:
+                runs = await self._mirror.watch.ask(leg, leg.device.allocated, offset, end - offset)
+            except (DeviceError, OSError):
+                return False
             if any(hasStorage for _, hasStorage in runs):
                 return False
         return True

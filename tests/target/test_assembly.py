@@ -115,10 +115,10 @@ class PlanTests(SynchronousTestCase):
         for option, seconds in (("", 25), ("patience=3", 3), ("patience=0", 0)):
             device = self.plans(text.format(option))[0].disks[0].device
             assert isinstance(device, Mirror)
-            self.assertEqual((device.patience, device.life.scrubbing), (seconds, None))
+            self.assertEqual((device.patience, device.life.rota.every), (seconds, None))
         device = self.plans(text.format("scrub=0.5"))[0].disks[0].device
         assert isinstance(device, Mirror)
-        self.assertEqual(device.life.scrubbing, 43200)
+        self.assertEqual(device.life.rota.every, 43200)
 
     def test_placed(self) -> None:
         """What is wrong with devices when they are opened names their lines, deep ones too, and only once."""
