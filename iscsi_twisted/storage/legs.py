@@ -75,6 +75,7 @@ class Leg:
     @ivar device: the member itself.
     @ivar state: see L{TRANSITIONS}.
     @ivar behind: regions where it lacks something.
+    @ivar void: regions that none of its own members has; see L{iscsi_twisted.storage.void}.
     @ivar rival: regions of these where it was as good as another member when the mirror started, since writes
         had been under way there, and the other was chosen; whatever was read there since is the same in both.
     @ivar unflushed: regions that were copied to it and may be lost in a power cut.
@@ -104,6 +105,7 @@ class Leg:
         self.device = device
         self.state = NEW
         self.behind = Regions(0)
+        self.void = Regions(0)
         self.rival = Regions(0)
         self.unflushed = Regions(0)
         self.mending: list[tuple[int, int]] = []
@@ -151,6 +153,14 @@ class Leg:
             and not self.suspect
             and all(flags[region] or not self.behind.flags[region] for region in range(first, last + 1))
         )
+
+    def lacking(self) -> Regions:
+        """What it lacks, or would after a power cut."""
+        regions = self.behind.copy()
+        regions.update(self.unflushed)
+        for first, last in self.mending:
+            regions.add(first, last)
+        return regions
 
     def happens(self, event: str, mirror: object, reason: str = "") -> None:
         """

@@ -23,9 +23,10 @@ from iscsi_twisted.storage.pending import attempt, whenDone
 from iscsi_twisted.storage.record import MirrorStore
 from iscsi_twisted.storage.regions import Regions
 from iscsi_twisted.storage.scrub import Findings
+from iscsi_twisted.storage.void import Inner
 
 
-class Mirror(MirrorReading):
+class Mirror(Inner, MirrorReading):
     """
     Every member holds everything: all are written, and one that has what is wanted is read.
 
@@ -351,6 +352,8 @@ class Mirror(MirrorReading):
         last = (end >> self.shift) - 1 if end < self.size else self.regions(offset, end)[1]
         if last >= first:
             self.certain(first, last)
+        if self.unverified.has(*self.regions(offset, end)):
+            self.life.compareAgain()
 
     def certain(self, first: int, last: int) -> None:
         """Those that are here agree in these regions.  Who is not here was not asked, and lacks them."""

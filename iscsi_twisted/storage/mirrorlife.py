@@ -21,7 +21,7 @@ from iscsi_twisted.storage.fingerprint import keepWitness, stampOf, witnessKey, 
 from iscsi_twisted.storage.legs import FAILED, IN_SYNC, MISSING, RESYNCING, Leg, MemberStatus
 from iscsi_twisted.storage.mirrormembers import Roster
 from iscsi_twisted.storage.mirrorstart import Start
-from iscsi_twisted.storage.pending import answered, attempt, ready
+from iscsi_twisted.storage.pending import answered, attempt, ended, ready
 from iscsi_twisted.storage.progress import Progress
 from iscsi_twisted.storage.record import MemberRecord, Record
 from iscsi_twisted.storage.regions import Regions
@@ -101,7 +101,7 @@ class Life:
         self._pauses: list[Deferred[None]] = []
         self._stopping = True
         self._progress: Progress | None = None
-        self._compared = False
+        self._compared, self._compareAt = False, 0.0
         self._trying: list[Deferred[Any]] = []
         self.roster = Roster(mirror, self)
 
@@ -139,6 +139,7 @@ class Life:
 
     def _begin(self) -> None:
         self._stopping = self._compared = False
+        self._compareAt = 0.0
         self._timer = self._reactor.callLater(TICK, self._tick)
         for leg in self._mirror.legs:
             if not leg.isOpen:
@@ -163,7 +164,7 @@ class Life:
             pause.cancel()
         for running in (self._working, *self._trying):
             if running is not None:
-                await _ended(running)
+                await ended(running)
         idle = mirror.lock.idle()
         if idle is not None:
             await idle
@@ -228,7 +229,7 @@ class Life:
                 leg.fingerprint,
                 leg.name,
                 leg.gets,
-                _lacking(leg),
+                leg.lacking(),
                 leg.stamp if leg.gets else leg.left,
             )
             for leg in mirror.legs
@@ -238,6 +239,7 @@ class Life:
         return Record(
             self.name, self.generation, mirror.size, mirror.shift, mirror.intent.marked(),
             mirror.unverified.copy(), tuple(members), self.rota.rounds,
+            mirror.void.copy(),
         )  # fmt: skip
 
     def forget(self, fingerprints: set[str | None]) -> None:
@@ -351,6 +353,11 @@ class Life:
 
     # Copying and comparing
 
+    def compareAgain(self) -> None:
+        """Something was written where members differ, or may: soon they may be equal there."""
+        if self._compared:
+            self._compared, self._compareAt = False, self.now() + AGAIN
+
     def wake(self) -> None:
         """There is something new to copy."""
         self._again = 0.0
@@ -365,7 +372,7 @@ class Life:
     def _needed(self) -> Resync | Scrub | None:
         """What is to be done next."""
         mirror = self._mirror
-        if mirror.unverified and not self._compared:
+        if mirror.unverified and not self._compared and self.now() >= self._compareAt:
             return Scrub(mirror, doubtful=True)
         if mirror.readOnly or self.now() < self._again:
             return None
@@ -487,24 +494,3 @@ class Life:
             self.tellError(failure.value)
         else:
             _log.failure("{mirror}: unexpected failure", failure, event="surprise", mirror=str(self._mirror))
-
-
-async def _ended(running: Deferred[Any]) -> None:
-    """Wait until something has ended, well or badly, without taking its result."""
-    waiting: Deferred[None] = Deferred()
-
-    def ended(outcome: Any) -> Any:
-        waiting.callback(None)
-        return outcome
-
-    running.addBoth(ended)
-    await waiting
-
-
-def _lacking(leg: Leg) -> Regions:
-    """What a member lacks, or would after a power cut."""
-    regions = leg.behind.copy()
-    regions.update(leg.unflushed)
-    for first, last in leg.mending:
-        regions.add(first, last)
-    return regions

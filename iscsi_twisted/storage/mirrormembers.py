@@ -17,6 +17,7 @@ from iscsi_twisted.storage.legs import IN_SYNC, Leg
 from iscsi_twisted.storage.pending import attempt, call, ready, settle
 from iscsi_twisted.storage.regions import Regions
 from iscsi_twisted.storage.samples import resembles
+from iscsi_twisted.storage.void import filled, look, permitting
 
 if TYPE_CHECKING:
     from iscsi_twisted.storage.mirror import Mirror
@@ -55,7 +56,8 @@ class Roster:
             return
         permitCreation(leg.device, False)
         try:
-            outcome = await mirror.watch.tell(leg, self.open, leg)
+            with permitting([leg]):
+                outcome = await mirror.watch.tell(leg, self.open, leg)
         finally:
             permitCreation(leg.device, True)
         if isinstance(outcome, Failure):
@@ -145,6 +147,8 @@ class Roster:
         if known is not None:
             self._life.old.remove(known)
         leg.fingerprint = fingerprint
+        look(leg, mirror.size, mirror.shift, len(mirror.unverified.flags))
+        leg.behind.update(leg.void)
         leg.behind.update(mirror.intent.marked())
         if not (stamp and (left or known is not None)) and not await self._plausible(leg):
             leg.behind.add(0, len(leg.behind.flags) - 1)
@@ -206,6 +210,7 @@ class Roster:
     def inSync(self, leg: Leg) -> None:
         """A member has everything: whoever waited for that may go."""
         mirror = self._mirror
+        filled(leg)
         for old in [one for one in mirror.legs if one.successor is leg]:
             self._life.go(self._drop(old))
         if all(one.state == IN_SYNC for one in mirror.legs):
@@ -271,6 +276,7 @@ class Roster:
             raise LocalError(f"{truth.name} is {truth.state}")
         doubt = mirror.unverified.copy()
         truth.behind.subtract(doubt)
+        truth.behind.update(truth.void)
         for leg in mirror.legs:
             if leg is not truth:
                 leg.behind.update(doubt)

@@ -235,8 +235,9 @@ class MirrorReading(Composition):
         """
         first, last = self.regions(offset, end)
         if not self._others(leg, offset, end):
-            # It is right in all else that is there.
+            # It is right in all else that is there, and nobody must doubt it because it was changed.
             if data is not None:
+                await ready(self.intent.mark(first, last))
                 await self._replace(leg, offset, end, data)
             return
         # What it holds now is wrong, and must not win after a power cut.

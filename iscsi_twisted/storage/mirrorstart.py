@@ -20,6 +20,7 @@ from iscsi_twisted.storage.record import MirrorStore, regionCount
 from iscsi_twisted.storage.records import Records
 from iscsi_twisted.storage.regions import Regions, regionShift
 from iscsi_twisted.storage.samples import resembles
+from iscsi_twisted.storage.void import look, permitting
 
 if TYPE_CHECKING:
     from iscsi_twisted.storage.mirror import Mirror
@@ -83,8 +84,9 @@ class Start:
         for leg in legs:
             permitCreation(leg.device, leg not in known)
         try:
-            opening = [attempt(self._life.roster.open, leg) for leg in legs]
-            outcomes = await ready(self._mirror.watch.changes(legs, opening))
+            with permitting(legs):
+                opening = [attempt(self._life.roster.open, leg) for leg in legs]
+                outcomes = await ready(self._mirror.watch.changes(legs, opening))
         finally:
             for leg in legs:
                 permitCreation(leg.device, True)
@@ -111,6 +113,7 @@ class Start:
             if leg.isOpen:
                 leg.abilities = leg.device.capabilities()
                 leg.fingerprint = fingerprintOf(leg.device)
+                look(leg, mirror.size, mirror.shift, count)
         prints = {leg.fingerprint for leg in mirror.legs if leg.isOpen}
         record = choose(records.of(prints), mirror.legs, mirror.size, mirror.shift)
         alone = record is None and self._life.trusted is None
@@ -123,9 +126,11 @@ class Start:
         await self._life.askWitnesses()
         if record is not None:
             await self._life.stampAll(everybody=True)
-        verdict = muster(mirror.legs, record, count, self._life.trusted)
+        permit = mirror.permitsVoid
+        verdict = muster(mirror.legs, record, count, self._life.trusted, permitVoid=permit)
         self._life.trusted = None
-        mirror.unverified = verdict.unverified
+        mirror.unverified, mirror.void = verdict.unverified, Regions(count)
+        mirror.void.update(verdict.void)
         self._life.old = list(verdict.old)
         self._life.rota.start(record.rounds if record is not None else None)
         self._life.name = record.name if record is not None else os.urandom(8).hex()
@@ -139,7 +144,12 @@ class Start:
             warnings += told
             if changed:
                 # They are not the ones to keep what was under way either.
-                muster(mirror.legs, record, count, None, changed)
+                verdict = muster(mirror.legs, record, count, None, changed, permitVoid=permit)
+                mirror.void.update(verdict.void)
+        if mirror.void:
+            warnings.append(
+                "none of its members has all of it; it gets the rest as a member of another mirror"
+            )
         for warning in warnings:
             _log.warn("{mirror}: {what}", event="mirror", mirror=str(mirror), what=warning)
         for leg in mirror.legs:

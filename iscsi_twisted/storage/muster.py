@@ -26,11 +26,13 @@ class Verdict:
     @ivar unverified: regions of which nobody knows who is right.
     @ivar warnings: what is to be told loudly.
     @ivar old: members of the record that are not among those here.
+    @ivar void: regions that nobody has; another mirror does, of which this one is a member.
     """
 
     unverified: Regions
     warnings: tuple[str, ...] = ()
     old: tuple[MemberRecord, ...] = ()
+    void: Regions = attrs.field(factory=lambda: Regions(0))
 
 
 def choose(records: Iterable[Record], legs: Iterable[Leg], size: int, shift: int) -> Record | None:
@@ -47,7 +49,13 @@ def choose(records: Iterable[Record], legs: Iterable[Leg], size: int, shift: int
 
 
 def muster(
-    legs: Sequence[Leg], record: Record | None, count: int, trusted: Leg | None, changed: Sequence[Leg] = ()
+    legs: Sequence[Leg],
+    record: Record | None,
+    count: int,
+    trusted: Leg | None,
+    changed: Sequence[Leg] = (),
+    *,
+    permitVoid: bool = False,
 ) -> Verdict:
     """
     Find out where each member is behind, and set its C{behind}; members that are not open are behind as far
@@ -56,6 +64,7 @@ def muster(
     @param count: regions of the mirror.
     @param trusted: the member that holds the truth because somebody says so.
     @param changed: members that do not hold what they held.
+    @param permitVoid: whether it may start without what no member has, here or elsewhere.
     @raise NotReady: if the mirror must not start.
     """
     if trusted is not None and not _isCurrent(trusted, legs, record, count):
@@ -67,9 +76,14 @@ def muster(
     known = {member.fingerprint: member for member in record.members}
     matched = {leg: known[leg.fingerprint] for leg in legs if leg.isOpen and leg.fingerprint in known}
     doubt = _doubt(matched, record)
+    if record.void and not permitVoid:
+        raise NotReady(
+            "it lacks what only that mirror has of which it was a member.  Make it a member of that one"
+            " again, or say with --force-member which of its own members holds the truth"
+        )
     if doubt:
         others = any(member.present for member in record.members if member not in matched.values())
-        return _unknown(legs, count, doubt, alone=not others)
+        return attrs.evolve(_unknown(legs, count, doubt, alone=not others), void=record.void.copy())
     for leg, member in matched.items():
         leg.behind = member.behind.copy()
         if not member.present:
@@ -79,12 +93,20 @@ def muster(
                 leg.behind.add(0, count - 1)
         if leg in changed:
             leg.behind.add(0, count - 1)
-    if _nobody(matched, count):
+        leg.behind.update(leg.void)
+    lacking = _lacking(matched, count)
+    if lacking and not (permitVoid and not _elsewhere(lacking, matched, record)):
         raise NotReady(_stale(legs, record))
+    void = Regions(count)
+    void.update(record.void)
+    if lacking:
+        # Nobody reads it before it has been written; but they have to be equal there.
+        min(matched, key=lambda leg: len(leg.behind)).behind.subtract(lacking)
+        void.update(lacking)
     _settle(matched, record)
     here = {leg.fingerprint for leg in matched}
     old = tuple(_gone(member, record) for member in record.members if member.fingerprint not in here)
-    return Verdict(record.unverified.copy(), tuple(_changes(legs, matched)), old)
+    return Verdict(record.unverified.copy(), tuple(_changes(legs, matched)), old, void)
 
 
 def _gone(member: MemberRecord, record: Record) -> MemberRecord:
@@ -95,12 +117,24 @@ def _gone(member: MemberRecord, record: Record) -> MemberRecord:
     return MemberRecord(member.fingerprint, member.title, False, behind, stamp)
 
 
-def _nobody(matched: Iterable[Leg], count: int) -> bool:
-    """Whether there is a region that all of these lack."""
+def _lacking(matched: Iterable[Leg], count: int) -> Regions:
+    """The regions that all of these lack."""
     lacking = Regions(count, full=True)
     for leg in matched:
         lacking.intersect(leg.behind)
-    return bool(lacking)
+    return lacking
+
+
+def _elsewhere(lacking: Regions, matched: dict[Leg, MemberRecord], record: Record) -> bool:
+    """Whether a member that is not here has any of these regions, so that it must not count as lost."""
+    here = {member.fingerprint for member in matched.values()}
+    for member in record.members:
+        if member.fingerprint not in here:
+            has = lacking.copy()
+            has.subtract(_gone(member, record).behind if not member.present else member.behind)
+            if has:
+                return True
+    return False
 
 
 def _settle(matched: Iterable[Leg], record: Record) -> None:
@@ -134,6 +168,8 @@ def _isCurrent(trusted: Leg, legs: Sequence[Leg], record: Record | None, count: 
 def _trusting(trusted: Leg, legs: Sequence[Leg], count: int) -> Verdict:
     if not trusted.isOpen:
         raise NotReady(f"{trusted.name} is to hold the truth, but is not there: {trusted.reason}")
+    if trusted.void:
+        raise NotReady(f"{trusted.name} is to hold the truth, but none of its own members has all of it")
     for leg in legs:
         leg.behind, leg.rival = Regions(count, full=True), Regions(count)
     trusted.behind.clear()
@@ -155,6 +191,7 @@ def _unknown(legs: Sequence[Leg], count: int, why: str, *, alone: bool) -> Verdi
             f" {legs[0].name} holds the truth"
         )
     absent = [f"{leg.name} is not there: {leg.reason}" for leg in legs if not leg.isOpen]
+    absent += [f"none of the members of {leg.name} has all of it" for leg in legs if leg.void]
     if absent:
         raise NotReady(
             f"{why}, and {'; '.join(absent)}.  Bring back what is missing, or say with --force-member"

@@ -171,3 +171,15 @@ def answered(coroutine: Coroutine[Any, Any, Any]) -> Any:
     if not outcome:
         return answer.addCallback(lambda _: _unwrap(outcome)[0])
     return _unwrap(outcome)[0]
+
+
+async def ended(running: Deferred[Any]) -> None:
+    """Wait until something has ended, well or badly, without taking its result."""
+    waiting: Deferred[None] = Deferred()
+
+    def over(outcome: Any) -> Any:
+        waiting.callback(None)
+        return outcome
+
+    running.addBoth(over)
+    await waiting

@@ -93,6 +93,8 @@ class Record:
     @ivar marked: regions that may differ after a crash.
     @ivar unverified: regions of which nobody knows whether the members agree.
     @ivar rounds: when the members were compared.
+    @ivar void: regions that no member had, when the mirror was started as a member of another that has them;
+        they are not to be believed before that has said that it has written them all.
     """
 
     name: str
@@ -103,10 +105,11 @@ class Record:
     unverified: Regions
     members: tuple[MemberRecord, ...]
     rounds: Rounds = Rounds()
+    void: Regions = attrs.field(factory=lambda: Regions(0))
 
     def encode(self) -> bytes:
         """The record as bytes."""
-        body = {
+        body: dict[str, Any] = {
             "version": VERSION,
             "name": self.name,
             "generation": self.generation,
@@ -126,6 +129,8 @@ class Record:
             ],
             "rounds": attrs.astuple(self.rounds),
         }
+        if self.void:
+            body["void"] = _text(self.void)
         data = json.dumps(body, separators=(",", ":")).encode()
         return hashlib.sha256(data).hexdigest().encode() + b"\n" + data + b"\n"
 
@@ -169,6 +174,7 @@ class Record:
             members,
             # Older records have none.
             Rounds(*found.get("rounds", ())),
+            unpack(b64decode(found["void"]), count) if "void" in found else Regions(count),
         )
 
 

@@ -102,6 +102,24 @@ class SalvageTests(SynchronousTestCase):
         self.assertEqual(self.disks[0].unreadable, set())
         self.equal()
 
+    def test_again(self) -> None:
+        """A crash after the chosen member was written does not make anybody doubt it."""
+        self.crashed(REGION, b"new" * 1000, b"old" * 1000)
+        self.disks[0].unreadable.update(sectors(REGION + 1024, 512))
+        self.start()
+        seen = self.device.read(REGION, 2048)
+        self.assertEqual(self.disks[0].unreadable, set())
+        for disk in self.disks:
+            disk.platter.durable[:] = disk.view
+        for call in list(self.clock.getDelayedCalls()):
+            call.cancel()
+        self.store.serving.clear()
+        self.disks = again(self.disks)
+        self.start()
+        self.assertEqual(self.device.status().unverified, 0)
+        self.assertEqual(self.device.read(REGION, 2048), seen)
+        self.equal()
+
     def test_stale(self) -> None:
         """A member that lacks more than what was under way is not asked."""
         self.disks[1].broken = True

@@ -249,6 +249,14 @@ class DoubtTests(SynchronousTestCase):
         self.device.zero(REGION - 5, REGION + 10, False)
         self.assertEqual(self.device.status().unverified, 0)
 
+    def test_writtenInPart(self) -> None:
+        """Where something was written to a part of what is in doubt members are compared once more."""
+        self.test_differ()
+        self.device.write(REGION, b"w" * 512)
+        self.assertEqual(self.device.status().unverified, REGION)
+        self.clock.pump([5.0] * 9)
+        self.assertEqual(self.device.status().unverified, 0)
+
     def test_trust(self) -> None:
         """Somebody may say which member is right; the other gets a copy."""
         self.test_differ()

@@ -23,7 +23,7 @@ from iscsi_twisted.storage import (
     samples,
     scrub,
 )
-from iscsi_twisted.storage.legs import IN_SYNC, MISSING, Leg
+from iscsi_twisted.storage.legs import IN_SYNC, Leg
 from iscsi_twisted.storage.record import Record
 from tests.support.mirrormachine import FIRST, SEEDS, SIZE, WHICH, MirrorMachine
 from tests.support.platters import SECTOR, MemoryStore, Platter, PlatterDisk
@@ -110,13 +110,11 @@ class NestedMachine(MirrorMachine):
 
     def settled(self) -> bool:
         """
-        One that cannot be a member now, since a disk of its own is away that it needs, is as it is; and so is
-        one of whose disks none has everything, until somebody says which to believe.
+        One that cannot be a member now, since a disk of its own is away that it needs, is as it is.
         """
         for outer in self.mirror.legs:
             inner: Any = outer.device
             away = any(disk.broken for disk in inner.members)
-            away = away or (outer.state == MISSING and "nobody has all of it" in outer.reason)
             if outer.state != IN_SYNC and not away:
                 return False
             if outer.gets and (
