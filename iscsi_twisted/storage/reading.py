@@ -94,9 +94,11 @@ class Reading(Deferred[Buffer]):
 
     def _without(self, leg: Leg, failure: Failure) -> None:
         """A member could not read: ask another, or wait for those that are asked already."""
-        if self._cancelled or not failure.check(DeviceError, OSError):
+        expected = failure.check(DeviceError, OSError)
+        if self._cancelled or not expected:
             self._end()
-            self.errback(failure)
+            # Others might have read it, and were not asked: nobody must take that for a place that is lost.
+            self.errback(CancelledError() if expected else failure)
             return
         self._failed.append((leg, failure))
         if self._onward() or self._running:

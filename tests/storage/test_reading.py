@@ -153,6 +153,21 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(self.others(asked), [])
         asked.fire()
 
+    def test_cancelledFails(self) -> None:
+        """What is asked of an aborted read's member may fail: the mirror does not say that it cannot read."""
+        result, asked = self.read()
+        result.cancel()
+        asked.operations[0].fail(ReadError("bad", 0))
+        self.failureResultOf(result, CancelledError)
+        self.assertEqual((self.others(asked), self.mirror.errors), ([], 0))
+
+    def test_cancelledWrong(self) -> None:
+        """What is wrong with a device's code is told even then."""
+        result, asked = self.read()
+        result.cancel()
+        asked.operations[0].fail(ZeroDivisionError())
+        self.failureResultOf(result, ZeroDivisionError)
+
     def test_cancelledLate(self) -> None:
         """If all that were asked hang already an aborted read has ended."""
         result, _ = self.read()
