@@ -23,7 +23,7 @@ from tests.long.guided import guided
 from tests.long.interrupts import interrupts
 from tests.long.kill import kill
 from tests.long.malice import malice
-from tests.long.mirrormodel import mirrormodel
+from tests.long.mirrormodel import hangingmodel, mirrormodel
 from tests.long.mirrors import mirrors
 from tests.long.sanitizes import sanitizes
 from tests.long.segments import segments
@@ -41,6 +41,7 @@ PARTS = {
     "states": states,
     "sanitizes": sanitizes,
     "mirrormodel": mirrormodel,
+    "hangingmodel": hangingmodel,
     "mirrors": mirrors,
     "copies": copies,
     "interrupts": interrupts,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from twisted.logger import globalLogBeginner
 
@@ -30,9 +31,9 @@ MACHINES = (
     RecordMachine,
     RemoteMachine,
     ScrubMachine,
-    HangingMachine,
-    HangingThreeMachine,
 )
+
+HANGING = (HangingMachine, HangingThreeMachine)
 
 EXAMPLES = 25
 """Of one machine, before it is the next one's turn."""
@@ -46,12 +47,21 @@ def mirrormodel(seconds: float, seed: int) -> tuple[list[str], list[str]]:
 
     @return: what was done, and what went wrong: the steps that show it again.
     """
+    return _turns(MACHINES, seconds, seed)
+
+
+def hangingmodel(seconds: float, seed: int) -> tuple[list[str], list[str]]:
+    """The same with those whose members hang."""
+    return _turns(HANGING, seconds, seed)
+
+
+def _turns(machines: Sequence[Any], seconds: float, seed: int) -> tuple[list[str], list[str]]:
     deadline = time.monotonic() + seconds
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
     turns, faults = 0, []
     with _smaller():
-        while (turns < len(MACHINES) or time.monotonic() < deadline) and not faults:
-            machine = MACHINES[turns % len(MACHINES)]
+        while (turns < len(machines) or time.monotonic() < deadline) and not faults:
+            machine = machines[turns % len(machines)]
             try:
                 run(machine, EXAMPLES, STEPS, seed=seed + turns)
             except Exception as error:

@@ -1,5 +1,7 @@
 """
 The model of L{iscsi_twisted.storage.Mirror} with members that hang: what they do late harms nothing.
+
+C{python -m tests.long --only hangingmodel} runs them for longer, and not the same way each time.
 """
 
 from __future__ import annotations
