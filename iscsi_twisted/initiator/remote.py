@@ -112,6 +112,8 @@ class RemoteExtent(BlockDevice):
         self._session: Session | None = None
         self._serial = ""
         self.restarts = 0
+        # What was not flushed then; see Replaying.
+        self.replays = True
         self._lun: LUN
         self._unit: Replaying
         self._changed: Callable[[], None]

@@ -60,6 +60,12 @@ def restartsOf(device: Any) -> int:
     return own + sum(map(restartsOf, getattr(device, "members", ())))
 
 
+def replays(device: Any) -> bool:
+    """Whether all that is started anew now and then writes again by itself what was not flushed then."""
+    own = getattr(device, "replays", not hasattr(device, "restarts"))
+    return own and all(map(replays, getattr(device, "members", ())))
+
+
 def restored(device: Any) -> None:
     """Tell what stands on it that whatever was lost in a new start is written again."""
     method: Callable[[], None] | None = getattr(device, "restored", None)

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from iscsi_twisted.errors import DeviceError, LocalError
 from iscsi_twisted.interfaces import isPending
 from iscsi_twisted.storage.device import asDevice
-from iscsi_twisted.storage.fingerprint import fingerprintOf, stampOf
+from iscsi_twisted.storage.fingerprint import fingerprintOf, replays, stampOf
 from iscsi_twisted.storage.legs import IN_SYNC, Leg
 from iscsi_twisted.storage.pending import attempt, call, ready, settle
 from iscsi_twisted.storage.regions import Regions
@@ -157,36 +157,40 @@ class Roster:
         leg.happens("behind", mirror, why)
         self._joined(leg)
 
-    async def _plausible(self, leg: Leg) -> bool:
+    async def _plausible(self, leg: Leg, *, everywhere: bool = False) -> bool:
         """Whether a member that does not know whether it was changed seems to hold what it held."""
         source = next((one for one in self._mirror.legs if one.state == IN_SYNC and one is not leg), None)
-        return source is not None and await resembles(self._mirror, leg, source)
+        return source is not None and await resembles(self._mirror, leg, source, everywhere=everywhere)
 
     def restarted(self, leg: Leg) -> bool:
         """
         What a member stands on was started anew: what was written and not flushed may be lost there, and more
         if it stands on something else now.
 
-        @return: whether it gets again what may be lost; otherwise no other member has it.
+        What it does not write again itself it gets.
+
+        @return: whether that is seen to; otherwise no other member has it.
         """
         mirror = self._mirror
         if not leg.gets or mirror.readOnly:
             return True
         if not mirror.dispensable(leg):
             return False
-        leg.behind.update(mirror.intent.marked())
-        leg.behind.update(leg.unflushed)
-        leg.rival.clear()
-        leg.spoilt += 1
         leg.suspect = True
+        replaying = replays(leg.device)
+        if not replaying:
+            leg.behind.update(mirror.intent.marked())
+            leg.behind.update(leg.unflushed)
+            leg.rival.clear()
+            leg.spoilt += 1
         mirror.settleStates()
         mirror.keepRecord()
-        self._life.go(self._suspect(leg))
+        self._life.go(self._suspect(leg, replaying))
         return True
 
-    async def _suspect(self, leg: Leg) -> None:
+    async def _suspect(self, leg: Leg, replaying: bool) -> None:
         try:
-            plausible = await self._plausible(leg)
+            plausible = await self._plausible(leg, everywhere=replaying)
         finally:
             leg.suspect = False
             self._mirror.arrange()

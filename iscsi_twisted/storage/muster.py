@@ -140,12 +140,13 @@ def _elsewhere(lacking: Regions, matched: dict[Leg, MemberRecord], record: Recor
 def _settle(matched: Iterable[Leg], record: Record) -> None:
     """
     Where writes may have been under way members may differ: the first that has a region keeps it, and all
-    others lack it, though what they have is as good.  What nobody knows will be compared in any case.
+    others lack it, though what they have is as good.  Those that do not know how new they are come last:
+    what they stand on may have been started anew.  What nobody knows will be compared in any case.
     """
     differing = record.marked.copy()
     differing.subtract(record.unverified)
     left = differing.copy()
-    for leg in matched:
+    for leg in sorted(matched, key=lambda leg: not leg.stamp):
         kept = left.copy()
         kept.subtract(leg.behind)
         left.subtract(kept)

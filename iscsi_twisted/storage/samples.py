@@ -26,10 +26,11 @@ LENGTH: Final = 4096
 """Bytes of each."""
 
 
-async def resembles(mirror: Mirror, leg: Leg, source: Leg) -> bool:
+async def resembles(mirror: Mirror, leg: Leg, source: Leg, *, everywhere: bool = False) -> bool:
     """
     Whether two members agree at some places that both should have, where the second one has data.
 
+    @param everywhere: also where something was written a moment ago, which is copied otherwise.
     @return: false too if the first one cannot be read anywhere.
     """
     tried = readable = 0
@@ -44,8 +45,7 @@ async def resembles(mirror: Mirror, leg: Leg, source: Leg) -> bool:
         )
         tried += 1
         readable += equal is not None
-        # What is being written is copied in any case.
-        if equal is False and not mirror.intent.marks[offset >> mirror.shift]:
+        if equal is False and (everywhere or not mirror.intent.marks[offset >> mirror.shift]):
             return False
     return bool(readable) or not tried
 

@@ -68,6 +68,12 @@ class MusterTests(SynchronousTestCase):
         muster(legs, record(*known, marked=[2, 3]), COUNT, None)
         self.assertEqual(self.behind(legs), [[], [2, 3], [1, 2, 3]])
 
+    def test_elsewhere(self) -> None:
+        """Rather one that knows how new it is: the others may have lost what was not flushed."""
+        legs = [leg("a"), leg("b", (5,))]
+        muster(legs, record(member("a"), member("b", stamp=(4,)), marked=[2, 3]), COUNT, None)
+        self.assertEqual(self.behind(legs), [[2, 3], []])
+
     def test_changed(self) -> None:
         """One that does not hold what it held is not the one that keeps what was under way."""
         legs = [leg("a"), leg("b")]

@@ -11,6 +11,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.storage import Mirror
+from iscsi_twisted.storage.fingerprint import replays
 from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING
 from tests.support.mirrors import disks, knownMirror, opened, settled
 from tests.support.platters import MemoryStore, PlatterDisk
@@ -26,6 +27,7 @@ class Remote(PlatterDisk):
     """
 
     restarts = 0
+    replays = False
 
     def stamp(self) -> tuple[int, ...]:
         return ()
@@ -113,6 +115,32 @@ class SampleTests(SynchronousTestCase):
             settled(self.device, self.clock)
             self.assertEqual(self.there.view, self.here.view)
             self.assertIsNone(self.device.close())
+
+    def test_replays(self) -> None:
+        """One that writes again by itself what it had not flushed gets nothing, unless it is empty now."""
+        self.there.replays = True
+        opened(self.device)
+        self.device.write(0, b"x" * 512)
+        self.there.history.clear()
+        self.there.restarts += 1
+        self.device.memberChanged(self.device.leg("there"))
+        self.clock.pump([0.1] * 9)
+        self.assertEqual(self.states(), [IN_SYNC] * 2)
+        self.assertEqual([name for name, _, _ in self.there.history if name == "write"], [])
+        for length in (SIZE, 512):
+            # Also where something was written a moment ago, and flushed.
+            self.there.view[:length] = bytes(length)
+            self.there.restarts += 1
+            self.device.memberChanged(self.device.leg("there"))
+            self.assertEqual(self.states(), [IN_SYNC, RESYNCING])
+            settled(self.device, self.clock)
+            self.assertEqual(self.there.view, self.here.view)
+
+    def test_replaying(self) -> None:
+        """All have to do so that a member stands on."""
+        self.assertTrue(replays(self.here) is False and replays(self.device) is False)
+        self.there.replays = self.here.replays = True
+        self.assertTrue(replays(self.there) and replays(self.device))
 
     def test_readMeanwhile(self) -> None:
         """

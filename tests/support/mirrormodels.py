@@ -329,6 +329,15 @@ class RecordMachine(MirrorMachine):
 class RemoteMachine(MirrorMachine):
     """One of the members is somewhere else: it is started anew now and then, and tells that."""
 
+    bounced = False
+
+    def lose(self, seed: int, power: bool, away: int) -> None:
+        untold, self.bounced = self.bounced and bool(self.store.pending), False
+        super().lose(seed, power, away)
+        if untold and away < len(self.disks):
+            # Nobody who is left knows that it was started anew, and has lost what was not flushed.
+            self.cells.lost()
+
     def fresh(self, platters: list[Platter]) -> list[PlatterDisk]:
         disks = super().fresh(platters)
         self.far = getattr(self, "far", platters[0])
@@ -336,11 +345,13 @@ class RemoteMachine(MirrorMachine):
             disk.stamped = disk.platter is not self.far
         return disks
 
-    @rule(seed=SEEDS)
-    def bounce(self, seed: int) -> None:
-        """What a member stands on is started anew."""
+    @rule(seed=SEEDS, replays=st.booleans())
+    def bounce(self, seed: int, replays: bool) -> None:
+        """What a member stands on is started anew; it may write again by itself what was lost."""
         disk = next(disk for disk in self.disks if disk.platter is self.far)
         if self.dispensable(disk) and not disk.broken:
+            disk.replays = replays
+            self.bounced = not replays
             disk.bounce(Random(seed))
 
 

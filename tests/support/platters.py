@@ -137,6 +137,7 @@ class PlatterDisk(BlockDevice):
     @ivar operations: those that wait.
     @ivar unreadable: sectors that cannot be read until they are written.
     @ivar restarts: how often what it stands on was started anew.
+    @ivar replays: it writes again then by itself what was not flushed.
     @ivar stamped: it knows how new it is.
     @cvar misses: reads of any disk that failed.
     """
@@ -154,6 +155,7 @@ class PlatterDisk(BlockDevice):
         self.operations: list[PlatterOperation] = []
         self.unreadable = platter.unreadable
         self.restarts = 0
+        self.replays = False
         self.stamped = True
         self.history: list[tuple[str, int, int]] = []
         self.view = bytearray(platter.durable if platter.view is None else platter.view)
@@ -281,8 +283,12 @@ class PlatterDisk(BlockDevice):
     def bounce(self, random: Random) -> None:
         """
         What the disk stands on is started anew, while its users are there and ask again for what was under
-        way: of what was not flushed any sectors are there.
+        way: of what was not flushed any sectors are there, or all that are written again by itself.
         """
+        if self.replays:
+            self.restarts += 1
+            self._changed()
+            return
         self.view = bytearray(self.platter.durable)
         for offset, data in self._cached:
             for start in range(0, len(data), SECTOR):
