@@ -11,8 +11,8 @@ from hypothesis.stateful import precondition, rule
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.storage import test_mirrormodel as model
-from tests.support.mirrormachine import MirrorMachine
-from tests.support.platters import PlatterDisk, PlatterOperation
+from tests.support.mirrormachine import FIRST, WHICH, MirrorMachine
+from tests.support.platters import SECTOR, PlatterDisk, PlatterOperation
 
 
 class HangingMachine(MirrorMachine):
@@ -39,8 +39,12 @@ class HangingMachine(MirrorMachine):
         disk = operation.disk
         if not self.dispensable(disk):
             return
-        for one in disk.operations[-count:]:
-            disk.operations.remove(one)
+        self.stick(disk.operations[-count:])
+
+    def stick(self, operations: list[PlatterOperation]) -> None:
+        """These hang."""
+        for one in operations:
+            one.disk.operations.remove(one)
             self.stuck.append(one)
 
     @precondition(lambda self: self.stuck)
@@ -50,6 +54,25 @@ class HangingMachine(MirrorMachine):
         stuck, self.stuck = self.stuck, []
         for operation in stuck:
             operation.disk.operations.append(operation)
+
+    @rule(which=WHICH, first=FIRST, seconds=st.sampled_from([0.0, 5.0, 90.0]), ends=st.booleans())
+    def straggle(self, which: int, first: int, seconds: float, ends: bool) -> None:
+        """A member does not end a write in time; others do, and write there again before it ends at last."""
+        disk = self.disk(which)
+        self.write(first, 1, "w")
+        for _ in range(5):
+            late = [one for one in disk.operations if (one.name, one.offset) == ("write", first * SECTOR)]
+            if late:
+                break
+            self.fireAll()
+        if self.dispensable(disk):
+            self.stick(late)
+        self.wait(5.0)
+        self.commit(first, 1)
+        self.wait(seconds)
+        if ends:
+            self.release()
+            self.fireAll()
 
     @rule(seconds=st.sampled_from([0.0, 0.1, 1.0, 5.0, 90.0]))
     def wait(self, seconds: float) -> None:
