@@ -429,6 +429,8 @@ class Mirror(Inner, MirrorReading):
         if saving is not None:
             self._unrecorded += 1
             saving.addBoth(self._kept)
+        elif self._recordFault is None:
+            self.life.witnesses.tellNow()
         self.arrange()
 
     def _kept(self, outcome: Any) -> None:
@@ -439,6 +441,8 @@ class Mirror(Inner, MirrorReading):
             waiting, self._acknowledging = self._acknowledging, []
             for one in waiting:
                 one.callback(None)
+            if self._recordFault is None:
+                self.life.witnesses.tellNow()
 
     def acknowledge(self, then: Callable[[], Any] = lambda: None) -> Any:
         """

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import DeviceError, LocalError
 from iscsi_twisted.interfaces import Pending
-from iscsi_twisted.storage.fingerprint import keepWitness, stampOf, witnessKey, witnessOf
+from iscsi_twisted.storage.fingerprint import stampOf
 from iscsi_twisted.storage.legs import FAILED, IN_SYNC, MISSING, RESYNCING, Leg, MemberStatus
 from iscsi_twisted.storage.mirrormembers import Roster
 from iscsi_twisted.storage.mirrorstart import Start
@@ -28,6 +28,7 @@ from iscsi_twisted.storage.regions import Regions
 from iscsi_twisted.storage.resync import Resync
 from iscsi_twisted.storage.rota import Rota
 from iscsi_twisted.storage.scrub import Findings, Scrub
+from iscsi_twisted.storage.witnesses import Witnesses
 
 if TYPE_CHECKING:
     from iscsi_twisted.storage.mirror import Mirror
@@ -104,6 +105,7 @@ class Life:
         self._compared, self._compareAt = False, 0.0
         self._trying: list[Deferred[Any]] = []
         self.roster = Roster(mirror, self)
+        self.witnesses = Witnesses(mirror, self)
 
     @property
     def stopping(self) -> bool:
@@ -212,7 +214,7 @@ class Life:
             saved = mirror.intent.save()
             if saved is not None:
                 await saved
-            await self.testify()
+            await self.witnesses.tell()
         except (DeviceError, OSError):
             return Failure()
         return None
@@ -261,28 +263,6 @@ class Life:
         for leg, outcome in zip(legs, outcomes, strict=True):
             leg.stamp = () if isinstance(outcome, Failure) else tuple(outcome)
 
-    async def askWitnesses(self) -> None:
-        """Ask all members that are open of which records they know."""
-        legs = [leg for leg in self._mirror.legs if leg.isOpen and leg.fingerprint is not None]
-        asked = [attempt(witnessOf, leg.device, witnessKey(leg.fingerprint)) for leg in legs]
-        outcomes = await ready(self._mirror.watch.answers(legs, asked))
-        for leg, outcome in zip(legs, outcomes, strict=True):
-            leg.witness = 0 if isinstance(outcome, Failure) else outcome
-            self.generation = max(self.generation, leg.witness)
-
-    async def testify(self) -> None:
-        """
-        Tell members of the newest record that is durable, if they do not know it: with an older one, from a
-        backup, they are not to be believed then.
-        """
-        mirror = self._mirror
-        kept = mirror.intent.kept
-        legs = [leg for leg in mirror.legs if leg.gets and leg.fingerprint is not None and leg.witness < kept]
-        told = [attempt(keepWitness, leg.device, witnessKey(leg.fingerprint), kept) for leg in legs]
-        await ready(mirror.watch.answers(legs, told))
-        for leg in legs:
-            leg.witness = kept
-
     def spoils(self) -> int:
         """Grows whenever a member has come to lack something."""
         return sum(leg.spoilt for leg in self._mirror.legs)
@@ -322,7 +302,7 @@ class Life:
     async def _sweep(self) -> None:
         """Take back marks where nothing was written for a while, once all that is durable."""
         mirror = self._mirror
-        await self.testify()
+        await self.witnesses.tell()
         covered = self.flushed >= self.epoch
         busy = mirror.lock.holds
         regions = mirror.intent.age()

@@ -123,7 +123,7 @@ class Start:
             failure = await self._flushAll() or failure
         if failure is not None and (alone or not any(leg.isOpen for leg in mirror.legs)):
             failure.raiseException()
-        await self._life.askWitnesses()
+        await self._life.witnesses.ask()
         if record is not None:
             await self._life.stampAll(everybody=True)
         permit = mirror.permitsVoid

@@ -94,6 +94,26 @@ class LifeTests(SynchronousTestCase):
         self.start(0)
         self.assertRaises(ReadError, self.device.read, 0, 1)
 
+    def test_backupOfNow(self) -> None:
+        """So is one that was made a moment before a member failed, however soon the end comes."""
+        for waits in (False, True):
+            opened(self.device)
+            self.device.write(0, b"x")
+            backup = dict(self.store.kept)
+            self.disks[1].broken = True
+            self.store.waits = waits
+            self.device.write(0, b"y")
+            while self.store.pending:
+                self.store.fire()
+            for disk in self.disks:
+                disk.crash(Random(0), power=False)
+            self.store.kept, self.store.waits = backup, False
+            (line,) = self.start()
+            self.assertIn("is old: disk0 knows of a newer one", line)
+            self.device.trust(self.device.legs[0])
+            self.clock.pump([1.0] * 9)
+            self.assertIsNone(self.device.close())
+
     def test_killed(self) -> None:
         """What was written and not flushed when it was killed is durable before anything else is recorded."""
         opened(self.device)
