@@ -262,6 +262,26 @@ class PatienceTests(SynchronousTestCase):
             settled(self.mirror, self.clock)
             self.assertEqual(self.disks[0].view, self.disks[1].view)
 
+    def test_closing(self) -> None:
+        """A member that does not end its closing is not opened before: what ends late would close it again."""
+        waiting, tried = Stubborn(), []
+        open_ = self.disks[1].open
+
+        def opens(changed: Any) -> None:
+            tried.append(self.clock.seconds())
+            open_(changed)
+
+        self.patch(self.disks[1], "close", lambda: waiting)
+        self.patch(self.disks[1], "open", opens)
+        self.disks[1].faults = 1
+        self.assertIsNone(self.mirror.write(0, b"1" * SECTOR))
+        self.advance(200)
+        self.assertEqual((self.states(), tried), ([IN_SYNC, FAILED], []))
+        waiting.callback(None)
+        settled(self.mirror, self.clock)
+        self.assertEqual(len(tried), 1)
+        self.assertEqual(self.disks[0].view, self.disks[1].view)
+
     def test_removed(self) -> None:
         """A member that hangs can be removed."""
         self.hang(1)
