@@ -112,6 +112,7 @@ class Initiator:
         lasting: bool = False,
         patience: float = 120.0,
         ping: float = 30.0,
+        isid: bytes | None = None,
     ) -> Session:
         """
         Log in to a target; a redirection is followed.
@@ -124,11 +125,13 @@ class Initiator:
         @param lasting: whether the session connects again when its connection is lost.
         @param patience: seconds without a connection after which it gives up.
         @param ping: seconds of silence after which the target is asked whether it lives; 0 for never.
+        @param isid: of an earlier session, whose place this one takes: the target ends that first, with
+            all that it still had to do (RFC 7143 6.3.5); one that no session had if None.
         @raise iscsi_twisted.session.answers.LoginRefused: by the target.
         """
         options = {"headerDigest": headerDigest, "dataDigest": dataDigest, "keys": keys or {}}
         lasts = {"lasting": lasting, "patience": patience, "ping": ping}
-        return await self._login(endpoint, target, (credentials, algorithms), options, lasts)
+        return await self._login(endpoint, target, (credentials, algorithms), options, lasts, isid)
 
     async def _login(
         self,
@@ -137,8 +140,9 @@ class Initiator:
         identity: tuple[Credentials | None, tuple[int, ...]],
         options: dict[str, Any],
         lasts: dict[str, Any],
+        isid: bytes | None = None,
     ) -> Session:
-        wish = Wish(self.name, target, self.nextISID(), **options)
+        wish = Wish(self.name, target, isid or self.nextISID(), **options)
         credentials, algorithms = identity
         there = self.endpoint(endpoint)
         while True:

@@ -107,6 +107,9 @@ class RemoteExtent(BlockDevice):
         self.url = parseUnit(url)
         self._initiator, self._secretOf = initiator, secretOf
         self._endpoint = endpoint or self.url.description()
+        # Always the same: what was lost on the way to the target, and comes late, is not done after what is
+        # newer, since with each login the target ends the session before.
+        self._isid = initiator.nextISID()
         self._start, self._length = start, length
         self._readOnly, self._fua = readOnly, not writeCache
         self._session: Session | None = None
@@ -140,6 +143,7 @@ class RemoteExtent(BlockDevice):
                 credentials=self._credentials(),
                 lasting=True,
                 patience=PATIENCE,
+                isid=self._isid,
             )
             self._lun = LUN(self._session, self.url.lun or 0, timeout=COMMAND_TIME)
             self._unit = Replaying(self._lun, str(self.url), durable=self._fua)

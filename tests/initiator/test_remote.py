@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -19,6 +20,7 @@ from iscsi_twisted.errors import (
     WriteProtected,
 )
 from iscsi_twisted.initiator import RemoteExtent
+from iscsi_twisted.initiator.memory import CLIENT, SERVER, MemoryTransport
 from iscsi_twisted.initiator.remote import COMMAND_TIME, PATIENCE, nameRemote
 from iscsi_twisted.interfaces import IBlockDevice
 from iscsi_twisted.scsi import codes
@@ -173,6 +175,29 @@ class RemoteTests(InitiatorTests):
         self.clock.pump([1] * int(PATIENCE))
         for waiting, kind in ((reading, ReadError), (writing, WriteError)):
             self.assertIn("iscsi://10.4.0.9", self.failureResultOf(waiting, kind).getErrorMessage())
+
+    def test_sever(self) -> None:
+        """
+        A target that has not noticed the end of a session ends it when the range is opened again: what comes
+        late on the old connection is done no more.
+        """
+        extent = self.opened()
+        (before,) = self.target.sessions.values()
+        near = self.endpoint.transports[-1]
+        old = near.other
+        near.other = MemoryTransport(self.clock, SERVER, CLIENT)
+        near.other.protocol = Protocol()
+        self.endpoint.refuses = True
+        near.abortConnection()
+        writing = extent.write(0, b"x" * 512)
+        self.clock.pump([1] * int(PATIENCE))
+        self.failureResultOf(writing, WriteError)
+        self.assertEqual(list(self.target.sessions.values()), [before])
+        self.endpoint.refuses = False
+        self.now(extent.open(lambda: None))
+        (after,) = self.target.sessions.values()
+        self.assertIsNot(after, before)
+        self.assertTrue(old.disconnecting)
 
     def test_mirror(self) -> None:
         """A mirror of memory and a remote unit holds the same in both."""

@@ -263,8 +263,9 @@ class PatienceTests(SynchronousTestCase):
             self.assertEqual(self.disks[0].view, self.disks[1].view)
 
     def test_closing(self) -> None:
-        """A member that does not end its closing is not opened before: what ends late would close it again."""
-        waiting, tried = Stubborn(), []
+        """A member that does not end its closing is not opened before, or it would be closed again late."""
+        waiting = Stubborn()
+        tried: list[float] = []
         open_ = self.disks[1].open
 
         def opens(changed: Any) -> None:
