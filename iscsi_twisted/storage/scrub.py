@@ -30,7 +30,7 @@ STRETCH: Final = 64
 """Regions of which the file systems are asked at once whether there is anything in them."""
 
 TOLD: Final = 100
-"""Differences that are logged and kept one by one; the others are counted."""
+"""Differences, and places nobody can read, that are logged and kept one by one; the others are counted."""
 
 SECTOR: Final = 512
 """Differences are told in units of this many bytes, which disks write wholly or not at all."""
@@ -104,6 +104,8 @@ class Scrub:
         self.began = mirror.life.now()
         self._mirror, self._repair, self._doubtful = mirror, repair, doubtful
         self._compared = self._count = self._unreadable = self._lost = self._tries = 0
+        self._gone: list[tuple[int, int]] = []
+        self._places = 0
         self._agreed, self._open = False, Regions(len(mirror.unverified.flags))
         self._mismatches: list[Mismatch] = []
         step = 1 << mirror.shift
@@ -212,7 +214,11 @@ class Scrub:
         if len(legs) < 2:
             return bool(legs) and not self._mirror.unverified.has(*self._mirror.regions(offset, end))
         self._tries = 0
-        return await self._part(legs, offset, end, True)
+        self._gone.clear()
+        equal = await self._part(legs, offset, end, True)
+        for start, stop in self._gone:
+            self._tellLost(start, stop)
+        return equal
 
     async def _part(self, legs: list[Leg], offset: int, end: int, whole: bool = False) -> bool:
         """
@@ -271,10 +277,17 @@ class Scrub:
 
     def _lose(self, offset: int, end: int) -> None:
         self._lost += end - offset
-        _log.warn(
-            "{mirror}: bytes {offset} to {end} can be read from no member", event="unreadable",
-            mirror=str(self._mirror), offset=offset, end=end,
-        )  # fmt: skip
+        if self._gone and self._gone[-1][1] == offset:
+            offset = self._gone.pop()[0]
+        self._gone.append((offset, end))
+
+    def _tellLost(self, offset: int, end: int) -> None:
+        self._places += 1
+        if self._places <= TOLD:
+            _log.warn(
+                "{mirror}: bytes {offset} to {end} can be read from no member", event="unreadable",
+                mirror=str(self._mirror), offset=offset, end=end,
+            )  # fmt: skip
 
     def _right(self, legs: list[Leg], data: list[Buffer]) -> Buffer | None:
         """What all should hold; None if nobody says so."""

@@ -184,12 +184,12 @@ class SalvageTests(SynchronousTestCase):
         self.equal()
         self.assertEqual(self.disks[0].view, self.content)
         for disk in self.disks:
-            disk.unreadable.update(sectors(REGION + BLOCK, 512))
+            disk.unreadable.update(sectors(REGION + BLOCK, 5 * 512))
         with capturedLogs() as events:
-            self.assertEqual(self.scrubbed().lost, 512)
+            self.assertEqual(self.scrubbed().lost, 5 * 512)
         told = [event for event in events if event.get("event") == "unreadable"]
         self.assertEqual(
-            [(event["offset"], event["end"]) for event in told], [(REGION + BLOCK, REGION + BLOCK + 512)]
+            [(event["offset"], event["end"]) for event in told], [(REGION + BLOCK, REGION + BLOCK + 5 * 512)]
         )
 
     def test_compare(self) -> None:
