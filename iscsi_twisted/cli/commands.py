@@ -23,7 +23,7 @@ from iscsi_twisted.cli.ends import FileEnd, StreamEnd, UnitEnd, unitEnd
 from iscsi_twisted.cli.progress import Progress
 from iscsi_twisted.cli.running import Running, runCommand, unbroken
 from iscsi_twisted.cli.streams import Stream
-from iscsi_twisted.errors import ISCSIError, LocalError
+from iscsi_twisted.errors import DeviceError, ISCSIError, LocalError
 from iscsi_twisted.initiator import LUN, URL, Credentials, Initiator, Session, parseURL
 from iscsi_twisted.initiator.remote import parseUnit
 from iscsi_twisted.initiator.url import SECRET, isURL
@@ -31,6 +31,9 @@ from iscsi_twisted.initiator.url import SECRET, isURL
 COPYING: Final = ".copying"
 """What is added to the name of a file that is copied to, for the one that tells how far the copy has come."""
 
+
+DISK: Final = 0
+"""The peripheral device type of disks (SPC-4 6.6.2)."""
 
 PING_TIME: Final = 10.0
 """Seconds in which a target has to answer a ping."""
@@ -111,8 +114,7 @@ class Tool:
             lines.append(f"{target.name}  {' '.join(target.addresses)}")
             units, why = await self._units(url, target.name)
             lines += [
-                f"  LUN {one['lun']}  {one['vendor']} {one['product']}  {_size(one['bytes'])}"
-                for one in units
+                f"  LUN {one['lun']}  {one['vendor']} {one['product']}  {_described(one)}" for one in units
             ]
             lines += [f"  {why}"] if why else []
             told.append({"name": target.name, "addresses": target.addresses, "units": units, "error": why})
@@ -122,23 +124,36 @@ class Tool:
         """The units of a target, or why they cannot be had."""
         try:
             session = await self._login(url, name)
-            units = []
-            for lun in await self.initiator.units(session):
-                await lun.open()
-                found = lun.inquiry
-                units.append(
-                    {"lun": lun.number, "bytes": lun.size, "vendor": found.vendor, "product": found.product}
-                )
+            units = [await self._about(lun) for lun in await self.initiator.units(session)]
         except ISCSIError as error:
             if self.running.signal:
                 raise
             return [], str(error)
         return units, ""
 
+    async def _about(self, lun: LUN) -> dict[str, Any]:
+        """A unit in a list.  One that is no disk, or has no size now, does not hide the others."""
+        found = await lun.identify()
+        size, why = None, ""
+        if found.kind == DISK:
+            try:
+                await lun.open()
+                size = lun.size
+            except DeviceError as error:
+                if self.running.signal:
+                    raise
+                why = str(error)
+        return {
+            "lun": lun.number, "type": found.kind, "bytes": size, "vendor": found.vendor,
+            "product": found.product, "error": why,
+        }  # fmt: skip
+
     async def inq(self) -> None:
         """Standard INQUIRY data."""
-        lun = await self._lun(self.options.url)
-        found = lun.inquiry
+        lun = await self._unopened(self.options.url)
+        found = await lun.identify()
+        if not found.present:
+            raise LocalError(f"there is no unit {lun}")
         value = {
             "type": found.kind, "removable": found.removable, "vendor": found.vendor,
             "product": found.product, "revision": found.revision,
@@ -157,10 +172,13 @@ class Tool:
 
     async def ping(self) -> None:
         """NOP-Outs."""
+        count = self.options.count
+        if count < 1:
+            raise LocalError(f"-c {count}: right would be 1 or more")
         url = parseUnit(self.options.url)
         session = await self._login(url, url.target)
         taken = []
-        for _ in range(max(1, self.options.count)):
+        for _ in range(count):
             began = time.perf_counter()
             await session.ping(b"iscsi-twisted", PING_TIME)
             taken.append((time.perf_counter() - began) * 1e3)
@@ -174,7 +192,8 @@ class Tool:
 
     async def reset(self) -> None:
         """LOGICAL UNIT RESET."""
-        lun = await self._lun(self.options.url)
+        # A unit that is stuck would answer nothing else.
+        lun = await self._unopened(self.options.url)
         await lun.reset()
         self._tell({"reset": str(lun)}, [f"{lun} was reset"])
 
@@ -197,7 +216,7 @@ class Tool:
     async def read(self) -> None:
         """Bytes of a unit to standard output."""
         unit = await self._unitEnd(self.options.url)
-        offset = self.options.offset
+        offset = self._offset(unit)
         length = unit.size - offset if self.options.length is None else self.options.length
         copy = Copy(unit, self._stream(sys.stdout), length, source=offset)
         await copy.run()
@@ -207,11 +226,24 @@ class Tool:
     async def write(self) -> None:
         """Standard input to a unit."""
         unit = await self._unitEnd(self.options.url)
-        offset = self.options.offset
+        offset = self._offset(unit)
         copy = Copy(self._stream(sys.stdin), unit, unit.size - offset, sink=offset)
         await copy.run()
         await unit.flush()
         self._tell({"bytes": copy.copied}, [])
+
+    def _offset(self, unit: UnitEnd) -> int:
+        """
+        Where to begin.
+
+        @raise LocalError: if no block begins there.
+        """
+        offset: int = self.options.offset
+        if offset % unit.blockSize:
+            raise LocalError(
+                f"--offset {offset} is no multiple of the unit's blocks of {unit.blockSize} bytes"
+            )
+        return offset
 
     async def copy(self) -> None:
         """Between units and files."""
@@ -293,10 +325,14 @@ class Tool:
     # Logins
 
     async def _lun(self, text: str) -> LUN:
-        url = parseUnit(text)
-        lun = LUN(await self._login(url, url.target), url.lun or 0)
+        lun = await self._unopened(text)
         await lun.open()
         return lun
+
+    async def _unopened(self, text: str) -> LUN:
+        """A unit of which nothing was asked yet."""
+        url = parseUnit(text)
+        return LUN(await self._login(url, url.target), url.lun or 0)
 
     async def _login(self, url: URL, target: str) -> Session:
         digest = self.options.digest
@@ -335,6 +371,13 @@ class Tool:
         if not secret:
             raise LocalError(f"no secret for {url.user}: give it by --secret-file, {SECRET} or --auths")
         return Credentials(url.user, secret)
+
+
+def _described(unit: dict[str, Any]) -> str:
+    """How large a listed unit is, or why it has no size."""
+    if unit["bytes"] is not None:
+        return _size(unit["bytes"])
+    return unit["error"] or f"no disk (peripheral device type {unit['type']})"
 
 
 def _size(count: int) -> str:

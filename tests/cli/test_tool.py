@@ -9,15 +9,16 @@ import signal
 import sys
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from attrs import evolve
+from twisted.internet.defer import Deferred, fail
 
 from iscsi_twisted.auth.chap import Credentials
 from iscsi_twisted.cli.commands import Tool
 from iscsi_twisted.cli.copying import PIECE, Differs
 from iscsi_twisted.cli.options import parser
 from iscsi_twisted.cli.tool import main
-from iscsi_twisted.errors import CheckCondition, LocalError
-from iscsi_twisted.initiator import parseURL
+from iscsi_twisted.errors import CheckCondition, LocalError, NotReady
+from iscsi_twisted.initiator import LUN, parseURL
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.session.answers import LogoutRefused
@@ -111,6 +112,51 @@ class ToolTests(ToolCase):
         self.assertEqual(said[1:], ["  LUN 0  TEST disk  3.0 MiB", "  LUN 1  TEST disk  1.0 MiB"])
         (told,) = json.loads(self.good("--json", "ls", HOST)[0])
         self.assertEqual([unit["bytes"] for unit in told["units"]], [DISK, 1 << 20])
+
+    def test_lsNoDisk(self) -> None:
+        """A unit that is no disk, or is not ready, is listed too, and hides none of the others."""
+        asked = LUN.identify
+
+        async def cdrom(lun: LUN) -> Any:
+            found = await asked(lun)
+            return evolve(found, kind=5) if lun.number == 0 else found
+
+        self.patch(LUN, "identify", lambda lun: Deferred.fromCoroutine(cdrom(lun)))
+        said = self.good("ls", HOST)
+        self.assertEqual(
+            said[1:],
+            ["  LUN 0  TEST disk  no disk (peripheral device type 5)", "  LUN 1  TEST disk  1.0 MiB"],
+        )
+        (told,) = json.loads(self.good("--json", "ls", HOST)[0])
+        self.assertEqual([(unit["type"], unit["bytes"]) for unit in told["units"]], [(5, None), (0, 1 << 20)])
+        self.assertIn("type: 5", self.good("inq", self.url))
+
+    def test_notReady(self) -> None:
+        """A unit that is not ready is listed with the reason, is asked what it is, and can be reset."""
+
+        def refuse(lun: LUN) -> Any:
+            return fail(NotReady("no medium")) if lun.number == 0 else ready(lun)
+
+        ready = LUN.ready
+        self.patch(LUN, "ready", refuse)
+        said = self.good("ls", HOST)
+        self.assertEqual(said[1:], ["  LUN 0  TEST disk  no medium", "  LUN 1  TEST disk  1.0 MiB"])
+        self.assertIn("vendor: TEST", self.good("inq", self.url))
+        self.assertIn("was reset", self.good("reset", self.url)[0])
+
+    def test_missing(self) -> None:
+        """A unit that is not there is no answer."""
+        self.assertIn("there is no unit", self.bad(LocalError, "inq", f"{HOST}/{self.target.name}/9"))
+
+    def test_amiss(self) -> None:
+        """Numbers that make no sense are refused, with what is right."""
+        self.assertIn(
+            "multiple of the unit's blocks of 512", self.bad(LocalError, "read", "--offset", "100", self.url)
+        )
+        self.assertIn(
+            "multiple of the unit's blocks of 512", self.bad(LocalError, "write", "--offset", "5", self.url)
+        )
+        self.assertIn("1 or more", self.bad(LocalError, "ping", "-c", "0", self.url))
 
     def test_about(self) -> None:
         """What a unit is."""
