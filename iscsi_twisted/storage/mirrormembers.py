@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import lcm
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 SOONEST: Final = 5.0
 LONGEST: Final = 300.0
 """Seconds after which a member that is not there is tried again: at first, and at most."""
+
+UNIT_BLOCK: Final = 512
+"""Whoever uses a mirror asks for multiples of so many bytes, even if it could have any: all units do."""
 
 
 class Roster:
@@ -116,7 +120,7 @@ class Roster:
         mirror, device = self._mirror, leg.device
         if device.size != mirror.size:
             return f"it has {device.size} bytes, and the mirror {mirror.size}"
-        if mirror.blockSize % device.blockSize:
+        if lcm(mirror.blockSize, UNIT_BLOCK) % device.blockSize:
             return f"it has blocks of {device.blockSize} bytes, and the mirror of {mirror.blockSize}"
         if device.capabilities().readOnly and not mirror.readOnly:
             return "it cannot be written"
@@ -132,6 +136,7 @@ class Roster:
         """
         mirror, why = self._mirror, "it is there again"
         leg.abilities = leg.device.capabilities()
+        mirror.blockSize = lcm(mirror.blockSize, leg.device.blockSize)
         fingerprint = fingerprintOf(leg.device)
         (outcome,) = await ready(mirror.watch.answers([leg], [attempt(stampOf, leg.device)]))
         stamp = () if isinstance(outcome, Failure) else tuple(outcome)
@@ -247,6 +252,7 @@ class Roster:
             raise DeviceError(f"{leg.name} cannot be a member of {mirror}: {wrong or 'it is closed'}")
         leg.isOpen = True
         leg.abilities = leg.device.capabilities()
+        mirror.blockSize = lcm(mirror.blockSize, leg.device.blockSize)
         leg.fingerprint = fingerprintOf(leg.device)
         count = len(mirror.unverified.flags)
         leg.behind, leg.rival, leg.unflushed = Regions(count, full=True), Regions(count), Regions(count)

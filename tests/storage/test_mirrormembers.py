@@ -58,6 +58,25 @@ class MemberTests(SynchronousTestCase):
         self.assertIsNone(self.device.close())
         self.failureResultOf(self.device.add(self.new), LocalError)
 
+    def test_blocks(self) -> None:
+        """A member with blocks, as a remote one, may be away at the start, and comes back; or be added."""
+        self.assertIsNone(self.device.close())
+        for disk in self.disks[1], self.new:
+            disk.blockSize = 512
+        self.disks[1].broken = True
+        self.device = opened(Mirror(self.disks, reactor=self.clock, store=self.store))
+        self.assertEqual((self.states(), self.device.blockSize), ([IN_SYNC, MISSING], 1))
+        self.assertIsNone(self.device.write(0, b"x" * 512))
+        self.disks[1].broken = False
+        settled(self.device, self.clock)
+        self.assertEqual(self.disks[1].view, self.disks[0].view)
+        self.assertEqual(self.device.blockSize, 512)
+        self.successResultOf(self.device.add(self.new))
+        large = PlatterDisk(Platter(SIZE), "large")
+        large.blockSize = 4096
+        failure = self.failureResultOf(self.device.add(large), DeviceError)
+        self.assertIn("it has blocks of 4096 bytes, and the mirror of 512", str(failure.value))
+
     def test_sameDevice(self) -> None:
         """What is a member already is not taken once more: both would be one copy."""
         twin = PlatterDisk(self.disks[0].platter, "twin")
