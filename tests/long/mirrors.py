@@ -74,14 +74,15 @@ class Mirrored(OursOf):
 def mirrors(seconds: float, seed: int) -> tuple[list[str], list[str]]:
     """
     Kill a target with a mirror and start it again for so long, three times at least; then a target that has
-    one of its members; then let that hang and go on.
+    one of its members; then let that hang and go on, and kill what has the mirror meanwhile.
 
     @return: what was done, and what went wrong.
     """
     random = Random(seed)
     told: list[str] = []
-    for part in (killed, severed, hung):
-        more, faults = part(seconds / 3, random)
+    parts = (killed, severed, hung, stranded)
+    for part in parts:
+        more, faults = part(seconds / len(parts), random)
         told += more
         if faults:
             break
@@ -165,6 +166,40 @@ def hung(seconds: float, random: Random) -> tuple[list[str], list[str]]:
     return [f"a remote member hung {stops} times, {versions} versions kept"], faults
 
 
+def stranded(seconds: float, random: Random) -> tuple[list[str], list[str]]:
+    """
+    The target of one member is stopped; that with the mirror is killed, and serves without the member, which
+    later goes on with what it was told before.
+    """
+    deadline = time.monotonic() + seconds
+    faults: list[str] = []
+    acknowledged: dict[int, int] = {}
+    count = 0
+    with tempfile.TemporaryDirectory() as folder:
+        near, far = apart(Path(folder), "patience=1")
+        while (count < 2 or time.monotonic() < deadline) and not faults:
+            count += 1
+            for hangs in (True, False):
+                writer = Writer(near.port, random, acknowledged)
+                writer.start()
+                time.sleep(random.uniform(0.05, 1.0))
+                assert far.process is not None
+                if hangs:
+                    far.process.send_signal(signal.SIGSTOP)
+                    # It may have failed by then or not, and what is under way may be there or not.
+                    time.sleep(random.uniform(0.0, 2.0))
+                else:
+                    far.process.send_signal(signal.SIGCONT)
+                    faults += near.wait({"in sync"})
+                near.kill()
+                writer.join()
+                near.start()
+                faults += lost(near.port, writer) + ([writer.fault] if writer.fault else [])
+        faults += ended(near, far)
+    versions = sum(acknowledged.values())
+    return [f"{count} kills while a remote member hung, {versions} versions kept"], faults
+
+
 def disturbed(
     seconds: float, random: Random, options: str, disturb: Callable[[Mirrored, Ours, int], list[str]]
 ) -> tuple[int, int, list[str]]:
@@ -180,12 +215,7 @@ def disturbed(
     acknowledged: dict[int, int] = {}
     count = 0
     with tempfile.TemporaryDirectory() as folder:
-        far = Ours(Path(folder))
-        with open(far.disk, "wb") as file:
-            file.truncate(BLOCKS * 512)
-        far.start()
-        near = Mirrored(Path(folder), far, options)
-        near.start()
+        near, far = apart(Path(folder), options)
         writer = Writer(near.port, random, acknowledged)
         writer.start()
         while (count < 3 or time.monotonic() < deadline) and writer.is_alive() and not faults:
@@ -199,8 +229,25 @@ def disturbed(
         writer.join()
         near.start()
         faults += lost(near.port, writer) + ([writer.fault] if writer.fault else [])
-        faults += near.differences()
-        far.stop()
-        if not filecmp.cmp(*near.members, shallow=False):
-            faults.append("the remote member differs")
+        faults += ended(near, far)
     return count, sum(acknowledged.values()), faults
+
+
+def apart(folder: Path, options: str) -> tuple[Mirrored, Ours]:
+    """A target with a mirror of a file and of the unit of another, and that other; both serve."""
+    far = Ours(folder)
+    with open(far.disk, "wb") as file:
+        file.truncate(BLOCKS * 512)
+    far.start()
+    near = Mirrored(folder, far, options)
+    near.start()
+    return near, far
+
+
+def ended(near: Mirrored, far: Ours) -> list[str]:
+    """Stop both, and compare the members."""
+    faults = near.differences()
+    far.stop()
+    if not filecmp.cmp(*near.members, shallow=False):
+        faults.append("the remote member differs")
+    return faults
