@@ -4,6 +4,7 @@ Tests for L{iscsi_twisted.storage.patience}.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -117,6 +118,17 @@ class PatienceTests(SynchronousTestCase):
         settled(self.mirror, self.clock)
         self.assertEqual(bytes(self.disks[1].view[:SECTOR]), b"2" * SECTOR)
         self.assertEqual(self.mirror.status().members[1].hanging, 0)
+
+    def test_cancelled(self) -> None:
+        """What is not waited for is cancelled, once: it may be possible."""
+        self.hang(1)
+        writing: Any = self.mirror.write(0, b"1" * SECTOR)
+        cancelled: list[float] = []
+        now = self.clock.seconds
+        self.patch(self.disks[1].operations[0], "cancel", lambda: cancelled.append(now()))
+        self.advance(LONG)
+        self.successResultOf(writing)
+        self.assertEqual(len(cancelled), 1)
 
     def test_sober(self) -> None:
         """A member that hung is not tried as soon as one that failed."""
@@ -256,10 +268,14 @@ class PatienceTests(SynchronousTestCase):
             self.assertEqual(self.states(), [IN_SYNC, MISSING], name)
             self.disks[1].waits = False
             del self.disks[1].__dict__[name]
+            closed: list[str] = []
+            self.patch(self.disks[1], "close", partial(closed.append, name))
             if name == "open":
                 self.disks[1].open(lambda: None)
             waiting.callback(None)
             settled(self.mirror, self.clock)
+            # What is open by then is closed before it is opened once more.
+            self.assertEqual(closed, ["open"] * (name == "open"))
             self.assertEqual(self.disks[0].view, self.disks[1].view)
 
     def test_closing(self) -> None:

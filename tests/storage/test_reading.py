@@ -116,6 +116,10 @@ class ReadingTests(SynchronousTestCase):
             self.assertIsNot(member, asked)
             member.fire()
         asked.fire()
+        for _ in range(6):
+            _, member = self.read()
+            self.assertIsNot(member, asked)
+            member.fire()
         self.advance(SHUNNED + 5)
         self.assertIn(asked, [self.read()[1] for _ in range(6)])
 
@@ -192,6 +196,8 @@ class ReadingTests(SynchronousTestCase):
         (other,) = self.others(asked)
         other.fire()
         self.assertEqual(self.successResultOf(result), self.letter(other))
+        asked.fire()
+        self.assertEqual([leg.busy for leg in self.mirror.legs], [0, 0, 0])
 
     def test_doubtful(self) -> None:
         """Where nobody knows who is right, and one does not answer, the read fails in the end."""
