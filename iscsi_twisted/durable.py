@@ -27,6 +27,8 @@ def readFile(path: str, most: int) -> bytes:
             parts.append(part)
             most -= len(part)
         return b"".join(parts)
+    except OSError as error:
+        raise _named(error, path) from None
     finally:
         os.close(descriptor)
 
@@ -64,11 +66,17 @@ def draftFile(path: str, data: bytes) -> str:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        except OSError:
+        except OSError as error:
             with suppress(OSError):
                 os.unlink(draft)
-            raise
+            raise _named(error, path) from None
     return draft
+
+
+def _named(error: OSError, path: str) -> OSError:
+    """An error that tells of which file it is; the system does not once a file is open."""
+    error.filename = path
+    return error
 
 
 def overwriteFile(path: str, data: bytes) -> None:

@@ -48,6 +48,13 @@ class ReplaceTests(SynchronousTestCase):
         self.assertEqual(readFile(self.path, 100), b"old")
         self.assertEqual(os.listdir(self.directory), ["state"])
 
+    def test_named(self) -> None:
+        """What fails with a file that is open names it too."""
+        with patch("os.fsync", side_effect=OSError(28, "no room")):
+            error = self.assertRaises(OSError, replaceFile, self.path, b"new")
+        self.assertEqual(error.filename, self.path)
+        self.assertEqual(self.assertRaises(OSError, readFile, self.directory, 1).filename, self.directory)
+
     def test_failedRename(self) -> None:
         """If the new file cannot take the old one's place, no draft is left."""
         os.mkdir(self.path)

@@ -10,7 +10,9 @@ from time import perf_counter
 from typing import Any, Final
 from weakref import ref
 
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from iscsi_twisted.durable import makeDirectory, readFile, replaceFile
 from iscsi_twisted.interfaces import Pending
@@ -51,6 +53,7 @@ class MirrorFiles:
         self._found: Callable[[], Records | None] = _nothing
         self._asked = 0.0
         self._written: set[str] = set()
+        self._failing: set[str] = set()
 
     def records(self) -> Records:
         """
@@ -123,7 +126,8 @@ class MirrorFiles:
 
     def save(self, name: str, encode: Callable[[], bytes]) -> Pending:
         """See L{MirrorStore<iscsi_twisted.storage.record.MirrorStore>}."""
-        return self._threads.run(self._write, name, encode).addCallback(self._saved, name)
+        saving = self._threads.run(self._write, name, encode)
+        return saving.addCallbacks(self._saved, self._notSaved, callbackArgs=(name,), errbackArgs=(name,))
 
     def _write(self, name: str, encode: Callable[[], bytes]) -> None:
         makeDirectory(self.folder)
@@ -131,6 +135,20 @@ class MirrorFiles:
 
     def _saved(self, _: object, name: str) -> None:
         self._written.add(name)
+        if name in self._failing:
+            self._failing.discard(name)
+            path = os.path.join(self.folder, name)
+            self.log.info("{path}: can be kept again", event="kept", path=path)
+
+    def _notSaved(self, why: Failure, name: str) -> Failure:
+        if name not in self._failing and not why.check(CancelledError):
+            self._failing.add(name)
+            self.log.critical(
+                "{path}: cannot be kept: {error}; until it can, writes to its mirror fail where nothing was"
+                " written lately",
+                event="notKept", path=os.path.join(self.folder, name), error=why.getErrorMessage(),
+            )  # fmt: skip
+        return why
 
     def stop(self) -> None:
         """All mirrors are closed."""

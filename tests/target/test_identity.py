@@ -201,7 +201,8 @@ class InstallationTests(SynchronousTestCase):
         self.patch(os, "fsync", full)
         error = self.assertRaises(ConfigurationError, Installation.load, self.directory)
         self.assertEqual(
-            str(error), f"{self.directory}: No space left on device; name one that can be used with --state"
+            str(error),
+            f"{self.directory}/installation: No space left on device; name one that can be used with --state",
         )
         self.assertEqual(os.listdir(self.directory), [])
 

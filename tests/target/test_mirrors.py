@@ -27,7 +27,7 @@ TEXT = "extent0 {0}/a 0 1M\nextent1 {0}/b 0 1M\ndevice0 RAID1 extent0 extent1\nt
 
 def tell(event: LogEvent, seen: list[str]) -> None:
     """Keep what is said of records."""
-    if event.get("event") == "record":
+    if event.get("event") in ("record", "kept", "notKept"):
         seen.append(formatEvent(event))
 
 
@@ -82,6 +82,28 @@ class FileTests(ReactorCase):
             file.write(attrs.evolve(record, generation=5).encode())
         self.assertEqual(files.records().generation, 5, "nobody held it")
         files.stop()
+
+    async def test_notKept(self) -> None:
+        """That a record cannot be kept is told once, and that it can be again."""
+        seen: list[str] = []
+        self.addCleanup(globalLogPublisher.removeObserver, observer := lambda event: tell(event, seen))
+        globalLogPublisher.addObserver(observer)
+        files = MirrorFiles(self.directory, self.reactor)
+        await files.save("0" * 16, bytes)
+        os.rename(files.folder, files.folder + "-away")
+        with open(files.folder, "wb"):
+            pass
+        for _ in range(2):
+            await self.assertFailure(files.save("0" * 16, bytes), OSError)  # type: ignore[arg-type]
+        os.unlink(files.folder)
+        for _ in range(2):
+            await files.save("0" * 16, bytes)
+        files.stop()
+        path = os.path.join(files.folder, "0" * 16)
+        first, second = seen
+        self.assertIn(f"{path}: cannot be kept: ", first)
+        self.assertIn("; until it can, writes to its mirror fail where nothing was written lately", first)
+        self.assertEqual(second, f"{path}: can be kept again")
 
 
 class AdoptTests(SynchronousTestCase):
