@@ -187,7 +187,11 @@ class FileEnd:
         @raise LocalError: for a block device that is too small.
         """
         if self._regular:
-            os.ftruncate(self._fd, kept)
+            if self.size > kept:
+                os.ftruncate(self._fd, kept)
+                # ext4 writes a file that was emptied to the disk when it is closed next: close it while
+                # there is nothing to write, else closing it at the end would wait for that.
+                os.close(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
             os.ftruncate(self._fd, size)
             self._hollow, self.size = kept, size
         elif size > self.size:
