@@ -19,8 +19,22 @@ class LocalError(ISCSIError):
 # What the peer did wrong
 
 
+_LONGEST = 1000
+"""Characters of a message that may come from the network."""
+
+
+def _shown(message: str) -> str:
+    """One line without control characters."""
+    shown = message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..."
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else "?" for c in shown)
+
+
 class RemoteError(ISCSIError):
     """The peer broke the protocol; the connection cannot go on."""
+
+    def __init__(self, message: str = "") -> None:
+        """@param message: it may have words of the peer's in it, and is made fit for terminals and logs."""
+        super().__init__(_shown(message))
 
 
 class FramingError(RemoteError):

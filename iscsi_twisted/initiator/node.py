@@ -4,19 +4,24 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
 import attrs
+from twisted.internet.abstract import isIPv6Address
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
 
 from iscsi_twisted.auth.chap import CHAP, MD5, STRONGEST_FIRST, Credentials
-from iscsi_twisted.errors import ConfigurationError, LocalError, RemoteError
+from iscsi_twisted.errors import CheckCondition, ConfigurationError, LocalError, RemoteError
 from iscsi_twisted.initiator.lun import LUN
 from iscsi_twisted.initiator.session import Session
+from iscsi_twisted.initiator.url import PORT
+from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.scsi import cdb
 from iscsi_twisted.scsi.client import parseLUNs
 from iscsi_twisted.scsi.lun import decodeLUN
@@ -29,12 +34,19 @@ from iscsi_twisted.wire import numbers
 
 BASE: Final = "iqn.1994-04.org.netbsd.iscsi-initiator"
 
-LUNS: Final = 1 << 16
-"""Bytes of REPORT LUNS data that are asked for: 8,191 units."""
+LUNS: Final = 8 + 8 * (1 << 14)
+"""Bytes of REPORT LUNS data that are asked for: of as many units as flat space addressing can tell apart."""
 
 ONLY_MD5: Final = (MD5,)
 
+_HOST: Final = re.compile(r"[A-Za-z0-9_.-]{1,253}\Z")
+"""What a target may call the host that it sends us to: a name or an address (RFC 7143 13.8)."""
+
+_PORT: Final = re.compile(r"[0-9]{1,5}\Z")
+
 Endpoint = str | IStreamClientEndpoint
+
+_log = Logger()
 
 
 @attrs.frozen
@@ -168,12 +180,14 @@ class Initiator:
         """
         The units that a target lists (REPORT LUNS; SPC-4 6.33), in order.
 
+        Those whose numbers are of a kind that nobody here can write are left out, and the log tells.
+
         @param timeout: seconds for this, and of each unit; None for as long as the target lives.
+        @raise RemoteError: for a list that is shorter than it says.
         """
         command = cdb.REPORT_LUNS.encode(allocation=LUNS)[: cdb.REPORT_LUNS.layout.size]
         outcome = await LUN(session, 0, timeout=timeout).execute(command, expected=LUNS, replay=True)
-        fields = sorted(parseLUNs(outcome.data))
-        return [LUN(session, decodeLUN(field), timeout=timeout) for field in fields]
+        return [LUN(session, number, timeout=timeout) for number in numbersOf(outcome.data)]
 
     def endpoint(self, endpoint: Endpoint) -> IStreamClientEndpoint:
         """
@@ -197,13 +211,19 @@ class Initiator:
         return made
 
     def _elsewhere(self, there: IStreamClientEndpoint, address: str) -> IStreamClientEndpoint:
-        """Where a target sends us; one that was reached over TLS is reached so there, too."""
+        """
+        Where a target sends us; one that was reached over TLS is reached so there, too.
+
+        Nowhere but to a host: no target is to have us connect to sockets of this machine's.
+
+        @raise LocalError: for anything else (RFC 7143 13.8).
+        """
+        host, port = _hostAndPort(address)
+        if not (isIPv6Address(host) if address.startswith("[") else _HOST.match(host)):
+            raise LocalError(f"{address!r} is not HOST:PORT")
         to = getattr(there, "to", None)
         if to is None:
             return self.endpoint(address)
-        host, port = _hostAndPort(address)
-        if not host:
-            raise LocalError(f"{address!r} is not HOST:PORT")
         made: IStreamClientEndpoint = to(host, port)
         return made
 
@@ -216,11 +236,13 @@ def collect(pairs: list[tuple[str, str]]) -> list[Found]:
     """
     The targets in the answer to SendTargets.
 
-    @raise RemoteError: for an address that belongs to no target.
+    @raise RemoteError: for an address that belongs to no target, and for what no terminal should be shown.
     """
     found: dict[str, list[str]] = {}
     name = ""
     for key, value in pairs:
+        if not value.isprintable():
+            raise RemoteError(f"{key}={value} in the answer to SendTargets is not printable")
         if key == "TargetName":
             name = value
             found.setdefault(name, [])
@@ -231,18 +253,42 @@ def collect(pairs: list[tuple[str, str]]) -> list[Found]:
     return [Found(name, tuple(addresses)) for name, addresses in found.items()]
 
 
+def numbersOf(data: Buffer) -> list[int]:
+    """
+    The logical unit numbers in REPORT LUNS data, in order.
+
+    @raise RemoteError: if they are fewer than the data say, though there was room for more.
+    """
+    said, came = int.from_bytes(data[:4], "big"), max(0, len(data) - 8)
+    if said > came and len(data) < LUNS:
+        raise RemoteError(f"REPORT LUNS tells of {said} bytes of numbers, and sends {came}")
+    found: set[int] = set()
+    strange = 0
+    for field in parseLUNs(data):
+        try:
+            found.add(decodeLUN(field))
+        except CheckCondition:
+            strange += 1
+    if strange:
+        _log.warn("{count} units are left out, whose numbers are of an unknown kind", count=strange)
+    return sorted(found)
+
+
 def _hostAndPort(text: str) -> tuple[str, int]:
     """C{host}, C{host:port} or C{[address]:port}; an empty host for anything else."""
     host, colon, port = text.rpartition(":")
     if text.startswith("["):
-        address, bracket, rest = text[1:].partition("]")
-        if bracket and (not rest or rest[1:].isdigit()):
-            return address, int(rest[1:] or 3260)
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            return "", 0
+        port = rest[1:] if rest else str(PORT)
     elif not colon:
-        return text, 3260
-    elif ":" not in host and port.isdigit():
-        return host, int(port)
-    return "", 0
+        host, port = text, str(PORT)
+    elif ":" in host:
+        return "", 0
+    if not _PORT.match(port) or not 0 < int(port) < 65536:
+        return "", 0
+    return host, int(port)
 
 
 def _hostName() -> str:

@@ -171,6 +171,7 @@ class Session:
         if isinstance(error, Redirected) and self._follow(error):
             self._dial()
             return
+        self._redirects = 0
         now = self.reactor.seconds()
         if isinstance(error, RemoteError) and now - self._since < LAST_DELAY:
             # A target that does wrong after each login is not to be bothered more and more often.
