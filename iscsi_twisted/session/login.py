@@ -15,12 +15,12 @@ from iscsi_twisted.errors import (
     UnknownUser,
 )
 from iscsi_twisted.interfaces import Buffer, Grant, Pending, isPending
-from iscsi_twisted.session.failures import Held
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.negotiation import Negotiation
 from iscsi_twisted.session.node import Authenticator, Nexus, Target
 from iscsi_twisted.session.parameters import CHOICES, MAX_RECEIVE, OURS, Parameters
 from iscsi_twisted.session.session import Session
+from iscsi_twisted.session.verdicts import Asked, Held
 from iscsi_twisted.wire import layout, numbers, text
 from iscsi_twisted.wire.framer import LOGIN_SEGMENT
 
@@ -55,7 +55,7 @@ class Login:
         self._fixed: tuple[bytes, int, int, int] | None = None
         self._target: Target | None = None
         self._authenticator: Authenticator | None = None
-        self._waiting: Pending | Held | None = None
+        self._waiting: Pending | Held | Asked | None = None
         self._named = ""
         self._certified = ""
         self._joined: Session | None = None
@@ -156,10 +156,10 @@ class Login:
         agreed = self._negotiation.results["AuthMethod"] == "CHAP"
         if self._authenticator is None or self.stage != numbers.SECURITY or not agreed:
             raise LoginError(numbers.INITIATOR_ERROR, "CHAP keys where CHAP was not agreed upon")
-        failures = self._connection.node.failures
-        if failures is not None and "CHAP_R" in said:
+        verdicts = self._connection.node.verdicts
+        if verdicts is not None and "CHAP_R" in said:
             turn = partial(self._turn, self._authenticator, fields, answers, said)
-            self._waiting = failures.hold(self._connection.peer.address, self.initiatorName, turn)
+            self._waiting = verdicts.hold(self._connection.peer.address, self.initiatorName, turn)
             if self._waiting is not None:
                 return False
         return self._judge(self._authenticator, fields, answers, said)
@@ -173,8 +173,12 @@ class Login:
     ) -> bool:
         proof: Any = authenticator.answer(said)
         if isPending(proof):
-            self._waiting = proof
-            proof.addCallbacks(partial(self._proved, fields, answers), partial(self._unproved, fields))
+            then = partial(self._proved, fields, answers), partial(self._unproved, fields)
+            verdicts, self._waiting = self._connection.node.verdicts, proof
+            if verdicts is None:
+                proof.addCallbacks(*then)
+            else:
+                self._waiting = verdicts.ask(self._connection.peer.address, proof, *then)
             return False
         self._unsent = text.encode(answers + proof)
         return True
@@ -345,9 +349,9 @@ class Login:
         begin = (self._target or node).authenticate
         if begin is None:
             return
-        if node.failures is not None and not self._certified:
+        if node.verdicts is not None and not self._certified:
             # Who could not be judged anyway is refused before anything is done for him.
-            node.failures.admit(self._connection.peer.address, self.initiatorName)
+            node.verdicts.admit(self._connection.peer.address, self.initiatorName)
         self._authenticator = begin()
         methods = self._authenticator.methods
         if self._certified:
@@ -473,9 +477,9 @@ class Login:
         self, fields: tuple[int, ...], status: int, reason: str, error: Exception | None = None
     ) -> None:
         connection = self._connection
-        events, failures = connection.node.events, connection.node.failures
-        if failures and isinstance(error, NotAuthenticated):
-            failures.failed(connection.peer.address)
+        events, verdicts = connection.node.events, connection.node.verdicts
+        if verdicts and isinstance(error, NotAuthenticated):
+            verdicts.failures.failed(connection.peer.address)
         self._send(fields, 0, status, b"", None)
         # What is logged, and so how long that takes, says whether there is such a user: answer first.
         connection.dismiss()

@@ -14,7 +14,6 @@ from iscsi_twisted.errors import CheckCondition, LocalError, LoginError
 from iscsi_twisted.interfaces import Grant, IAccessPolicy, ILogicalUnit, INexus, Pending
 from iscsi_twisted.session.budget import Budget
 from iscsi_twisted.session.doors import Door
-from iscsi_twisted.session.failures import Failures
 from iscsi_twisted.session.limits import NO_CHANGES, Limits
 from iscsi_twisted.session.load import Load
 from iscsi_twisted.session.names import normalise
@@ -24,6 +23,7 @@ from iscsi_twisted.wire import numbers
 if TYPE_CHECKING:
     from iscsi_twisted.session.connection import Connection
     from iscsi_twisted.session.session import Session
+    from iscsi_twisted.session.verdicts import Verdicts
 
 LUNS_CACHED: Final = 256
 """Forms of LUN fields that a session remembers; any more are decoded each time."""
@@ -344,7 +344,7 @@ class Node:
     @ivar authenticate: begins an authentication for discovery; None if that needs none.
     @ivar door: who may ask for targets; None for whoever can be authenticated.
     @ivar certified: the user whom the names in a certificate prove; None for nobody.
-    @ivar failures: slows down whoever failed to authenticate; None for nobody.
+    @ivar verdicts: holds attempts to authenticate back if need be; None for judging all at once.
     @ivar limits: what all initiators may cost together.
     @ivar load: bounds what all sessions together read and have not been sent.
     @ivar depth: commands that one session may have outstanding (its CmdSN window): more than a unit takes,
@@ -378,7 +378,7 @@ class Node:
         self.authenticate: Authenticate | None = None
         self.door: Door | None = None
         self.certified: Callable[[tuple[str, ...]], str | None] | None = None
-        self.failures: Failures | None = None
+        self.verdicts: Verdicts | None = None
         self.limits = limits
         self.depth = depth
         self.solicited = Budget(limits.solicited)

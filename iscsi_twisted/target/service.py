@@ -490,5 +490,4 @@ class TargetService(Service):
         self._relieve()
         for connection in self.connections():
             connection.tick(now)
-        for mount in self._serving.mounts:
-            mount.unit.watch()
+        self._serving.tick()

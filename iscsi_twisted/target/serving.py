@@ -14,8 +14,8 @@ from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.errors import ConfigurationErrors, LocalError
 from iscsi_twisted.interfaces import ISecretStore
 from iscsi_twisted.session.doors import Door
-from iscsi_twisted.session.failures import Failures
 from iscsi_twisted.session.node import Authenticator, Node, Target
+from iscsi_twisted.session.verdicts import Verdicts
 from iscsi_twisted.target.assembly import Discovery, Plan
 from iscsi_twisted.target.building import Address, Builder, Place, build
 from iscsi_twisted.target.journal import Journal
@@ -67,7 +67,8 @@ class Serving:
         self.groups = groups
         self._builder: Builder | None = None
         self._opening: Mounting | None = None
-        node.failures = Failures(reactor.seconds, reactor.callLater)
+        self._verdicts = Verdicts(reactor.seconds, reactor.callLater, node.limits.loginTime)
+        node.verdicts = self._verdicts
         self.ask(secrets, discovery)
 
     # Who may log in
@@ -96,6 +97,12 @@ class Serving:
         target.alias, target.readOnly = plan.alias, plan.readOnly
         target.groups = plan.portals
         target.authenticate = self._verifier if plan.guarded and self.secrets is not None else None
+
+    def tick(self) -> None:
+        """Time passes; called every few seconds."""
+        self._verdicts.tick()
+        for mount in self.mounts:
+            mount.unit.watch()
 
     # What there is
 
@@ -171,6 +178,7 @@ class Serving:
 
     async def closeAll(self) -> None:
         """Serve nothing any more."""
+        self._verdicts.end()
         self.node.targets.clear()
         self.node.gone.clear()
         for place in self.places.values():

@@ -13,10 +13,12 @@ from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.failures import ADDRESSES
 from iscsi_twisted.session.limits import Limits
 from iscsi_twisted.session.login import Login
+from iscsi_twisted.session.verdicts import ASKED
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target.protocol import LINGER, TargetProtocol
 from iscsi_twisted.target.users import FileUsers
 from iscsi_twisted.wire.framer import Framer
+from tests.auth.test_verifier import Store
 from tests.support import pdus
 from tests.support.served import MemoryLine, MemoryService
 from tests.support.wire import INITIATOR, TARGET
@@ -29,8 +31,8 @@ class FloodTests(SynchronousTestCase):
     """A service for users, with room for 20 logins at a time."""
 
     def setUp(self) -> None:
-        users = FileUsers(parseAuths("joe:chap:correct-horse-battery\n", None))
-        self.memory = MemoryService(MemoryDevice(1 << 20), secrets=users, limits=Limits(halfOpen=20))
+        self.users = FileUsers(parseAuths("joe:chap:correct-horse-battery\n", None))
+        self.memory = MemoryService(MemoryDevice(1 << 20), secrets=self.users, limits=Limits(halfOpen=20))
         self.memory.service.startService()
         gc.collect()
         self.before = self.alive()
@@ -53,6 +55,26 @@ class FloodTests(SynchronousTestCase):
         self.assertLessEqual(len(self.memory.reactor.getDelayedCalls()), 1)  # the service's own clock
         self.assertEqual(self.memory.service.factories[0].protocols, set())
 
+    def test_slowStore(self) -> None:
+        """Logins that a slow store is asked about, or that wait for that; when the service ends, all end."""
+        slow = Store()
+        asked = slow.asked = []
+        self.users.find = slow.find  # type: ignore[method-assign]
+        lines = [self.wrong() for _ in range(MANY)]
+        self.assertEqual(len(asked), ASKED)
+        verdicts = self.memory.service.node.verdicts
+        assert verdicts is not None
+        while lines:
+            lines.pop().lose()
+        self.memory.reactor.pump([1] * int(LINGER + 5))
+        self.assertEqual(len(verdicts._gone), ASKED)
+        self.memory.reactor.pump([1] * 40)
+        self.assertEqual((verdicts._gone, verdicts._queues), ({}, {}))
+        self.wrong().lose()
+        self.memory.service.stopService()
+        self.memory.reactor.pump([1] * 40)
+        self.assertEqual({each.called for each in asked}, {True})
+
     def wrong(self) -> MemoryLine:
         """A connection that has sent a wrong secret."""
         line = self.memory.line()
@@ -71,15 +93,16 @@ class FloodTests(SynchronousTestCase):
     def test_wrong(self) -> None:
         """Logins with wrong secrets, those too that wait for their answer when their connection goes."""
         lines = [self.wrong() for _ in range(MANY)]
-        failures = self.memory.service.node.failures
-        assert failures is not None
-        self.assertGreater(failures.delay("192.0.2.7"), 0)
+        verdicts = self.memory.service.node.verdicts
+        assert verdicts is not None
+        self.assertGreater(verdicts.failures.delay("192.0.2.7"), 0)
         self.checkNothingLeft(lines)
 
     def test_addresses(self) -> None:
         """Of those that have failed so many addresses are remembered at most."""
-        failures = self.memory.service.node.failures
-        assert failures is not None
+        verdicts = self.memory.service.node.verdicts
+        assert verdicts is not None
+        failures = verdicts.failures
         for number in range(2 * ADDRESSES):
             failures.failed(f"10.0.{number >> 8}.{number & 255}")
         self.assertEqual(len(failures._counts), ADDRESSES)
