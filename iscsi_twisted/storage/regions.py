@@ -54,15 +54,19 @@ class Regions:
 
     def update(self, other: Regions) -> None:
         """Put all regions of another set into this one."""
-        self._set(self._number() | other._number())
+        # To find that a set is empty costs next to nothing, and mostly one is.
+        if other:
+            self._set(self._number() | other._number())
 
     def subtract(self, other: Regions) -> None:
         """Take all regions of another set out of this one."""
-        self._set(self._number() & ~other._number())
+        if self and other:
+            self._set(self._number() & ~other._number())
 
     def intersect(self, other: Regions) -> None:
         """Keep those that are in another set too."""
-        self._set(self._number() & other._number())
+        if self:
+            self._set(self._number() & other._number())
 
     def _number(self) -> int:
         return int.from_bytes(self.flags)

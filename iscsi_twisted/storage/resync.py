@@ -41,7 +41,7 @@ REFUSALS: Final = 16
 COMPLAINTS: Final = 8
 """Lines of the log that say in one pass what could not be copied."""
 
-Targets = dict[Leg, Regions]
+Targets = dict[Leg, set[int]]
 """Members that lack a range, and the regions where it could not be copied to them."""
 
 _log = Logger(namespace="iscsi_twisted")
@@ -57,7 +57,7 @@ class Resync:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._count = len(mirror.unverified.flags)
-        self._skipped: Targets = {}
+        self._skipped: dict[Leg, Regions] = {}
         self._refusals: dict[Leg, int] = {}
         self._complaints = 0
         total = min(mirror.size, len(self._lacks()) << mirror.shift)
@@ -102,13 +102,12 @@ class Resync:
 
     def _next(self, start: int) -> int | None:
         """The first region from there on, or else from the beginning, that somebody lacks."""
-        lacking = Regions(self._count)
-        for leg in self._legs():
-            due = leg.behind.copy()
-            due.subtract(self._skip(leg))
-            lacking.update(due)
-        found = lacking.after(start)
-        return lacking.after(0) if found is None else found
+        found = self._first(start)
+        return self._first(0) if found is None else found
+
+    def _first(self, start: int) -> int | None:
+        due = [_due(leg.behind, self._skip(leg), start) for leg in self._legs()]
+        return min((region for region in due if region is not None), default=None)
 
     async def _stretch(self, first: int) -> int:
         """
@@ -117,15 +116,15 @@ class Resync:
         @return: the last region that was looked at.
         """
         mirror = self._mirror
-        targets = {
-            leg: Regions(self._count)
-            for leg in self._legs()
-            if leg.behind.flags[first] and not self._skip(leg).flags[first]
+        targets: Targets = {
+            leg: set() for leg in self._legs() if leg.behind.flags[first] and not self._skip(leg).flags[first]
         }
         source = self._source(first)
         if source is None:
             for leg in targets:
                 self._skip(leg).add(first, first)
+            # There may be very many of these.
+            await self.progress.advance(0)
             return first
         last = min(leg.behind.stretch(first, STRETCH) for leg in targets)
         for leg in targets:
@@ -138,11 +137,12 @@ class Resync:
         before = [leg.spoilt for leg in targets]
         await self._copy(source, targets, offset, end)
         for (leg, bad), spoilt in zip(targets.items(), before, strict=True):
-            self._skip(leg).update(bad)
+            for region in bad:
+                self._skip(leg).add(region, region)
             if leg.state != RESYNCING or leg.spoilt != spoilt:
                 continue
             for region in range(first, last + 1):
-                if not bad.flags[region]:
+                if region not in bad:
                     leg.behind.remove(region, region)
                     leg.rival.remove(region, region)
                     leg.unflushed.add(region, region)
@@ -182,6 +182,7 @@ class Resync:
         while offset < end:
             if not self._roomy(targets):
                 self._bad(targets, targets, offset, end)
+                await self.progress.advance(0)
                 return
             stop = min(end, offset + AT_ONCE * PIECE)
             pieces = [
@@ -274,8 +275,9 @@ class Resync:
 
     def _bad(self, targets: Targets, legs: Iterable[Leg], offset: int, end: int) -> None:
         """A range could not be copied to some of them."""
+        first, last = self._mirror.regions(offset, end)
         for leg in legs:
-            targets[leg].add(*self._mirror.regions(offset, end))
+            targets[leg].update(range(first, last + 1))
 
     def _complain(self, offset: int, end: int, error: object) -> None:
         """Tell what could not be copied, unless that was told often enough."""
@@ -307,3 +309,12 @@ class Resync:
                 mirror.life.roster.inSync(leg)
         mirror.arrange()
         mirror.keepRecord()
+
+
+def _due(lacking: Regions, skipped: Regions, start: int) -> int | None:
+    """The first region from there on that is in one set and not in the other."""
+    region = lacking.after(start)
+    while region is not None and skipped.flags[region]:
+        end = skipped.flags.find(0, region)
+        region = lacking.after(end) if end >= 0 else None
+    return region

@@ -16,6 +16,7 @@ from iscsi_twisted.storage import Mirror, progress, resync
 from iscsi_twisted.storage.legs import FAILED, IN_SYNC, RESYNCING
 from tests.support.mirrors import again, disks, knownMirror, opened, settled
 from tests.support.platters import MemoryStore, Platter, PlatterDisk
+from tests.support.turns import turn
 
 REGION = 1 << 18
 SIZE = 8 * REGION
@@ -289,6 +290,23 @@ class ResyncTests(SynchronousTestCase):
         old.unreadable.clear()
         settled(self.device, self.clock)
         self.assertEqual(old.view, new.view)
+
+    def test_nothingToCopy(self) -> None:
+        """Where nobody knows what to copy it is found out region by region, and others have their turns."""
+        self.crashed()
+        self.store.kept.clear()
+        self.disks = again(self.disks)
+        self.disks[1].view[:] = os.urandom(SIZE)
+        self.reopen(*self.disks)
+        self.clock.pump([0.1] * 20)
+        self.assertEqual(self.device.status().unverified, SIZE)
+        self.successResultOf(self.device.add(PlatterDisk(Platter(SIZE), "new")))
+        turn(self.clock, 6)
+        self.assertEqual(self.device.status().activity, "resync")
+        turn(self.clock, 6)
+        self.assertEqual(self.device.status().activity, "")
+        self.device.trust(self.disks[0])
+        settled(self.device, self.clock)
 
     def test_otherSource(self) -> None:
         """What one member cannot read is copied from another that has it."""
