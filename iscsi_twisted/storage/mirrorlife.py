@@ -302,7 +302,7 @@ class Life:
     async def _sweep(self) -> None:
         """Take back marks where nothing was written for a while, once all that is durable."""
         mirror = self._mirror
-        await self.witnesses.tell()
+        self.witnesses.tellNow()
         covered = self.flushed >= self.epoch
         busy = mirror.lock.holds
         regions = mirror.intent.age()

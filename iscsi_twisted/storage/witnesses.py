@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.storage.test_mirrorlife -*-
+# -*- test-case-name: tests.storage.test_witnesses -*-
 """
 Members of a mirror keep the number of the newest record that they know: so one that comes from a backup is
 not believed.
@@ -23,7 +23,7 @@ class Witnesses:
 
     def __init__(self, mirror: Mirror, life: Life) -> None:
         self._mirror, self._life = mirror, life
-        self._telling = False
+        self._telling = self._due = False
 
     async def ask(self) -> None:
         """Ask all members that are open of which records they know."""
@@ -41,20 +41,29 @@ class Witnesses:
         """
         mirror = self._mirror
         kept = mirror.intent.kept
-        legs = [leg for leg in mirror.legs if leg.gets and leg.fingerprint is not None and leg.witness < kept]
+        # One that hangs is told when it answers again: each try would leave one more thing to wait for.
+        legs = [
+            leg
+            for leg in mirror.legs
+            if leg.gets and leg.fingerprint is not None and leg.witness < kept and not leg.hanging
+        ]
         told = [attempt(keepWitness, leg.device, witnessKey(leg.fingerprint), kept) for leg in legs]
-        await ready(mirror.watch.answers(legs, told))
-        for leg in legs:
-            leg.witness = kept
+        outcomes = await ready(mirror.watch.answers(legs, told))
+        for leg, outcome in zip(legs, outcomes, strict=True):
+            if not isinstance(outcome, Failure):
+                leg.witness = kept
 
     def tellNow(self) -> None:
-        """Something has happened to members, and is durable: older records must not be believed any more."""
+        """Tell them, and wait for nobody: older records must not be believed any more."""
+        self._due = True
         if not self._telling and not self._life.stopping:
             self._telling = True
-            self._life.go(self._tellOnce())
+            self._life.go(self._tellAll())
 
-    async def _tellOnce(self) -> None:
+    async def _tellAll(self) -> None:
         try:
-            await self.tell()
+            while self._due:
+                self._due = False
+                await self.tell()
         finally:
             self._telling = False
