@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from iscsi_twisted.cli.streams import Stream
-from iscsi_twisted.errors import CheckCondition, LocalError
+from iscsi_twisted.errors import CheckCondition, LocalError, RemoteError
 from iscsi_twisted.initiator import LUN
 from iscsi_twisted.scsi.client import designators
 
@@ -126,7 +126,7 @@ async def unitEnd(lun: LUN) -> UnitEnd:
     """The end that an open unit is; it is asked for its names (SPC-4 7.8.6)."""
     try:
         page = await lun.page(0x83)
-    except CheckCondition:
+    except (CheckCondition, RemoteError):
         page = b""
     return UnitEnd(lun, ",".join(sorted(one.hex() for one in designators(page))))
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import (
@@ -20,10 +20,18 @@ from iscsi_twisted.errors import (
     WriteProtected,
 )
 from iscsi_twisted.initiator.asked import Asked, Flushed, Flushing, Reading, Volatile, Writing
+from iscsi_twisted.initiator.parts import ROUNDS, RUNS, addRun, addRuns, few, together
 from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.interfaces import Buffer, Capabilities
 from iscsi_twisted.scsi import cdb, codes
-from iscsi_twisted.scsi.client import Capacity, Inquiry, Miscompare, UnitAttention, parseStatus, unmapList
+from iscsi_twisted.scsi.client import (
+    Capacity,
+    IllegalRequest,
+    Inquiry,
+    Miscompare,
+    UnitAttention,
+    unmapList,
+)
 from iscsi_twisted.scsi.lun import encodeLUN
 from iscsi_twisted.session.answers import FunctionRefused
 from iscsi_twisted.session.command import SIMPLE, Outcome
@@ -32,6 +40,12 @@ from iscsi_twisted.wire import numbers
 
 LARGEST: Final = 1 << 20
 """Bytes of one READ or WRITE, if the unit does not want fewer: larger ones gain nothing."""
+
+BLOCKS: Final = (256, LARGEST)
+"""Bytes that a block may have, in multiples of 8; no disk has others."""
+
+LONGEST: Final = (1 << 63) - 1
+"""Bytes that a unit may have: as many as a file."""
 
 RESTARTS: Final = (codes.POWER_ON, codes.POWER_ON_OCCURRED, codes.DEVICE_INTERNAL_RESET)
 """
@@ -84,7 +98,7 @@ class LUN(BlockDevice):
         self.restarts = 0
         self.volatile = Volatile()
         self._changed: Callable[[], None] = lambda: None
-        self._step = LARGEST
+        self._step = self._same = LARGEST
         self._unmapBlocks = 0
         self.cached = self.forced = self._readOnly = False
 
@@ -177,8 +191,13 @@ class LUN(BlockDevice):
         A page of vital product data (SPC-4 7.8), with its head.
 
         @raise IllegalRequest: if the unit does not have it.
+        @raise RemoteError: if it sends something else, or less than it says.
         """
-        return await self._ask(cdb.INQUIRY, ALLOCATION, flags=1, page=code, allocation=ALLOCATION)
+        page = await self._ask(cdb.INQUIRY, ALLOCATION, flags=1, page=code, allocation=ALLOCATION)
+        length = 4 + int.from_bytes(page[2:4], "big")
+        if len(page) < 4 or page[1] != code or len(page) < min(length, ALLOCATION):
+            raise RemoteError(f"{self} was asked for page {code:02X}h of its data, and sent something else")
+        return page[:length]
 
     async def capacity(self) -> Capacity:
         """READ CAPACITY (16), or (10) from a unit that has no other."""
@@ -209,7 +228,7 @@ class LUN(BlockDevice):
             self._read(offset + place, min(self._step, length - place), view[place : place + self._step])
             for place in range(0, length, self._step)
         ]
-        return _all(parts)
+        return together(parts)
 
     def _read(self, offset: int, length: int, into: memoryview | None) -> Deferred[Any]:
         if not length:
@@ -230,7 +249,7 @@ class LUN(BlockDevice):
         if 0 < len(data) <= self._step:
             return self._change(self._transfer(offset, len(data), _WRITE_10, _WRITE_16, flags), data, kind)
         view = memoryview(data).cast("B")
-        return _all(
+        return together(
             self.write(offset + place, view[place : place + self._step], fua=fua)
             for place in range(0, len(data), self._step)
         )
@@ -259,14 +278,10 @@ class LUN(BlockDevice):
         checkRange(self.size, offset, length)
         if not self._unmapBlocks or not length:
             return succeed(None)
-        step = self._unmapBlocks * self.blockSize
-        return _all(
-            self._unmap([self._blocks(offset + place, min(step, length - place))])
-            for place in range(0, length, step)
-        )
+        return few(self._unmap, offset, length, self._unmapBlocks * self.blockSize)
 
-    def _unmap(self, ranges: list[tuple[int, int]]) -> Deferred[None]:
-        data = unmapList(ranges)
+    def _unmap(self, offset: int, length: int) -> Deferred[None]:
+        data = unmapList([self._blocks(offset, length)])
         return self._change(_cdb(cdb.UNMAP, length=len(data)), data)
 
     def zero(self, offset: int, length: int, unmap: bool = False) -> Deferred[None]:
@@ -278,12 +293,12 @@ class LUN(BlockDevice):
         checkRange(self.size, offset, length)
         block = bytes(self.blockSize)
         flags = 0x08 if unmap and self._unmapBlocks else 0
-        parts = []
-        for place in range(0, length, self._step):
-            lba, blocks = self._blocks(offset + place, min(self._step, length - place))
-            command = _cdb(cdb.WRITE_SAME_16, lba=lba, length=blocks, flags=flags)
-            parts.append(self._change(command, block))
-        return _all(parts)
+
+        def same(offset: int, length: int) -> Deferred[None]:
+            lba, blocks = self._blocks(offset, length)
+            return self._change(_cdb(cdb.WRITE_SAME_16, lba=lba, length=blocks, flags=flags), block)
+
+        return few(same, offset, length, self._same)
 
     def allocated(self, offset: int, length: int) -> Deferred[list[tuple[int, bool]]]:
         """GET LBA STATUS: runs of C{(length in bytes, has storage)}."""
@@ -293,25 +308,14 @@ class LUN(BlockDevice):
     async def _allocated(self, offset: int, length: int) -> list[tuple[int, bool]]:
         runs: list[tuple[int, bool]] = []
         place, end = offset, offset + length
-        while place < end:
-            data = await self._ask(
-                cdb.GET_LBA_STATUS, ALLOCATION, lba=place // self.blockSize, allocation=ALLOCATION
-            )
-            before = place
-            for first, count, mapped in parseStatus(data):
-                if first * self.blockSize != place or not count:
-                    raise RemoteError(
-                        f"GET LBA STATUS tells of block {first}, where {place // self.blockSize} is due"
-                    )
-                reached = min(end, place + count * self.blockSize)
-                if reached > place:
-                    runs.append((reached - place, mapped))
-                place = reached
-                if place == end:
-                    # What is told beyond was not asked for.
-                    break
-            if place == before:
-                raise RemoteError("GET LBA STATUS tells of no blocks")
+        for _ in range(ROUNDS):
+            if place == end or len(runs) > RUNS:
+                break
+            lba = place // self.blockSize
+            data = await self._ask(cdb.GET_LBA_STATUS, ALLOCATION, lba=lba, allocation=ALLOCATION)
+            place = addRuns(runs, data, place, end, self.blockSize)
+        # Nothing is wrong with taking the rest for stored.
+        addRun(runs, end - place, True)
         return runs
 
     async def compareAndWrite(self, offset: int, old: Buffer, new: Buffer) -> None:
@@ -371,14 +375,23 @@ class LUN(BlockDevice):
         if self.inquiry.kind != 0:
             raise NotReady(f"{self} is no disk (peripheral device type {self.inquiry.kind})")
         await self.ready()
-        capacity = self.capacityData = await self.capacity()
-        if capacity.blockSize < 1:
-            raise NotReady(f"{self} has blocks of {capacity.blockSize} bytes")
-        self.blockSize = capacity.blockSize
-        self.size = capacity.blocks * capacity.blockSize
-        self._step = max(1, LARGEST // self.blockSize) * self.blockSize
+        self._measure(await self.capacity())
+        self._step = self._same = LARGEST // self.blockSize * self.blockSize
         await self._limits()
         await self._mode()
+
+    def _measure(self, capacity: Capacity) -> None:
+        """@raise NotReady: for what no disk has."""
+        smallest, largest = BLOCKS
+        if not smallest <= capacity.blockSize <= largest or capacity.blockSize % 8:
+            raise NotReady(
+                f"{self} has blocks of {capacity.blockSize} bytes, which should be a multiple of 8 from"
+                f" {smallest} to {largest}"
+            )
+        size = capacity.blocks * capacity.blockSize
+        if size > LONGEST:
+            raise NotReady(f"{self} has {size} bytes, and at most {LONGEST} can be used")
+        self.capacityData, self.blockSize, self.size = capacity, capacity.blockSize, size
 
     async def relearn(self) -> None:
         """
@@ -389,26 +402,35 @@ class LUN(BlockDevice):
         capacity = await self.capacity()
         if capacity.blockSize != self.blockSize:
             raise NotReady(f"{self} has blocks of {capacity.blockSize} bytes now, not of {self.blockSize}")
-        self.capacityData, self.size = capacity, capacity.blocks * capacity.blockSize
+        self._measure(capacity)
         await self._mode()
 
     async def _mode(self) -> None:
-        """What its mode pages say: whether it may be written, and whether it has a volatile cache."""
-        mode = await self._ask(cdb.MODE_SENSE_6, 255, page=0x08, allocation=255)
+        """
+        What its mode pages say: whether it may be written, and whether it has a volatile cache.
+
+        One that has no such page is taken for one without a cache.
+        """
+        try:
+            mode = await self._ask(cdb.MODE_SENSE_6, 255, page=0x08, allocation=255)
+        except IllegalRequest:
+            mode = b""
         self._readOnly = len(mode) > 2 and bool(mode[2] & 0x80)
         self.forced = len(mode) > 2 and bool(mode[2] & 0x10)
         body = mode[4 + mode[3] :] if len(mode) > 3 else b""
         self.cached = len(body) > 2 and body[0] & 0x3F == 0x08 and bool(body[2] & 0x04)
 
     async def _limits(self) -> None:
-        """What VPD page B0h says (SBC-3 6.6.4); an old target has none."""
+        """What VPD page B0h says (SBC-3 6.6.4); an old target has none, or knows no such pages at all."""
         try:
-            page = (await self.page(0xB0)).ljust(36, b"\0")
-        except CheckCondition:
+            page = (await self.page(0xB0)).ljust(44, b"\0")
+        except (CheckCondition, RemoteError):
             return
-        longest = int.from_bytes(page[8:12], "big")
+        longest, same = int.from_bytes(page[8:12], "big"), int.from_bytes(page[36:44], "big")
         if longest:
             self._step = min(self._step, longest * self.blockSize)
+        if same:
+            self._same = min(self._same, same * self.blockSize)
         if self.capacityData.thin:
             self._unmapBlocks = min(int.from_bytes(page[20:24], "big"), 0x7FFFFFFF)
 
@@ -451,18 +473,3 @@ class LUN(BlockDevice):
 
 def _cdb(command: cdb.Command, **fields: int) -> bytes:
     return command.encode(**fields)[: command.layout.size]
-
-
-def _all(parts: Iterable[Deferred[Any]]) -> Deferred[None]:
-    """When all have ended well; when one fails the others are cancelled."""
-    waiting = list(parts)
-    if len(waiting) == 1:
-        return waiting[0].addCallback(lambda _: None)
-    gathered = gatherResults(waiting, consumeErrors=True)
-
-    def failed(why: Any) -> Any:
-        for part in waiting:
-            part.cancel()
-        return why.value.subFailure
-
-    return gathered.addCallbacks(lambda _: None, failed)

@@ -18,6 +18,7 @@ from iscsi_twisted.errors import (
     LocalError,
     NotReady,
     ReadError,
+    RemoteError,
     WriteError,
 )
 from iscsi_twisted.initiator.lun import LUN
@@ -160,7 +161,7 @@ class RemoteExtent(BlockDevice):
         """What the unit calls itself (SPC-4 7.8.15); empty if it does not say."""
         try:
             page = await self._lun.page(_SERIAL_PAGE)
-        except CheckCondition:
+        except (CheckCondition, RemoteError):
             return ""
         return page[4 : 4 + int.from_bytes(page[2:4])].decode("ascii", "replace").strip(" \0")
 
