@@ -154,6 +154,20 @@ class Leg:
             and all(flags[region] or not self.behind.flags[region] for region in range(first, last + 1))
         )
 
+    def moment(self) -> tuple[int, int]:
+        """Now, to be given to L{counts} when what was asked of it is there."""
+        return self.restarts, self.spoilt
+
+    def counts(self, since: tuple[int, int]) -> bool:
+        """
+        Whether what it answers now to what it was asked then is right: not if it was started anew meanwhile,
+        and may have lost something or stand on something else.
+
+        @param since: what L{moment} was then.
+        """
+        restarts, spoilt = since
+        return self.restarts == restarts or not (self.suspect or self.spoilt != spoilt)
+
     def lacking(self) -> Regions:
         """What it lacks, or would after a power cut."""
         regions = self.behind.copy()

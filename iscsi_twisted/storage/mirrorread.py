@@ -204,12 +204,13 @@ class MirrorReading(Composition):
     # Repairs
 
     def repair(self, legs: Iterable[Leg], offset: int, length: int) -> None:
-        """Write anew what members could not read."""
+        """Write anew what members could not read; who lacks it by now gets it anyway."""
         if self.readOnly:
             return
+        regions = self.regions(offset, offset + length)
         for leg in legs:
             place = (leg, offset)
-            if place in self._repairing or len(self._repairing) >= REPAIRS or not leg.gets:
+            if place in self._repairing or len(self._repairing) >= REPAIRS or leg.lacks(*regions):
                 continue
             self._repairing.add(place)
             end = offset + length

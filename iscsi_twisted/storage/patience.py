@@ -114,13 +114,24 @@ class Whole(Joint):
 
 class Answers(Whole):
     """
-    Members are asked for something.  One that does not answer is still a member.
+    Members are asked for something.  One that does not answer is still a member.  What one answers that was
+    started anew meanwhile, and may have lost something by that, does not count.
 
     @ivar since: when they were asked.
     """
 
     kind = ReadError
     since: float
+
+    def __init__(self, watch: Watch, legs: Sequence[Leg], results: list[Any], since: float) -> None:
+        self._moments = [leg.moment() for leg in legs]
+        super().__init__(watch, legs, results, since)
+
+    def _ended(self, index: int, outcome: Any) -> None:
+        leg = self._legs[index]
+        if leg.isOpen and not leg.counts(self._moments[index]):
+            outcome = Failure(self.kind(f"{leg.name}: it was started anew meanwhile"))
+        super()._ended(index, outcome)
 
     def look(self, now: float, seconds: float) -> None:
         """See L{Waiting}."""

@@ -34,6 +34,7 @@ class Reading(Deferred[Buffer]):
         self._failed: list[tuple[Leg, Failure]] = []
         self._asked: list[Leg] = []
         self._running: dict[Leg, Pending] = {}
+        self._moments: dict[Leg, tuple[int, int]] = {}
         self._late: set[Leg] = set()
         self._cancelled = self._over = False
 
@@ -63,6 +64,7 @@ class Reading(Deferred[Buffer]):
             leg.busy += 1
             self.since = self._mirror.watch.now()
             self._running[leg] = result
+            self._moments[leg] = leg.moment()
             result.addCallbacks(partial(self._hasRead, leg), partial(self._hasNotRead, leg))
         elif isinstance(result, Failure):
             self._without(leg, result)
@@ -74,11 +76,13 @@ class Reading(Deferred[Buffer]):
         self._leave(leg)
         if self._over:
             return
-        if leg.suspect:
-            why = ReadError(f"{leg.name} was started anew while it was read", self._offset)
-            self._without(leg, Failure(why))
+        if leg.counts(self._moments[leg]):
+            self._answer(data)
             return
-        self._answer(data)
+        # Asked again like any other, if it has turned out to be what it was.
+        self._asked.remove(leg)
+        why = ReadError(f"{leg.name} was started anew while it was read", self._offset)
+        self._without(leg, Failure(why))
 
     def _hasNotRead(self, leg: Leg, failure: Failure) -> None:
         self._leave(leg)

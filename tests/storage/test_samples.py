@@ -165,6 +165,70 @@ class SampleTests(SynchronousTestCase):
         settled(self.device, self.clock)
         self.assertEqual(self.there.view, self.content)
 
+    def restart(self) -> None:
+        """What a member stands on is started anew, and it is known at once what that means."""
+        self.there.waits = False
+        self.there.restarts += 1
+        self.device.memberChanged(self.device.leg("there"))
+        self.there.waits = True
+
+    def test_readLate(self) -> None:
+        """Nor does an answer count that comes when it is known already that something is lost there."""
+        opened(self.device)
+        self.there.waits = True
+        self.device._turn = 0
+        reading: Any = self.device.read(512, 512)
+        self.there.view[:] = bytes(SIZE)
+        self.restart()
+        self.assertFalse(self.device.leg("there").suspect)
+        self.there.operations[0].fire()
+        self.assertEqual(self.successResultOf(reading), self.content[512:1024])
+        self.assertEqual([leg.busy for leg in self.device.legs], [0, 0])
+        self.there.waits = False
+        settled(self.device, self.clock)
+
+    def test_readAgain(self) -> None:
+        """Where nothing is lost the answer counts; and if nobody else can read it, it is read there again."""
+        for again in (False, True):
+            self.there.replays = not again
+            opened(self.device)
+            self.there.waits = True
+            self.device._turn = 0
+            reading: Any = self.device.read(512, 512)
+            self.here.unreadable = {8}
+            self.restart()
+            if again:
+                # It comes to lack what others do not, and that is no reason either to do without it.
+                self.device.spoil(self.device.leg("there"), 1, 1)
+            self.there.operations[0].fire()
+            if again:
+                self.assertNoResult(reading)
+                (operation,) = self.there.operations
+                operation.fire()
+            self.assertEqual(self.successResultOf(reading), self.content[512:1024])
+            self.here.unreadable, self.there.waits = set(), False
+            while self.there.operations:
+                self.there.operations[0].fire()
+            settled(self.device, self.clock)
+            self.assertIsNone(self.device.close())
+
+    def test_sourceRestarted(self) -> None:
+        """A third member never gets what one says that has just lost it."""
+        (third,) = disks(1, SIZE)
+        self.device = knownMirror([self.there, self.here], self.clock, self.store)
+        opened(self.device)
+        self.there.waits = True
+        self.successResultOf(self.device.add(third))
+        self.clock.advance(0)
+        self.assertEqual({one.name for one in self.there.operations}, {"read"})
+        self.there.view[:] = bytes(SIZE)
+        self.restart()
+        self.there.waits = False
+        while self.there.operations:
+            self.there.operations[0].fire()
+        settled(self.device, self.clock)
+        self.assertTrue(third.view == self.there.view == self.content, "a member got what was lost")
+
     def test_changed(self) -> None:
         """Other changes are only passed on."""
         told: list[int] = []
