@@ -21,7 +21,6 @@ from iscsi_twisted.storage.mirrorread import MirrorReading
 from iscsi_twisted.storage.patience import SECONDS, Watch
 from iscsi_twisted.storage.pending import attempt, whenDone
 from iscsi_twisted.storage.record import MirrorStore
-from iscsi_twisted.storage.regions import Regions
 from iscsi_twisted.storage.scrub import Findings
 from iscsi_twisted.storage.void import Inner
 
@@ -327,6 +326,12 @@ class Mirror(Inner, MirrorReading):
         for region in range(first, last + 1):
             having = [leg for leg in legs if not leg.lacks(region, region)]
             good = [leg for leg in having if leg not in failures]
+            if self.unverified.flags[region] and len(good) < len(having):
+                # Each of them may hold there what no other does, and comes to lack nothing by that.
+                lost = True
+                for leg in failures:
+                    leg.spoilt += 1
+                continue
             lost = lost or not good
             for leg in legs:
                 # Where nobody did it the first one's is what counts, whatever it is.
@@ -378,7 +383,7 @@ class Mirror(Inner, MirrorReading):
         @param pause: seconds before it is tried again, at least.
         @return: whether it is.
         """
-        if not leg.gets or not self.dispensable(leg):
+        if not leg.gets or not self.life.roster.dispensable(leg):
             return False
         # What it had in a cache may be gone too.
         leg.behind.update(self.intent.marked())
@@ -391,14 +396,6 @@ class Mirror(Inner, MirrorReading):
         self.watch.abandon(leg)
         self.arrange()
         return True
-
-    def dispensable(self, leg: Leg) -> bool:
-        """Whether all that a member has other members have too."""
-        missing = Regions(len(leg.behind.flags), full=True)
-        for other in self.legs:
-            if other is not leg and other.gets and not other.suspect:
-                missing.intersect(other.behind)
-        return not missing
 
     def settleStates(self) -> None:
         """A member that lacks something is being resynced."""
@@ -481,7 +478,7 @@ class Mirror(Inner, MirrorReading):
             return self.acknowledge()
         told = None
         for leg, failure in reversed(failures.items()):
-            if not self.failed(leg, failure) and leg.gets:
+            if not self.failed(leg, failure) and leg.gets and not self.life.roster.spared(leg):
                 told = failure
         self.settleStates()
         self.keepRecord()

@@ -179,7 +179,7 @@ class Roster:
         mirror = self._mirror
         if not leg.gets or mirror.readOnly:
             return True
-        if not mirror.dispensable(leg):
+        if not self.dispensable(leg):
             return False
         leg.suspect = True
         replaying = replays(leg.device)
@@ -237,6 +237,42 @@ class Roster:
             await idle
         await self.shut(leg)
 
+    def dispensable(self, leg: Leg) -> bool:
+        """Whether all that a member has other members have too, as far as that is known."""
+        return not (self._doubted(leg) or self._alone(leg))
+
+    def _doubted(self, leg: Leg) -> Regions:
+        """The regions of which a member may have what nobody else has."""
+        doubted = self._mirror.unverified.copy()
+        doubted.subtract(leg.behind)
+        return doubted
+
+    def _alone(self, leg: Leg) -> bool:
+        """Whether there is something that no other member has."""
+        missing = Regions(len(leg.behind.flags), full=True)
+        for other in self._mirror.legs:
+            if other is not leg and other.gets and not other.suspect:
+                missing.intersect(other.behind)
+        return bool(missing)
+
+    def spared(self, leg: Leg) -> bool:
+        """
+        A member that may be right where there is doubt has failed a flush: if nothing was written there it
+        merely lacks what was written elsewhere.
+
+        @return: whether that is so.
+        """
+        written, doubted = self._mirror.intent.marked(), self._doubted(leg)
+        doubted.intersect(written)
+        if doubted or self._alone(leg):
+            return False
+        leg.behind.update(written)
+        leg.behind.update(leg.unflushed)
+        leg.unflushed.clear()
+        leg.rival.clear()
+        leg.spoilt += 1
+        return True
+
     def add(self, device: Any) -> Deferred[None]:
         """See L{Mirror.add}."""
         return Deferred.fromCoroutine(self._add(Leg(asDevice(device))))
@@ -263,7 +299,7 @@ class Roster:
     def remove(self, member: Any) -> Deferred[None]:
         """See L{Mirror.remove}."""
         leg = self._mirror.leg(member)
-        if leg.gets and not self._mirror.dispensable(leg):
+        if leg.gets and not self.dispensable(leg):
             raise LocalError(f"{leg.name} has what no other member of {self._mirror} has")
         return Deferred.fromCoroutine(self._drop(leg))
 

@@ -173,9 +173,13 @@ class MirrorReading(Composition):
         return whenDone(answers, lambda outcomes: self._agreed(offset, legs, outcomes))
 
     def _agreed(self, offset: int, legs: list[Leg], outcomes: list[Any]) -> Buffer:
-        for outcome in outcomes:
+        for leg, outcome in zip(legs, outcomes, strict=True):
             if isinstance(outcome, Failure):
-                outcome.raiseException()
+                error = outcome.value
+                if isinstance(error, ReadError) or not outcome.check(DeviceError, OSError):
+                    outcome.raiseException()
+                why = f"nobody knows which member is right, and {leg.name} cannot be read"
+                raise ReadError(f"{self}: {why}: {error}", offset) from error
         if len(legs) < 2:
             raise ReadError(f"{self}: nobody knows whether what is left here is right", offset)
         first: Buffer = outcomes[0]

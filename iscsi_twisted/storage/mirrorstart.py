@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from iscsi_twisted.errors import DeviceError
+from iscsi_twisted.errors import DeviceError, NotReady
 from iscsi_twisted.storage.fingerprint import fingerprintOf
 from iscsi_twisted.storage.intent import Intent
 from iscsi_twisted.storage.legs import Leg
 from iscsi_twisted.storage.mirrormembers import permitCreation
-from iscsi_twisted.storage.muster import choose, muster
+from iscsi_twisted.storage.muster import choose, muster, wanted
 from iscsi_twisted.storage.pending import attempt, ready, settle
 from iscsi_twisted.storage.record import MirrorStore, regionCount
 from iscsi_twisted.storage.records import Records
@@ -127,8 +127,8 @@ class Start:
         if record is not None:
             await self._life.stampAll(everybody=True)
         permit = mirror.permitsVoid
-        verdict = muster(mirror.legs, record, count, self._life.trusted, permitVoid=permit)
-        self._life.trusted = None
+        trusted, self._life.trusted = self._life.trusted, None
+        verdict = muster(mirror.legs, record, count, trusted, permitVoid=permit)
         mirror.unverified, mirror.void = verdict.unverified, Regions(count)
         mirror.void.update(verdict.void)
         self._life.old = list(verdict.old)
@@ -140,12 +140,15 @@ class Start:
         mirror.intent = Intent(store, self._life.name, count, self._life.record)
         warnings = [*verdict.warnings]
         if record is not None:
-            changed, told = await self._suspicions(count)
+            changed, told = await self._suspicions(count, trusted)
             warnings += told
             if changed:
                 # They are not the ones to keep what was under way either.
                 verdict = muster(mirror.legs, record, count, None, changed, permitVoid=permit)
                 mirror.void.update(verdict.void)
+            absent = wanted(record.members, prints, mirror.unverified)
+            if absent:
+                raise NotReady(absent)
         if mirror.void:
             warnings.append(
                 "none of its members has all of it; it gets the rest as a member of another mirror"
@@ -196,19 +199,21 @@ class Start:
                 await self._life.roster.shut(leg)
         return first
 
-    async def _suspicions(self, count: int) -> tuple[list[Leg], list[str]]:
+    async def _suspicions(self, count: int, trusted: Leg | None) -> tuple[list[Leg], list[str]]:
         """
         Look at members that do not know whether they were changed.
 
+        @param trusted: who is right, if somebody says so.
         @return: those that were, and what is to be told.
         """
         mirror, told, changed = self._mirror, [], []
-        legs = sorted((leg for leg in mirror.legs if leg.isOpen), key=lambda leg: not leg.stamp)
+        legs = [leg for leg in mirror.legs if leg.isOpen]
+        legs.sort(key=lambda leg: (leg is not trusted, not leg.stamp))
         for leg in legs[1:]:
             source = legs[0]
             if leg.stamp or await resembles(mirror, leg, source):
                 continue
-            if source.stamp:
+            if source.stamp or source is trusted:
                 changed.append(leg)
                 told.append(f"{leg.name} does not hold what it held, and everything is copied to it")
             else:

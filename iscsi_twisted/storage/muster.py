@@ -8,7 +8,7 @@ Members are known by their fingerprints.  Nothing is asked of them here, and not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import attrs
 
@@ -103,10 +103,38 @@ def muster(
         # Nobody reads it before it has been written; but they have to be equal there.
         min(matched, key=lambda leg: len(leg.behind)).behind.subtract(lacking)
         void.update(lacking)
-    _settle(matched, record)
     here = {leg.fingerprint for leg in matched}
+    absent = wanted(record.members, here, record.unverified)
+    if absent:
+        raise NotReady(absent)
+    _settle(matched, record)
     old = tuple(_gone(member, record) for member in record.members if member.fingerprint not in here)
     return Verdict(record.unverified.copy(), tuple(_changes(legs, matched)), old, void)
+
+
+def wanted(members: Iterable[MemberRecord], here: Container[str | None], doubt: Regions) -> str:
+    """
+    Why a mirror must not start without some that are not here: they may be right in what is in doubt, and if
+    others were written there nobody could have both any more.
+
+    @param members: all that are known.
+    @param here: the fingerprints of those that are here.
+    @param doubt: the regions that are in doubt.
+    @return: empty if it may.
+    """
+    titles = []
+    for member in members:
+        may = doubt.copy()
+        may.subtract(member.behind)
+        if may and member.fingerprint not in here:
+            titles.append(member.title)
+    if not titles:
+        return ""
+    return (
+        f"nobody knows which member is right, and {' and '.join(titles)} may be, which"
+        f" {'is' if len(titles) == 1 else 'are'} not there.  Bring that back, or say with --force-member"
+        " which member holds the truth"
+    )
 
 
 def _gone(member: MemberRecord, record: Record) -> MemberRecord:

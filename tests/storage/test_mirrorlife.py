@@ -91,8 +91,7 @@ class LifeTests(SynchronousTestCase):
         self.assertRaises(ReadError, self.device.read, 0, 1)
         self.assertEqual(bytes(self.device.read(SIZE // 2, 1)), bytes(1))
         self.assertIsNone(self.device.close())
-        self.start(0)
-        self.assertRaises(ReadError, self.device.read, 0, 1)
+        self.assertRaises(NotReady, self.start, 0)
 
     def test_backupOfNow(self) -> None:
         """So is one that was made a moment before a member failed, however soon the end comes."""

@@ -184,6 +184,17 @@ class MusterTests(SynchronousTestCase):
         )
         self.assertEqual((self.behind(legs), list(verdict.unverified)), ([[], [1]], [2, 3]))
 
+    def test_unverifiedAlone(self) -> None:
+        """Who may be right has to be here, also where writes were under way, unless somebody says so."""
+        legs = [leg("a"), leg(None, isOpen=False)]
+        known = record(member("a"), member("b"), marked=[2], unverified=[2])
+        error = self.assertRaises(NotReady, muster, legs, known, COUNT, None)
+        self.assertIn("nobody knows which member is right, and the b may be, which is not there", str(error))
+        muster(legs, known, COUNT, legs[0])
+        self.assertEqual(self.behind(legs)[0], [])
+        muster(legs, record(member("a"), member("b", False, [2]), unverified=[2]), COUNT, None)
+        self.assertEqual(self.behind(legs)[0], [])
+
     def test_trusted(self) -> None:
         """A member that somebody trusts is right, whatever is known, and alone if need be."""
         legs = [leg("a"), leg(None, isOpen=False)]

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.errors import LocalError, ReadError
+from iscsi_twisted.errors import LocalError, NotReady, ReadError, WriteError
 from iscsi_twisted.storage import Mirror, scrub
 from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING
 from iscsi_twisted.storage.record import Record
@@ -204,33 +204,33 @@ class DoubtTests(SynchronousTestCase):
         self.assertEqual(self.device.status().unverified, REGION)
 
     def test_away(self) -> None:
-        """Who is not there when members are compared, or one is trusted, lacks what was in doubt."""
-        for way in ("compared", "trusted", "written"):
-            store, members = MemoryStore(), disks(3, SIZE)
-            for disk in members[2:]:
-                disk.platter.durable[SIZE - 6 :] = b"others"
-                disk.view[:] = disk.platter.durable
-            device = Mirror(members, reactor=self.clock, store=store)
-            opened(device)
-            self.assertIsNone(device.close())
-            if way != "compared":
-                members[1].view[SIZE - 6 :] = b"unlike"
-            members[2].broken = True
-            opened(device)
-            if way == "written":
-                device.write(SIZE - REGION, b"w" * REGION)
-            self.clock.pump([0.1] * 50)
-            if way == "trusted":
-                device.trust(members[0])
-            self.clock.pump([5] * 10)
-            self.assertEqual(device.status().unverified, 0, way)
-            self.assertIsNone(device.close())
-            members[2].broken = False
-            opened(device)
-            self.assertEqual([leg.state for leg in device.legs], [IN_SYNC, IN_SYNC, RESYNCING], way)
-            settled(device, self.clock)
-            self.assertEqual(members[2].view, members[0].view, way)
-            self.assertIsNone(device.close())
+        """Without one that may be right nothing is compared; if another is trusted it lacks what that has."""
+        store, members = MemoryStore(), disks(3, SIZE)
+        members[2].platter.durable[SIZE - 6 :] = b"others"
+        members[2].view[:] = members[2].platter.durable
+        device = Mirror(members, reactor=self.clock, store=store)
+        opened(device)
+        self.assertIsNone(device.close())
+        members[2].broken = True
+        self.assertRaises(NotReady, opened, device)
+        device.trustAtStart(members[0])
+        opened(device)
+        self.clock.pump([5] * 10)
+        self.assertEqual(device.status().unverified, 0)
+        self.assertIsNone(device.close())
+        members[2].broken = False
+        opened(device)
+        self.assertEqual([leg.state for leg in device.legs], [IN_SYNC, IN_SYNC, RESYNCING])
+        settled(device, self.clock)
+        self.assertEqual(members[2].view, members[0].view)
+
+    def test_writtenAnew(self) -> None:
+        """Where whole regions are written there is no doubt any more."""
+        self.disks[1].view[REGION : REGION + 10] = b"0123456789"
+        opened(self.device)
+        self.device.write(REGION, b"w" * REGION)
+        settled(self.device, self.clock)
+        self.assertEqual(self.disks[0].view, self.disks[1].view)
 
     def test_kept(self) -> None:
         """What has been found equal is so after a restart; what differs is still in doubt."""
@@ -284,8 +284,9 @@ class DoubtTests(SynchronousTestCase):
         self.assertEqual(self.device.read(REGION, 10), bytes(10))
 
     def test_alone(self) -> None:
-        """If one fails meanwhile, what had not been compared cannot be read, and no doubt is forgotten."""
+        """If one fails meanwhile, what had not been compared is not read or written, and stays in doubt."""
         opened(self.device)
         self.disks[1].broken = True
-        self.device.write(0, b"x" * 512)
+        self.assertRaises(WriteError, self.device.write, 0, b"x" * 512)
         self.assertRaises(ReadError, self.device.read, REGION, 512)
+        self.assertEqual(self.device.status().unverified, SIZE)

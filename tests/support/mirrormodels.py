@@ -257,7 +257,9 @@ class RecordMachine(MirrorMachine):
         return Mirror(self.disks, reactor=self.clock, store=self.store, trusted=trusted, patience=0)
 
     def excused(self) -> bool:
-        return self.store.error is not None
+        # As long as there is doubt nobody is left out, and what one cannot do is told.
+        faulty = any(disk.faults or disk.doomed or disk.broken for disk in self.disks)
+        return self.store.error is not None or (bool(self.mirror.unverified) and faulty)
 
     @rule(number=st.sampled_from([errno.ENOSPC, errno.EIO]))
     def clog(self, number: int) -> None:
