@@ -19,7 +19,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from iscsi_twisted.cli.checkpoint import Checkpoint
 from iscsi_twisted.cli.copying import Copy, Record
-from iscsi_twisted.cli.ends import FileEnd, StreamEnd, UnitEnd, unitEnd
+from iscsi_twisted.cli.ends import FileEnd, StreamEnd, UnitEnd, named, unitEnd
 from iscsi_twisted.cli.progress import Progress
 from iscsi_twisted.cli.running import Running, runCommand, unbroken
 from iscsi_twisted.cli.streams import Stream
@@ -218,7 +218,7 @@ class Tool:
         unit = await self._unitEnd(self.options.url)
         offset = self._offset(unit)
         length = unit.size - offset if self.options.length is None else self.options.length
-        copy = Copy(unit, self._stream(sys.stdout), length, source=offset)
+        copy = Copy(unit, self._stream(sys.stdout, "standard output"), length, source=offset)
         await copy.run()
         if self.options.json:
             print(json.dumps({"bytes": copy.copied}), file=sys.stderr)
@@ -227,18 +227,25 @@ class Tool:
         """Standard input to a unit."""
         unit = await self._unitEnd(self.options.url)
         offset = self._offset(unit)
-        copy = Copy(self._stream(sys.stdin), unit, unit.size - offset, sink=offset)
+        stream, room = self._stream(sys.stdin, "standard input"), unit.size - offset
+        copy = Copy(stream, unit, room, sink=offset)
         await copy.run()
         await unit.flush()
+        if copy.copied == room and await stream.read(0, memoryview(bytearray(1))):
+            raise LocalError(
+                f"{unit} takes {room} bytes from byte {offset} on: they are written, but more came"
+            )
         self._tell({"bytes": copy.copied}, [])
 
     def _offset(self, unit: UnitEnd) -> int:
         """
         Where to begin.
 
-        @raise LocalError: if no block begins there.
+        @raise LocalError: if no block begins there, and nothing ends.
         """
         offset: int = self.options.offset
+        if not 0 <= offset <= unit.size:
+            raise LocalError(f"--offset {offset}: {unit} has {unit.size} bytes, so right would be 0 to that")
         if offset % unit.blockSize:
             raise LocalError(
                 f"--offset {offset} is no multiple of the unit's blocks of {unit.blockSize} bytes"
@@ -254,6 +261,10 @@ class Tool:
         size = source.size
         if isinstance(sink, UnitEnd) and sink.size < size:
             raise LocalError(f"{sink} has {sink.size} bytes, and {size} are to be copied")
+        if size % sink.blockSize:
+            raise LocalError(
+                f"{source} has {size} bytes: no whole blocks of {sink.blockSize} bytes, as {sink} has them"
+            )
         checkpoint = self._checkpoint(source, sink)
         done, record = 0, None
         if checkpoint is not None:
@@ -263,13 +274,14 @@ class Tool:
             if done and sink.size < size:
                 raise LocalError(f"{sink} has {sink.size} bytes, and had {size}: it was changed meanwhile")
             record = Record(checkpoint, self._threads, self._reactor.seconds, options.checkpoint)
-        progress = None if options.quiet else Progress(size, done, sys.stderr, self._reactor.seconds)
-        copy = Copy(source, sink, size, done=done, progress=progress, record=record)
-        await copy.run()
+        with self._progress(size, done) as progress:
+            copy = Copy(source, sink, size, done=done, progress=progress, record=record)
+            await copy.run()
         if options.flush or options.verify:
             await sink.flush()
         if options.verify:
-            await copy.verify()
+            with self._progress(size, 0, "verified: ") as progress:
+                await copy.verify(progress)
         if checkpoint is not None:
             checkpoint.remove()
         value = {
@@ -277,6 +289,10 @@ class Tool:
         }  # fmt: skip
         there = f", {done} of them were there" if done else ""
         self._tell(value, [f"{copy.copied} bytes copied, {copy.skipped} of them holes{there}"])
+
+    def _progress(self, size: int, done: int, words: str = "") -> Progress:
+        file = None if self.options.quiet else sys.stderr
+        return Progress(size, done, file, self._reactor.seconds, words)
 
     def _checkEnds(self) -> None:
         """
@@ -288,6 +304,8 @@ class Tool:
         ends = (options.source, options.sink)
         if not any(map(isURL, ends)):
             raise LocalError("neither end is a unit: cp copies files to files")
+        if _sameUnit(*ends):
+            raise LocalError("both ends are the same unit")
         if options.resume and options.state is None and isURL(options.sink):
             raise LocalError("--resume wants --state FILE if a unit is copied to")
         if not options.checkpoint >= 0:
@@ -319,8 +337,10 @@ class Tool:
     async def _unitEnd(self, text: str) -> UnitEnd:
         return await unitEnd(await self._lun(text))
 
-    def _stream(self, file: Any) -> StreamEnd:
-        return StreamEnd(Stream(self._reactor, file.fileno()))
+    def _stream(self, file: Any, name: str) -> StreamEnd:
+        if file is None:
+            raise LocalError(f"{name} is closed")
+        return StreamEnd(Stream(self._reactor, file.fileno()), name)
 
     # Logins
 
@@ -373,6 +393,14 @@ class Tool:
         return Credentials(url.user, secret)
 
 
+def _sameUnit(source: str, sink: str) -> bool:
+    """Whether two ends are one unit, as far as their URLs tell."""
+    if not (isURL(source) and isURL(sink)):
+        return False
+    one, other = (parseUnit(end) for end in (source, sink))
+    return (one.host, one.port, one.target, one.lun) == (other.host, other.port, other.target, other.lun)
+
+
 def _described(unit: dict[str, Any]) -> str:
     """How large a listed unit is, or why it has no size."""
     if unit["bytes"] is not None:
@@ -390,11 +418,23 @@ def _size(count: int) -> str:
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
 
 
+def sayAloud(line: str) -> None:
+    """
+    Print a line.
+
+    @raise OSError: if it does not arrive, which is a failure of the command.
+    """
+    if sys.stdout is None:
+        raise LocalError("standard output is closed")
+    with named("standard output"):
+        print(line, flush=True)
+
+
 def run(options: argparse.Namespace) -> NoReturn:
     """Run the command, and end the process."""
 
     async def command(reactor: Any) -> None:
-        tool = Tool(reactor, options, lambda line: print(line, flush=True))
+        tool = Tool(reactor, options, sayAloud)
         tool.running = running
         await tool.run()
 

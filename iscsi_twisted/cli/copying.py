@@ -111,7 +111,7 @@ class Copy:
         """
         Copy.
 
-        @raise LocalError: for a stream that ends within a block.
+        @raise LocalError: for a stream that ends within a block, and for what became shorter meanwhile.
         """
         underway: deque[tuple[int, Deferred[None]]] = deque()
         depth = 1 if self._origin.ordered or self._target.ordered else DEPTH
@@ -151,7 +151,10 @@ class Copy:
             return
         whole = self._free.pop() if self._free else memoryview(bytearray(PIECE))
         got = await self._origin.read(self._source + place, whole[:length])
-        self._ended = self._ended or got < length
+        if got < length:
+            if not self._origin.ordered:
+                raise LocalError(f"{self._origin} ends at byte {self._source + place + got} now: it was cut")
+            self._ended = True
         if got % self._target.blockSize:
             raise LocalError(f"{place + got} bytes are not whole blocks of {self._target.blockSize} bytes")
         data = whole[:got]
@@ -181,23 +184,28 @@ class Copy:
             return
         await self._target.write(self._sink + place, data)
 
-    async def verify(self) -> None:
+    async def verify(self, progress: Callable[[int], None] | None = None) -> None:
         """
         Read both ends again, and compare.
 
+        @param progress: called with the bytes that have been compared.
         @raise Differs: with the first byte that does.
         """
-        underway: deque[Deferred[None]] = deque()
+        underway: deque[tuple[int, Deferred[None]]] = deque()
+        place = 0
         try:
-            for place in range(0, self.copied, PIECE):
-                length = min(PIECE, self.copied - place)
-                underway.append(Deferred.fromCoroutine(self._compare(place, length)))
-                if len(underway) >= DEPTH:
-                    await underway.popleft()
-            while underway:
-                await underway.popleft()
+            while underway or place < self.copied:
+                if place < self.copied and len(underway) < DEPTH:
+                    length = min(PIECE, self.copied - place)
+                    underway.append((place + length, Deferred.fromCoroutine(self._compare(place, length))))
+                    place += length
+                    continue
+                reached, one = underway.popleft()
+                await one
+                if progress is not None:
+                    progress(reached)
         finally:
-            self._stop(list(underway))
+            self._stop([one for _, one in underway])
 
     async def _compare(self, place: int, length: int) -> None:
         one, other = bytearray(length), bytearray(length)
@@ -205,7 +213,7 @@ class Copy:
         await self._target.read(self._sink + place, memoryview(other))
         if one != other:
             wrong = next(at for at, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
-            raise Differs(f"byte {self._sink + place + wrong} is not what was copied")
+            raise Differs(f"byte {self._sink + place + wrong} of {self._target} is not what was copied")
 
 
 def _zeros(data: memoryview) -> bool:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -19,6 +20,15 @@ from iscsi_twisted.scsi.client import designators
 
 Runs = list[tuple[int, int]]
 """First byte and end of each range that has storage."""
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Errors of the system within this tell what they are about."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), what) from error
 
 
 class End(Protocol):
@@ -192,24 +202,27 @@ class FileEnd:
                 # ext4 writes a file that was emptied to the disk when it is closed next: close it while
                 # there is nothing to write, else closing it at the end would wait for that.
                 os.close(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
-            os.ftruncate(self._fd, size)
+            with named(self.path):
+                os.ftruncate(self._fd, size)
             self._hollow, self.size = kept, size
         elif size > self.size:
             raise LocalError(f"{self.path} has {self.size} bytes, and {size} are to be copied")
 
     async def read(self, place: int, view: memoryview) -> int:
         """The bytes there."""
-        got = os.preadv(self._fd, (view,), place)
-        while got < len(view) and (more := os.preadv(self._fd, (view[got:],), place + got)):
-            got += more
+        with named(self.path):
+            got = os.preadv(self._fd, (view,), place)
+            while got < len(view) and (more := os.preadv(self._fd, (view[got:],), place + got)):
+                got += more
         return got
 
     async def write(self, place: int, data: memoryview) -> None:
         """Write bytes."""
         self._dirty += len(data)
-        while len(data):
-            done = os.pwrite(self._fd, data, place)
-            place, data = place + done, data[done:]
+        with named(self.path):
+            while len(data):
+                done = os.pwrite(self._fd, data, place)
+                place, data = place + done, data[done:]
         if self.eager and self._dirty >= EAGER and self._syncing is None:
             self._dirty = 0
             self._syncing = maybeDeferred(self._threads, os.fdatasync, self._fd)
@@ -254,9 +267,10 @@ class FileEnd:
         if self._syncing is not None:
             self._waiting = Deferred()
             await self._waiting
-        if self._error is not None:
-            self._error.raiseException()
-        await self._threads(os.fsync, self._fd)
+        with named(self.path):
+            if self._error is not None:
+                self._error.raiseException()
+            await self._threads(os.fsync, self._fd)
 
     def identity(self, reading: bool) -> dict[str, Any]:
         """Its path and inode, its size, and when it was changed last."""
@@ -272,8 +286,12 @@ class StreamEnd:
     blockSize = 1
     ordered = True
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
+    def __init__(self, stream: Stream, name: str) -> None:
+        """@param name: what it is called in messages."""
+        self._stream, self._name = stream, name
+
+    def __str__(self) -> str:
+        return self._name
 
     async def prepare(self, size: int, kept: int) -> None:
         """Whoever is at the other end will see."""
@@ -281,13 +299,15 @@ class StreamEnd:
     async def read(self, place: int, view: memoryview) -> int:
         """What comes next."""
         got = 0
-        while got < len(view) and (more := await self._stream.read(view[got:])):
-            got += more
+        with named(self._name):
+            while got < len(view) and (more := await self._stream.read(view[got:])):
+                got += more
         return got
 
     async def write(self, place: int, data: memoryview) -> None:
         """Pass bytes on."""
-        await self._stream.write(data)
+        with named(self._name):
+            await self._stream.write(data)
 
     async def zero(self, place: int, length: int) -> bool:
         """There are no holes in streams."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TextIO
+from typing import Final, Self, TextIO
 
 EVERY: Final = 0.2
 """Seconds between two."""
@@ -17,13 +17,20 @@ BAR: Final = 30
 
 
 class Progress:
-    """A progress bar for so many bytes; call it with those that are done."""
+    """A progress bar for so many bytes; call it with those that are done, within a C{with} statement."""
 
-    def __init__(self, size: int, done: int, file: TextIO, seconds: Callable[[], float]) -> None:
-        """@param done: bytes that were done before; they do not count for the rate."""
-        self._size, self._file, self._seconds = size, file, seconds
+    def __init__(
+        self, size: int, done: int, file: TextIO | None, seconds: Callable[[], float], words: str = ""
+    ) -> None:
+        """
+        @param done: bytes that were done before; they do not count for the rate.
+        @param file: where it is shown, if that is a terminal.
+        @param words: what stands before it.
+        """
+        self._size, self._file, self._seconds, self._words = size, file, seconds, words
         self._samples = deque([(seconds(), done)], SAMPLES)
-        self._shown = file.isatty()
+        self._shown = file is not None and file.isatty()
+        self._open = False
 
     def __call__(self, done: int) -> None:
         """So many bytes are done."""
@@ -32,8 +39,22 @@ class Progress:
         now = self._seconds()
         if now - self._samples[-1][0] >= EVERY or done >= self._size:
             self._samples.append((now, done))
-            end = "\n" if done >= self._size else ""
-            print(f"\r{self._line(now, done)}\x1b[K", end=end, file=self._file, flush=True)
+            self._open = True
+            print(f"\r{self._words}{self._line(now, done)}\x1b[K", end="", file=self._file, flush=True)
+            if done >= self._size:
+                self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        # What failed is told on a line of its own.
+        self._end()
+
+    def _end(self) -> None:
+        if self._open:
+            self._open = False
+            print(file=self._file, flush=True)
 
     def _line(self, now: float, done: int) -> str:
         began, before = self._samples[0]

@@ -56,8 +56,10 @@ class Running:
             await self._command
         except SystemExit:
             raise
-        except (ISCSIError, ConfigurationErrors, OSError) as error:
+        except (ISCSIError, ConfigurationErrors) as error:
             self._fail(str(error))
+        except OSError as error:
+            self._fail(_ofSystem(error))
         except Exception as error:  # what endpoints fail with has no common class
             self._fail(str(error) or type(error).__name__)
         if self.signal:
@@ -67,7 +69,8 @@ class Running:
         if self.signal:
             why = f"interrupted by {signal.Signals(self.signal).name}"
         line = json.dumps({"error": why}) if self._asJSON else f"{self._name}: {why}" if self._name else why
-        print(line, file=sys.stderr, flush=True)
+        if sys.stderr is not None:  # else print would take standard output
+            print(line, file=sys.stderr, flush=True)
         if not self.signal:
             raise SystemExit(1)
 
@@ -80,6 +83,12 @@ class Running:
 
         for number in SIGNALS:
             signal.signal(number, told)
+
+
+def _ofSystem(error: OSError) -> str:
+    """What the system says, and of what: its number tells nothing more."""
+    why = error.strerror or str(error)
+    return why if error.filename is None else f"{error.filename}: {why}"
 
 
 async def unbroken(

@@ -94,6 +94,14 @@ class FileTests(SynchronousTestCase):
         calls[0].errback(OSError("worn out"))
         self.failureResultOf(Deferred.fromCoroutine(end.flush()), OSError)
 
+    def test_named(self) -> None:
+        """What the system refuses is told with the name of the file."""
+        open(self.path, "w").close()
+        end = self.end(True)
+        for waiting in (end.write(0, memoryview(b"x")), end.prepare(PAGE, 0)):
+            why = self.failureResultOf(Deferred.fromCoroutine(waiting), OSError)
+            self.assertEqual(why.value.filename, self.path)
+
     def test_neither(self) -> None:
         """What is neither file nor disk is refused."""
         os.mkfifo(self.path)

@@ -62,11 +62,25 @@ class ProgressTests(SynchronousTestCase):
         progress(0)
         self.assertIn("--:-- left", file.getvalue())
 
+    def test_fails(self) -> None:
+        """What is told of a failure is not told behind the bar."""
+        clock, file = Clock(), Terminal()
+        for done in (0, 500, 1000):
+            with Progress(1000, 0, file, clock.seconds, "words: ") as progress:
+                clock.advance(1)
+                if done:
+                    progress(done)
+        first, second, rest = file.getvalue().split("\n")
+        self.assertTrue(first.startswith("\rwords: [####"))
+        self.assertTrue(second.startswith("\rwords: [####"))
+        self.assertEqual(rest, "")
+
     def test_silent(self) -> None:
-        """Where there is no terminal there is nothing."""
+        """Where there is no terminal there is nothing, nor where nothing is open."""
         clock, file = Clock(), io.StringIO()
         clock.advance(1)
         Progress(1000, 0, file, clock.seconds)(1000)
+        Progress(1000, 0, None, clock.seconds)(1000)
         self.assertEqual(file.getvalue(), "")
 
     def test_duration(self) -> None:

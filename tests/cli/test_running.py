@@ -57,6 +57,24 @@ class RunningTests(SynchronousTestCase):
         self.ends(Deferred.fromCoroutine(Running("it", True).run(self.fail(LocalError("why")))))
         self.assertEqual(json.loads(self.said.getvalue()), {"error": "why"})
 
+    def test_system(self) -> None:
+        """What the system says is told with what it is about, and without its number."""
+        for error in (
+            OSError(28, "No space left on device", "disk"),
+            OSError(32, "Broken pipe"),
+            OSError("x"),
+        ):
+            self.ends(Deferred.fromCoroutine(Running("it").run(self.fail(error))))
+        self.assertEqual(self.said.getvalue(), "it: disk: No space left on device\nit: Broken pipe\nit: x\n")
+
+    def test_closed(self) -> None:
+        """Where there is no standard error, standard output does not get what it would have got."""
+        said = io.StringIO()
+        self.patch(sys, "stderr", None)
+        self.patch(sys, "stdout", said)
+        self.assertEqual(self.ends(Deferred.fromCoroutine(Running("it").run(self.fail(LocalError("x"))))), 1)
+        self.assertEqual(said.getvalue(), "")
+
     def test_interrupted(self) -> None:
         """A signal cancels what is waited for; what has to be done at the end is done."""
         running = Running("it")

@@ -13,7 +13,8 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, fail
 
 from iscsi_twisted.auth.chap import Credentials
-from iscsi_twisted.cli.commands import Tool
+from iscsi_twisted.cli import copying
+from iscsi_twisted.cli.commands import Tool, sayAloud
 from iscsi_twisted.cli.copying import PIECE, Differs
 from iscsi_twisted.cli.options import parser
 from iscsi_twisted.cli.tool import main
@@ -230,7 +231,7 @@ class ToolTests(ToolCase):
         path = self.mktemp()
         with open(path, "wb") as file:
             file.write(b"\1" * 1024)
-        self.assertIn("byte 0 is not", self.bad(Differs, "copy", "--verify", path, self.url))
+        self.assertIn("byte 0 of LUN 0 of", self.bad(Differs, "copy", "--verify", path, self.url))
 
     def test_partOfBlock(self) -> None:
         """A file that ends within a block."""
@@ -238,6 +239,30 @@ class ToolTests(ToolCase):
         with open(path, "wb") as file:
             file.write(b"x" * 700)
         self.assertIn("whole blocks of 512", self.bad(LocalError, "copy", path, self.url))
+        self.assertEqual(bytes(self.device.read(0, DISK)), self.content)
+
+    def test_same(self) -> None:
+        """A unit is not copied onto itself."""
+        self.assertIn(
+            "the same unit", self.bad(LocalError, "copy", self.url, self.url.replace("//", "//me@"))
+        )
+
+    def test_cut(self) -> None:
+        """A file that becomes shorter while it is copied makes no copy that seems whole."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.write(os.urandom(2 * PIECE))
+        real = self.device.write
+
+        def write(offset: int, data: Any) -> Any:
+            os.truncate(path, 5000)
+            return real(offset, data)
+
+        self.patch(self.device, "write", write)
+        # More than are read at once.
+        self.patch(copying, "DEPTH", 1)
+        said = self.bad(LocalError, "copy", path, self.url)
+        self.assertIn(f"{path} ends at byte {PIECE} now", said)
 
     def test_streams(self) -> None:
         """Standard input and output, in order."""
@@ -249,12 +274,38 @@ class ToolTests(ToolCase):
             sink.close()
             self.good("write", "--offset", "4096", self.url)
         self.assertEqual(bytes(self.device.read(4096, 8192)), data)
+        self.patch(sys, "stdin", None)
+        self.assertIn("standard input is closed", self.bad(LocalError, "write", self.url))
         path = self.mktemp()
         with open(path, "w+b") as said:
             self.patch(sys, "stdout", said)
             self.good("read", "--offset", "512", "--length", str(2 * PIECE), self.url)
             said.seek(0)
             self.assertEqual(said.read(), bytes(self.device.read(512, 2 * PIECE)))
+
+    def test_tooMuch(self) -> None:
+        """Standard input that does not fit is a failure; what exactly fits is none."""
+        path = self.mktemp()
+        for more in (0, 1):
+            with open(path, "wb") as file:
+                file.write(bytes(8192 + more))
+            with open(path) as source:
+                self.patch(sys, "stdin", source)
+                arguments = ("write", "--offset", str(DISK - 8192), self.url)
+                if more:
+                    self.assertIn("takes 8192 bytes", self.bad(LocalError, *arguments))
+                else:
+                    self.good(*arguments)
+            self.assertEqual(bytes(self.device.read(DISK - 8192, 8192)), bytes(8192))
+
+    def test_aloud(self) -> None:
+        """An answer that nobody could read is a failure, which names what was written to."""
+        with open("/dev/full", "w") as full:
+            self.patch(sys, "stdout", full)
+            self.assertEqual(self.assertRaises(OSError, sayAloud, "text").filename, "standard output")
+            self.assertRaises(OSError, full.close)
+        self.patch(sys, "stdout", None)
+        self.assertRaises(LocalError, sayAloud, "text")
 
     def test_json(self) -> None:
         """Every command prints one JSON value, before or behind whose name --json stands."""
@@ -284,7 +335,10 @@ class ToolTests(ToolCase):
         self.assertIn("names no unit", self.bad(LocalError, "inq", HOST))
         self.patch(os, "environ", {})
         self.assertIn("no secret for me", self.bad(LocalError, "inq", self.url.replace("//", "//me@")))
-        self.bad(LocalError, "read", "--offset", str(DISK + 512), self.url)
+        for command in ("read", "write"):
+            for offset in (DISK + 512, -512):
+                said = self.bad(LocalError, command, f"--offset={offset}", self.url)
+                self.assertIn(f"has {DISK} bytes", said)
         error = self.assertRaises(SystemExit, self.quietly, [])
         self.assertEqual(error.code, 2)
 
