@@ -35,6 +35,7 @@ def copyRange(source: OpenRange, destination: OpenRange, sourceOffset: int, offs
     @raise WriteError: or L{OutOfSpace}, naming the byte of the destination that could not be written.
     """
     done = 0
+    destination.join(offset, offset + length)
     while done < length:
         got = _offload(source, destination, sourceOffset + done, offset + done, length - done)
         done += got or _carry(source, destination, sourceOffset + done, offset + done, length - done)

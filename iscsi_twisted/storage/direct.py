@@ -145,6 +145,7 @@ class DirectRange(OpenRange):
         """See L{OpenRange.write}."""
         view = memoryview(data)
         place, end = offset + done, offset + len(view)
+        self.join(offset, end)
         with BUFFERS.one() as piece:
             while place < end:
                 first = self._down(place)
@@ -159,6 +160,10 @@ class DirectRange(OpenRange):
                     piece[place - first : stop - first] = view[place - offset : stop - offset]
                     self._writeAll(piece[: last - first], first, place)
                 place = stop
+
+    def _leavesGap(self, offset: int, end: int, there: int) -> bool:
+        # Behind the end there are zeros up to the next multiple of the alignment.
+        return super()._leavesGap(offset, end, there) or there < self._up(end) != end
 
     def _fill(self, piece: memoryview, place: int, first: int) -> None:
         """Read an aligned piece that is to be replaced in part; what a file does not have is zeros."""

@@ -103,6 +103,8 @@ class FileExtent(ExtentLife):
         if self._writePace.inline:
             clock = self._clock
             began = clock()
+            if began >= self._lookAt and self._cut(began):
+                return self._writeInThread(offset, data, 0)
             try:
                 done = os.pwrite(self._fd, data, self.start + offset)
             except OSError:
@@ -133,6 +135,7 @@ class FileExtent(ExtentLife):
         self.writes += 1
         self.bytesWritten += length
         self._writePace.threaded(operation.elapsed)
+        self._noticed()
 
     # All else
 

@@ -16,6 +16,7 @@ from iscsi_twisted.errors import DeviceError, LocalError, NotReady
 from iscsi_twisted.interfaces import Capabilities, Pending
 from iscsi_twisted.storage.birth import fileIdentity
 from iscsi_twisted.storage.device import BlockDevice
+from iscsi_twisted.storage.displaced import displacement
 from iscsi_twisted.storage.fingerprint import Stamp
 from iscsi_twisted.storage.opening import Opening
 from iscsi_twisted.storage.openrange import OpenRange
@@ -24,6 +25,10 @@ from iscsi_twisted.storage.threads import Pool, ThreadReactor, Threads
 
 NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 """The flag for reads that do not wait, where the system has it."""
+
+LOOK: Final = 1e-3
+"""Seconds after which a write looks again whether the file is as long as it was: a write behind the end of a
+file that was cut short would make zeros of what is missing."""
 
 _NEVER: Final = Never()
 
@@ -36,6 +41,7 @@ class ExtentLife(BlockDevice):
     @ivar start: the first byte of the range.
     @ivar size: bytes; with C{length} None known once the extent is open.
     @ivar shrunk: the file was found to end before the extent does.
+    @ivar displaced: what has become of the file's name, if it leads to what is open no more.
     @ivar unlocked: the file system has no locks, so nothing keeps others from using the range.
     @ivar distrusted: why nothing is read or written until it is opened anew; empty if it is.
     @ivar reads: completed reads, and so on; C{threaded} counts the calls that went to threads, C{errors}
@@ -77,7 +83,7 @@ class ExtentLife(BlockDevice):
         self.start = start
         self.size = length or 0
         self.shrunk = self.unlocked = False
-        self.distrusted = ""
+        self.distrusted = self.displaced = ""
         self.reads = self.bytesRead = 0
         self.writes = self.bytesWritten = 0
         self.flushes = self.discards = self.zeroes = 0
@@ -88,6 +94,7 @@ class ExtentLife(BlockDevice):
         )
         self._range: OpenRange | None = None
         self._fd = -1
+        self._lookAt = 0.0
         self._wanted = False
         self._clock = clock
         self._waited = waited
@@ -118,8 +125,12 @@ class ExtentLife(BlockDevice):
         self._wanted, self._changed = True, changed
 
     def _use(self, opened: OpenRange) -> None:
-        self._range, self.distrusted = opened, ""
+        self._range, self.distrusted, self.displaced = opened, "", ""
         self._fd, self.size, self.unlocked = opened.fd, opened.size, not opened.locked
+        self.shrunk = False
+        self._setPace(opened)
+
+    def _setPace(self, opened: OpenRange) -> None:
         if not opened.isBlock and not self._opening.direct:
             self._readPace = (
                 Trust(self._waited)
@@ -140,6 +151,21 @@ class ExtentLife(BlockDevice):
     def permitCreation(self, permitted: bool) -> None:
         """Whether opening may make a missing file, if it may at all."""
         self._opening.create = permitted and self._create
+
+    def examine(self) -> None:
+        """See whether the file has become too short, or has lost its name; that is logged, once."""
+        opened = self._range
+        if opened is None:
+            return
+        self._compare(os.lseek(opened.fd, 0, os.SEEK_END) - self.start)
+        before, self.displaced = self.displaced, displacement(opened.fd, self.path)
+        if self.displaced and self.displaced != before:
+            self.log.error(
+                "{path}: {why}; what is served is still the old one, which is gone for good when it is closed"
+                " if it has no other name", event="displaced", path=self.path, why=self.displaced,
+            )  # fmt: skip
+        elif before and not self.displaced:
+            self.log.info("{path}: is the name of what is served again", event="replaced", path=self.path)
 
     def measure(self) -> bool:
         """
@@ -162,14 +188,37 @@ class ExtentLife(BlockDevice):
         return True
 
     def _compare(self, size: int) -> None:
-        """Tell, once, that the file is too short."""
+        """Tell, once, that the file is too short; then no write may go unseen."""
+        opened = self._ready()
         if size < self.size and not self.shrunk:
             self.log.error(
                 "{path}: has become shorter: {left} of the {size} bytes of the extent are there; what is"
                 " beyond cannot be read until it is written or the file is lengthened",
                 event="shrunk", path=self.path, left=max(0, size), size=self.size,
             )  # fmt: skip
-        self.shrunk = size < self.size
+            self._writePace = _NEVER
+        elif self.shrunk and size >= self.size and not self.distrusted:
+            self._setPace(opened)
+        self.shrunk = opened.short = size < self.size
+
+    def _cut(self, now: float) -> bool:
+        """
+        Whether the file has been cut short, asked before a write that is inline.
+
+        @param now: seconds.
+        """
+        self._lookAt = now + LOOK
+        opened = self._ready()
+        try:
+            return os.lseek(opened.fd, 0, os.SEEK_END) < self.start + self.size
+        except OSError:
+            return True
+
+    def _noticed(self) -> None:
+        """Tell what a thread has found out about the length."""
+        opened = self._range
+        if opened is not None and opened.short != self.shrunk:
+            self._compare(os.lseek(opened.fd, 0, os.SEEK_END) - self.start)
 
     def reopen(self) -> Deferred[None]:
         """
@@ -177,10 +226,13 @@ class ExtentLife(BlockDevice):
         holds it, after what is running has ended.  What was written last may be gone.
 
         @return: fires when that is done.
-        @raise DeviceError: pending, if it cannot be opened; then this may be tried again.
+        @raise DeviceError: at once, if it cannot be opened; then it goes on as it was.  Pending, if that came
+            as a surprise; then it is not ready.  Both may be tried again.
         """
         if not self._wanted:
             raise NotReady(f"{self.path}: is not open")
+        if self._range is not None:
+            self._opening.rehearse(making=False)
         old, self._range = self._range, None
         self._readPace = self._writePace = _NEVER
         self._fd = -1
@@ -198,7 +250,7 @@ class ExtentLife(BlockDevice):
         if not self._wanted:
             return
         size = self.size
-        self._use(self._opening.open())
+        self._use(self._opening.open(making=False))
         self.log.warn("{path}: opened anew", event="reopened", path=self.path)
         if self.size != size:
             self._changed()
@@ -314,8 +366,7 @@ class ExtentLife(BlockDevice):
                     "{error}; what was written may be lost, and nothing is read or written until the extent"
                     " is opened anew", event="distrusted", error=self.distrusted, path=self.path,
                 )  # fmt: skip
-            if opened.short and not self.shrunk:
-                self._compare(os.lseek(opened.fd, 0, os.SEEK_END) - self.start)
+            self._noticed()
         return failure
 
 

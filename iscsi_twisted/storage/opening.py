@@ -64,15 +64,16 @@ class Opening:
         self.durable = durable
         self.direct = direct
 
-    def rehearse(self) -> None:
+    def rehearse(self, *, making: bool = True) -> None:
         """
         Find out what stands against opening, as far as that goes without making or locking anything.
 
+        @param making: whether a file may be missing or too short that can be made, or made longer.
         @raise DeviceError: as L{open} does.
         """
         fd = self._existing()
         if fd is None:
-            self._checkCreatable()
+            self._checkCreatable(making)
             return
         try:
             status = os.fstat(fd)
@@ -83,17 +84,20 @@ class Opening:
                 self._align(fd, size, isBlock)
             wanted = self.start + size
             if wanted > end:
-                self._checkLonger(wanted, end, isBlock)
+                self._checkLonger(wanted, end, isBlock, making)
         finally:
             os.close(fd)
 
-    def open(self) -> OpenRange:
-        """@raise DeviceError: in one line, what is wrong with which file, and what would be right."""
+    def open(self, *, making: bool = True) -> OpenRange:
+        """
+        @param making: whether a missing file may be made, and one that is too short made longer.
+        @raise DeviceError: in one line, what is wrong with which file, and what would be right.
+        """
         if self.start + (self.length or 0) > _LAST:
             raise DeviceError(f"{self.path}: the extent ends beyond what any file can hold, {_LAST} bytes")
-        fd, created = self._descriptor()
+        fd, created = self._descriptor(making)
         try:
-            return self._opened(fd)
+            return self._opened(fd, making)
         except BaseException:
             if created:
                 self._remove(fd)
@@ -102,13 +106,13 @@ class Opening:
 
     # The descriptor
 
-    def _descriptor(self) -> tuple[int, bool]:
+    def _descriptor(self, making: bool) -> tuple[int, bool]:
         """Open the file, or make it; whether it was made."""
         for _ in range(_ATTEMPTS):
             fd = self._existing()
             if fd is not None:
                 return fd, False
-            fd = self._fresh()
+            fd = self._fresh(making)
             if fd is not None:
                 return fd, True
         raise NotReady(f"{self.path}: is a symbolic link to a file that does not exist; make that file first")
@@ -133,9 +137,9 @@ class Opening:
             kind = _KINDS.get(stat.S_IFMT(mode), "something else")
             raise DeviceError(f"{self.path}: is {kind}; an extent is a regular file or a block device")
 
-    def _fresh(self) -> int | None:
+    def _fresh(self, making: bool) -> int | None:
         """@return: the descriptor of a new file, or None if one has appeared."""
-        self._checkCreatable()
+        self._checkCreatable(making)
         try:
             return os.open(self.path, self._flags() | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
@@ -143,14 +147,14 @@ class Opening:
         except OSError as error:
             self._refuse(error)
 
-    def _checkCreatable(self) -> None:
+    def _checkCreatable(self, making: bool) -> None:
         """@raise NotReady: if a file that is missing is not to be made."""
         parent = os.path.dirname(self.path) or "."
         if not os.path.isdir(parent):
             raise NotReady(f"{self.path}: the directory {parent} does not exist; make it first")
         if self.readOnly:
             raise NotReady(f"{self.path}: does not exist, and what is served read-only is never created")
-        if not self.create:
+        if not (making and self.create):
             raise NotReady(f"{self.path}: does not exist")
         if self.length is None:
             raise NotReady(
@@ -197,7 +201,7 @@ class Opening:
 
     # What is behind the descriptor
 
-    def _opened(self, fd: int) -> OpenRange:
+    def _opened(self, fd: int, making: bool) -> OpenRange:
         status = os.fstat(fd)
         self._checkKind(status.st_mode)
         isBlock = stat.S_ISBLK(status.st_mode)
@@ -208,7 +212,7 @@ class Opening:
             kind = partial(DirectRange, alignment=self._align(fd, size, isBlock))
         locked = self.lock(fd, size)
         if self.start + size > end:
-            self._reach(fd, self.start + size, end, isBlock)
+            self._reach(fd, self.start + size, end, isBlock, making)
         return kind(
             self.path,
             fd,
@@ -277,14 +281,14 @@ class Opening:
         who = f"process {process}" if process > 0 else "another extent or process"
         return f"{mine} are wanted, but {who} uses bytes {theirs}; end that use, or give each its own range"
 
-    def _reach(self, fd: int, wanted: int, end: int, isBlock: bool) -> None:
+    def _reach(self, fd: int, wanted: int, end: int, isBlock: bool, making: bool) -> None:
         """Make a file long enough, without writing anything."""
-        self._checkLonger(wanted, end, isBlock)
+        self._checkLonger(wanted, end, isBlock, making)
         self._lengthen(fd, wanted)
 
-    def _checkLonger(self, wanted: int, end: int, isBlock: bool) -> None:
+    def _checkLonger(self, wanted: int, end: int, isBlock: bool, making: bool) -> None:
         """@raise DeviceError: if a file that is too short is not to be made longer."""
-        if isBlock or self.readOnly:
+        if isBlock or self.readOnly or not making:
             raise DeviceError(
                 f"{self.path}: the extent ends at byte {wanted}, but there are only {end}; "
                 + ("end the extent there" if isBlock else f"end it there, or lengthen the file to {wanted}")

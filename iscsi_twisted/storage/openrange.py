@@ -155,6 +155,24 @@ class OpenRange:
             offset,
         )
 
+    def join(self, offset: int, end: int) -> None:
+        """
+        See that a write leaves no gap where the file was cut short: that would read as zeros.
+
+        @raise WriteError: if it would, or if a disk has no such bytes any more.
+        """
+        there = os.lseek(self.fd, 0, os.SEEK_END) - self.start
+        self.short = there < self.size
+        if self.short and self._leavesGap(offset, end, there):
+            raise WriteError(
+                f"{self.path}: cannot write at byte {offset}: {'it' if self.isBlock else 'the file'} ends at"
+                f" byte {max(0, there)} of {self.size} of the extent: it was cut short",
+                max(offset, there) if self.isBlock else offset,
+            )
+
+    def _leavesGap(self, offset: int, end: int, there: int) -> bool:
+        return (end if self.isBlock else offset) > there
+
     def write(self, offset: int, data: Buffer, done: int = 0) -> None:
         """
         Write all of C{data}, or what is left of it after C{done} bytes.
@@ -163,6 +181,7 @@ class OpenRange:
         @raise WriteError: or L{OutOfSpace}, naming the first byte that could not be written.
         """
         view = memoryview(data)
+        self.join(offset, offset + len(view))
         while done < len(view):
             try:
                 done += os.pwrite(self.fd, view[done:], self.start + offset + done)
@@ -221,13 +240,17 @@ class OpenRange:
             return
         if self.isBlock:
             self._zeroBlocks(offset, offset + length, unmap)
-        elif not (unmap and self._try(punchHole, offset, length)) and not self._try(
-            zeroRange, offset, length
-        ):
+        elif not self._zeroedFile(offset, length, unmap):
             self._writeZeros(offset, offset + length)
         if self.durable:
             # fallocate() does not care about O_DSYNC.
             self.flush()
+
+    def _zeroedFile(self, offset: int, length: int, unmap: bool) -> bool:
+        """Zero bytes of a file without writing them, where that is possible: it makes no file longer."""
+        if os.lseek(self.fd, 0, os.SEEK_END) < self.start + offset + length:
+            return False
+        return (unmap and self._try(punchHole, offset, length)) or self._try(zeroRange, offset, length)
 
     def _zeroBlocks(self, offset: int, end: int, unmap: bool) -> None:
         first, last = self._wholeSectors(offset, end)

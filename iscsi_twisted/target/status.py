@@ -104,6 +104,7 @@ class DeviceStatus:
     @ivar counters: None if it has no such attributes.
     @ivar unlocked: nothing keeps others from using it: its file system has no locks.
     @ivar distrusted: why nothing is read or written until it is opened anew; empty if it is.
+    @ivar displaced: what has become of the name of its file, which leads to what is served no more.
     @ivar members: the devices that it is made of.
     @ivar mirror: the states of its members and what is copied or compared, if it is a mirror.
     """
@@ -115,6 +116,7 @@ class DeviceStatus:
     members: tuple[DeviceStatus, ...]
     mirror: MirrorStatus | None = None
     distrusted: str = ""
+    displaced: str = ""
 
 
 @attrs.frozen
@@ -271,6 +273,7 @@ def deviceStatus(device: Any) -> DeviceStatus:
         tuple(deviceStatus(member) for member in members(device)),
         device.status() if isinstance(device, Mirror) else None,
         str(getattr(device, "distrusted", "")),
+        str(getattr(device, "displaced", "")),
     )
 
 

@@ -46,15 +46,18 @@ def named(devices: Iterable[Any], name: str) -> Any:
 
 def rescan(devices: Iterable[Any]) -> list[str]:
     """
-    Look whether files have grown, or become too short.
+    Look whether files have grown or become too short, and whether their names lead elsewhere by now.
 
-    What is looked at are the extents that units are, alone or below filters: the members of a RAID keep the
+    What has grown are the extents that units are, alone or below filters: the members of a RAID keep the
     sizes that they had when they were opened.
 
     @return: the names of those that have grown.
     """
     grown = []
     for device in devices:
+        for part in parts(device):
+            if hasattr(part, "examine"):
+                part.examine()
         extent = device
         while isinstance(extent, Filter):
             extent = extent.member

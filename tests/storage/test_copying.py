@@ -110,6 +110,15 @@ class CopyTests(ExtentCase):
         self.pool.run()
         self.failureResultOf(failing, ReadError)
 
+    def test_noGap(self) -> None:
+        """So is a destination that is too short, where the copy would leave zeros before it."""
+        os.truncate(self.destination.path, self.START + 50)
+        failing = self.destination.copy(self.source, 0, 60, 100)
+        self.pool.run()
+        self.assertEqual(self.failureResultOf(failing, WriteError).value.offset, 60)
+        self.assertEqual(os.stat(self.destination.path).st_size, self.START + 50)
+        self.assertIsNone(self.outcome(self.destination.copy(self.source, 0, 50, 100)))
+
     def test_refused(self) -> None:
         """What is outside of either, closed or read-only is refused."""
         self.assertRaises(LocalError, self.destination.copy, self.source, SIZE, 0, 1)

@@ -100,8 +100,22 @@ class RangeTests(DirectCase):
         for offset in (0, 2999, 3000, 3100, 8192):
             error = self.assertRaises(ReadError, opened.read, bytearray(4096), 0, offset)
             self.assertEqual((error.offset, opened.short), (max(3000, offset), True))
-        opened.write(3500, b"y" * 10)
-        self.assertEqual(opened.read(bytearray(600), 0, 2950), b"x" * 50 + bytes(500) + b"y" * 10 + bytes(40))
+
+    def test_noGap(self) -> None:
+        """A write that would make zeros of bytes that are missing is refused; others make the file longer."""
+        opened, block = self.open(), 4096
+        opened.write(0, b"x" * SIZE)
+        os.truncate(self.path, 3000)
+        for offset, length in ((3500, 10), (2990, 10), (2990, 20), (block, block)):
+            error = self.assertRaises(WriteError, opened.write, offset, bytes(length))
+            self.assertIn("it was cut short", str(error))
+            self.assertEqual((error.offset, os.stat(self.path).st_size), (offset, 3000))
+        opened.write(100, b"z" * 10)
+        opened.write(2048, b"y" * 2048)
+        opened.write(block, b"y" * (SIZE - block))
+        self.assertEqual((os.stat(self.path).st_size, opened.short), (SIZE, True))
+        opened.write(0, b"x" * SIZE)
+        self.assertFalse(opened.short)
 
     def test_badPlace(self) -> None:
         """A place that cannot be read is found; what is before it can be."""

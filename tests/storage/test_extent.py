@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 from twisted.internet.defer import CancelledError
+from twisted.logger import capturedLogs
 
 from iscsi_twisted.errors import (
     DeviceError,
@@ -20,6 +21,7 @@ from iscsi_twisted.errors import (
     WriteProtected,
 )
 from iscsi_twisted.storage import FileExtent, extent, extentlife, opening, openrange
+from iscsi_twisted.storage.extentlife import LOOK
 from iscsi_twisted.storage.pace import LONG, REST, TRUST, Never, Pace, Trust
 from tests.support.devicecontract import SIZE
 from tests.support.extents import ExtentCase
@@ -521,6 +523,35 @@ class DistrustTests(ExtentCase):
         """What is not open cannot be opened anew."""
         self.assertRaises(NotReady, self.makeExtent().reopen)
 
+    def test_neverMade(self) -> None:
+        """Opening anew makes no file and none longer; where one would have to be, all goes on as it was."""
+        device = self.opened()
+        device.write(0, b"x" * 10)
+        os.rename(self.path, self.path + ".away")
+        error = self.assertRaises(NotReady, device.reopen)
+        self.assertEqual(str(error), f"{self.path}: does not exist")
+        self.assertFalse(os.path.exists(self.path))
+        os.rename(self.path + ".away", self.path)
+        os.truncate(self.path, self.START + 10)
+        error = self.assertRaises(DeviceError, device.reopen)
+        self.assertIn(f"lengthen the file to {self.START + SIZE}", str(error))
+        self.assertEqual(bytes(device.read(0, 10)), b"x" * 10)  # type: ignore[arg-type]
+
+    def test_vanishes(self) -> None:
+        """One that vanishes while it is opened anew is not made either, and can be tried again."""
+        device = self.opened()
+        zeroing: Any = device.zero(100, 10, False)
+        result = device.reopen()
+        os.rename(self.path, self.path + ".away")
+        self.pool.run()
+        self.assertIsNone(self.successResultOf(zeroing))
+        self.failureResultOf(result, NotReady)
+        self.assertFalse(os.path.exists(self.path))
+        self.assertRaises(NotReady, device.read, 0, 1)
+        os.rename(self.path + ".away", self.path)
+        self.assertIsNone(self.successResultOf(device.reopen()))
+        self.assertEqual(bytes(device.read(0, 1)), b"\0")  # type: ignore[arg-type]
+
 
 class GrowthTests(ExtentCase):
     """Files that grow while they are served."""
@@ -555,3 +586,117 @@ class GrowthTests(ExtentCase):
         device = self.opened(length=512)
         os.truncate(self.path, 1 << 20)
         self.assertFalse(device.measure())
+
+
+class ShrunkTests(ExtentCase):
+    """Files that are cut short while they are served."""
+
+    def cut(self, device: FileExtent, left: int) -> None:
+        """Cut its file, and let some time pass."""
+        os.truncate(self.path, self.START + left)
+        self.clock.now += LOOK
+
+    def written(self, device: FileExtent, offset: int, data: bytes) -> Any:
+        """What becomes of a write that has to go to a thread."""
+        result: Any = device.write(offset, data)
+        assert result is not None
+        self.pool.run()
+        return result
+
+    def test_noGap(self) -> None:
+        """A write that would make zeros of what is missing fails, and that is told once."""
+        device = self.opened()
+        device.write(0, b"x" * 1000)
+        self.cut(device, 100)
+        with capturedLogs() as events:
+            for _ in range(2):
+                failure = self.failureResultOf(self.written(device, 200, b"y"), WriteError)
+                self.assertEqual(failure.value.offset, 200)
+        told = [event for event in events if event.get("event") == "shrunk"]
+        self.assertEqual([(each["left"], each["size"]) for each in told], [(100, SIZE)])
+        self.assertEqual((device.shrunk, os.stat(self.path).st_size), (True, self.START + 100))
+        self.assertEqual((device.errors, device.writes), (2, 1))
+
+    def test_healed(self) -> None:
+        """What is written from the end on makes the file whole; then all is inline again."""
+        device = self.opened()
+        device.write(0, b"x" * 1000)
+        self.cut(device, 100)
+        self.successResultOf(self.written(device, 100, b"y" * 100))
+        self.assertTrue(device.shrunk)
+        self.successResultOf(self.written(device, 200, b"y" * (SIZE - 200)))
+        self.successResultOf(self.written(device, 0, b"z"))
+        self.assertFalse(device.shrunk)
+        self.assertIsNone(device.write(1, b"z"))
+        self.assertEqual(bytes(device.read(0, 102)), b"zz" + b"x" * 98 + b"yy")  # type: ignore[arg-type]
+
+    def test_notAlways(self) -> None:
+        """The system is asked for the length now and then, not before each write."""
+        device = self.opened()
+        asked: list[int] = []
+        real = os.lseek
+        self.patch(extent.os, "lseek", lambda *arguments: (asked.append(1), real(*arguments))[1])
+        for _ in range(5):
+            device.write(0, b"x")
+        self.assertEqual(len(asked), 1)
+        self.clock.now += LOOK
+        device.write(0, b"x")
+        self.assertEqual(len(asked), 2)
+
+    def test_unknown(self) -> None:
+        """If the system does not tell, a thread finds out why."""
+        device = self.opened()
+        self.failing("lseek", errno.EIO)
+        self.failureResultOf(self.written(device, 0, b"y"), OSError)
+
+    def test_distrusted(self) -> None:
+        """A file that is whole again does not end distrust."""
+        device = self.opened()
+        self.cut(device, 100)
+        device.examine()
+        self.failing("fdatasync", errno.EIO, openrange)
+        result: Any = device.flush()
+        self.pool.run()
+        self.failureResultOf(result, WriteError)
+        os.truncate(self.path, self.START + SIZE)
+        device.examine()
+        self.assertEqual((device.shrunk, bool(device.distrusted)), (False, True))
+        self.assertRaises(WriteError, device.write, 0, b"x")
+
+
+class DisplacedTests(ExtentCase):
+    """Files that are not what their names lead to any more."""
+
+    def told(self, device: FileExtent) -> list[Any]:
+        """What it tells when it looks."""
+        with capturedLogs() as events:
+            device.examine()
+        return [event["event"] for event in events]
+
+    def test_exchanged(self) -> None:
+        """Another file of that name is told once; the old one is served, until the extent is opened anew."""
+        device = self.opened()
+        device.write(0, b"old")
+        self.assertEqual((self.told(device), device.displaced), ([], ""))
+        with open(self.path + ".new", "wb") as file:
+            file.write(bytes(self.START) + b"new".ljust(SIZE, b"-"))
+        os.rename(self.path + ".new", self.path)
+        self.assertEqual((self.told(device), self.told(device)), (["displaced"], []))
+        self.assertEqual(device.displaced, "another file has that name now")
+        self.assertEqual(bytes(device.read(0, 3)), b"old")  # type: ignore[arg-type]
+        self.outcome(device.reopen())
+        self.assertEqual((bytes(device.read(0, 3)), device.displaced), (b"new", ""))  # type: ignore[arg-type]
+
+    def test_removed(self) -> None:
+        """So is a file that has no name any more, and one that has it again."""
+        device = self.opened()
+        os.rename(self.path, self.path + ".away")
+        self.assertEqual((self.told(device), self.told(device)), (["displaced"], []))
+        self.assertEqual(device.displaced, "there is no file of that name any more")
+        os.rename(self.path + ".away", self.path)
+        self.assertEqual((self.told(device), self.told(device)), (["replaced"], []))
+        self.assertEqual(device.displaced, "")
+
+    def test_closed(self) -> None:
+        """What is not open has nothing to look at."""
+        self.assertEqual(self.told(self.makeExtent()), [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -130,6 +131,49 @@ class OpenRangeTests(SynchronousTestCase):
         self.assertEqual(error.offset, 5000)
         self.assertEqual(self.assertRaises(ReadError, self.range.read, bytearray(1), 0, 9000).offset, 9000)
         self.assertEqual(os.stat(self.path).st_size, START + 5000)
+
+    def test_noGap(self) -> None:
+        """In a file that was cut short nothing is written behind its end: what is missing would be zeros."""
+        os.truncate(self.path, START + 5000)
+        for change in (
+            partial(self.range.write, 5001, b"x"),
+            partial(self.range.zero, 6000, 10, True),
+            partial(self.opened(Abilities(True, True)).zero, 6000, 10, False),
+            partial(self.opened(Abilities(True, True)).discard, 5001, 10),
+        ):
+            error = self.assertRaises(WriteError, change)
+            self.assertIn("ends at byte 5000 of 60000 of the extent: it was cut short", str(error))
+            self.assertGreater(error.offset, 5000)
+            self.assertEqual(os.stat(self.path).st_size, START + 5000)
+        self.assertTrue(self.range.short)
+
+    def test_writtenAgain(self) -> None:
+        """What is missing may be written from the end on, and be zeroed so; then the file is whole again."""
+        os.truncate(self.path, START + 5000)
+        self.range.write(4990, b"x" * 20)
+        self.opened(Abilities(True, True)).zero(5010, 1000, True)
+        self.assertEqual(os.stat(self.path).st_size, START + 6010)
+        self.range.write(6010, b"y" * (SIZE - 6010))
+        self.assertTrue(self.range.short)
+        self.range.write(0, b"z")
+        self.assertFalse(self.range.short)
+        with open(self.path, "rb") as file:
+            file.seek(START)
+            self.assertEqual(file.read(), b"z" + b"-" * 4989 + b"x" * 20 + bytes(1000) + b"y" * (SIZE - 6010))
+
+    def test_lessThanNothing(self) -> None:
+        """A file that ends before the range begins is one that has nothing of it."""
+        os.truncate(self.path, 10)
+        error = self.assertRaises(WriteError, self.range.write, 0, b"x")
+        self.assertIn("ends at byte 0 of 60000", str(error))
+
+    def test_diskCutShort(self) -> None:
+        """A disk that has become smaller cannot be written behind its end, and that is no lack of space."""
+        os.truncate(self.path, START + 5000)
+        self.range.isBlock = True
+        error = self.assertRaises(WriteError, self.range.write, 4990, b"x" * 20)
+        self.assertEqual((type(error), error.offset), (WriteError, 5000))
+        self.range.write(4990, b"x" * 10)
 
     def test_readError(self) -> None:
         """A bad spot is a read error that names its first byte and the file."""

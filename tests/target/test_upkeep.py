@@ -12,7 +12,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SkipTest, TestCase
 
 from iscsi_twisted.config.targets import parse
-from iscsi_twisted.errors import DeviceError, LocalError, NotReady, OutOfSpace, ReadError, WriteError
+from iscsi_twisted.errors import DeviceError, LocalError, OutOfSpace, ReadError, WriteError
 from iscsi_twisted.initiator import LUN, Initiator
 from iscsi_twisted.scsi import cdb, codes
 from iscsi_twisted.scsi.client import DataProtect, MediumError
@@ -111,8 +111,43 @@ class UpkeepTests(ServedTests):
         shrunk = [event for event in events if event.get("event") == "shrunk"]
         self.assertEqual([(event["left"], event["size"]) for event in shrunk], [(1000, 1 << 20)])
         self.assertEqual((caught.exception.offset, bytes(await unit.read(0, 512))), (512, bytes(512)))
+        with self.assertRaises(WriteError):
+            await unit.write(1024, b"x" * 512)
+        await unit.write(512, b"y" * 512)
         await unit.write(1024, b"x" * 512)
-        self.assertEqual(bytes(await unit.read(512, 1024)), bytes(512) + b"x" * 512)
+        self.assertEqual(bytes(await unit.read(512, 1024)), b"y" * 512 + b"x" * 512)
+
+    async def test_displaced(self) -> None:
+        """
+        A file that is exchanged is served on, and that is told when the service looks, of all parts; opened
+        anew it is the new one.
+        """
+        text = (
+            "extent0 a 0 1M\nextent1 b 0 1M\ndevice0 RAID0 extent0 extent1\nextent2 c 0 1M\n"
+            "device1 DELAY extent2 seconds=0\ntarget0 device0 device1 any\n"
+        )
+        service = self.serve(text)
+        unit, told = await self.login(service), []
+        unit.attention = lambda condition: told.append(condition.code)
+        await unit.write(1 << 20, b"old!" * 128)
+        for name in ("b", "c"):
+            os.rename(self.make(name + ".new", 1 << 20), self.path(name))
+        with capturedLogs() as events:
+            self.assertEqual(service.rescan(), [])
+            await service.change(self.plans(text))
+        displaced = [event["path"] for event in events if event.get("event") == "displaced"]
+        self.assertEqual(displaced, [self.path("b"), self.path("c")])
+        first, second = service.status().targets[0].units
+        why = "another file has that name now"
+        self.assertEqual([part.displaced for part in first.device.members], ["", why])
+        self.assertEqual([part.displaced for part in second.device.members], [why])
+        self.assertEqual(bytes(await unit.read(1 << 20, 512)), b"old!" * 128)
+        await service.reopen(NAME, 0)
+        self.assertEqual(bytes(await unit.read(1 << 20, 512)), bytes(512))
+        self.assertEqual(told, [codes.MEDIUM_MAY_HAVE_CHANGED])
+        self.assertEqual(
+            [part.displaced for part in service.status().targets[0].units[0].device.members], ["", ""]
+        )
 
     async def test_unmeasured(self) -> None:
         """If what is new is in use elsewhere the disk stays as it is, and that is logged; others grow."""
@@ -162,15 +197,14 @@ class UpkeepTests(ServedTests):
         self.assertEqual(told, [codes.MEDIUM_MAY_HAVE_CHANGED])
 
     async def test_reopenFails(self) -> None:
-        """One that cannot be opened anew is not ready, and can be tried again."""
+        """One that cannot be opened anew goes on as it was, and can be tried again."""
         service = self.serve("extent0 a 0 1M\ntarget0 extent0 any\n")
         unit = await self.login(service)
         await unit.write(0, b"a" * 512)
         os.rename(self.path("a"), self.path("b"))
         os.mkdir(self.path("a"))
         await self.assertFailure(service.reopen(NAME, 0), DeviceError)
-        with self.assertRaises(NotReady):
-            await unit.read(0, 512)
+        self.assertEqual(bytes(await unit.read(0, 512)), b"a" * 512)
         os.rmdir(self.path("a"))
         os.rename(self.path("b"), self.path("a"))
         await service.reopen(NAME, 0)
