@@ -68,7 +68,8 @@ class Plan:
         """@raise LocalError: if it cannot be done with a unit."""
         if self.size % lun.blockSize or self.size > lun.size:
             raise LocalError(
-                f"{lun} has {lun.size} bytes in blocks of {lun.blockSize}: {self.size} of them cannot be read"
+                f"--size {self.size}: {lun} has {lun.size} bytes in blocks of {lun.blockSize};"
+                " right would be some of these blocks"
             )
         if self.writes and lun.capabilities().readOnly:
             raise LocalError(f"{lun} is read-only")

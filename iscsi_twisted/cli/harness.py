@@ -14,6 +14,7 @@ from typing import Any, Final
 from iscsi_twisted import __version__
 from iscsi_twisted.cli.exercises import Exercises, Failed
 from iscsi_twisted.cli.running import Running, runCommand, unbroken
+from iscsi_twisted.cli.values import number
 from iscsi_twisted.config.auths import loadAuths
 from iscsi_twisted.initiator import LUN, URL, Credentials, Initiator, Session
 from iscsi_twisted.session.answers import LoginRefused, MethodsRejected
@@ -46,10 +47,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add = made.add_argument
     add("-h", dest="host", metavar="HOST", default="localhost", help="where the target is")
-    add("-p", dest="port", metavar="PORT", type=int, default=3260, help="its TCP port (3260)")
-    add("-n", dest="iterations", metavar="NUMBER", type=int, default=1, help="how often to do all (1)")
+    add("-p", dest="port", metavar="PORT", type=number(1, 65535), default=3260, help="its TCP port (3260)")
+    add("-n", dest="iterations", metavar="NUMBER", type=number(1), default=1, help="how often to do all (1)")
     add("-t", dest="target", metavar="NAME", default="", help="which target; the first that is found")
-    add("-l", dest="lun", metavar="LUN", type=int, default=0, help="which logical unit (0)")
+    add("-l", dest="lun", metavar="LUN", type=number(0, 0xFFFFFF), default=0, help="which logical unit (0)")
     add("-u", dest="user", metavar="USER", default="", help="whom to authenticate as; who runs this")
     add("-a", dest="method", choices=("chap", "none"), help="authentication; CHAP if the user has a secret")
     add("-d", dest="digest", choices=tuple(DIGESTS), default="none", help="digests (none)")
@@ -112,8 +113,8 @@ class Harness:
         @raise ISCSIError: at the first failure.
         """
         credentials = self._credentials()
-        for number in range(1, self.options.iterations + 1):
-            self.say(f"<ITERATION {number}>")
+        for count in range(1, self.options.iterations + 1):
+            self.say(f"<ITERATION {count}>")
             try:
                 await self._iteration(credentials)
             except (LoginRefused, MethodsRejected) as error:
@@ -214,10 +215,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         made.print_usage(sys.stderr)
         raise SystemExit(1)
     options = made.parse_args(given)
-    if options.iterations < 1:
-        made.error("-n wants a number from 1")
-    if not 0 < options.port < 65536:
-        made.error("-p wants a port, a number from 1 to 65535")
 
     async def command(reactor: Any) -> None:
         await Harness(reactor, options, lambda line: print(line, flush=True)).run()

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from iscsi_twisted import __version__
-from iscsi_twisted.config.sizes import parseSize
-from iscsi_twisted.errors import ConfigurationError
+from iscsi_twisted.cli.values import number, seconds, size
 
 URLS: Final = "iscsi://[USER@]HOST[:PORT]"
 
@@ -28,13 +28,21 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = Parser(prog="iscsi-twisted", description="Use iSCSI targets and their disks.")
     made.add_argument("-V", "--version", action="version", version=f"iscsi-twisted {__version__}")
-    made.add_argument("--json", action="store_true", help="print JSON, failures too")
-    made.add_argument("--initiator-name", default="", metavar="NAME", help="this initiator's iSCSI name")
-    made.add_argument("--secret-file", metavar="FILE", help="a file that holds the user's secret alone")
-    made.add_argument("--auths", metavar="FILE", help="an auths file that has the user's secret")
-    made.add_argument("--digest", choices=("no", "prefer", "yes"), default="no", help="CRC32C digests (no)")
+    addGeneral(made)
+    made.set_defaults(json=False, initiator_name="", secret_file=None, auths=None, digest="no")
     _addCommands(made.add_subparsers(dest="command", required=True, metavar="COMMAND"))
     return made
+
+
+def addGeneral(made: argparse.ArgumentParser) -> None:
+    """Options of all commands, which may stand before the command or behind it."""
+    # One that is not given behind the command leaves alone what was given before it.
+    add = partial(made.add_argument, default=argparse.SUPPRESS)
+    add("--json", action="store_true", help="print JSON, failures too")
+    add("--initiator-name", metavar="NAME", help="this initiator's iSCSI name")
+    add("--secret-file", metavar="FILE", help="a file that holds the user's secret alone")
+    add("--auths", metavar="FILE", help="an auths file that has the user's secret")
+    add("--digest", choices=("no", "prefer", "yes"), help="CRC32C digests (no)")
 
 
 def _addCommands(commands: Any) -> None:
@@ -50,26 +58,25 @@ def _addCommands(commands: Any) -> None:
         one = _addCommand(commands, name, words)
         one.add_argument("url", metavar="URL", help=where)
         if name == "ping":
-            one.add_argument("-c", dest="count", type=int, default=5, help="how often (5)")
+            add = one.add_argument
+            add("-c", dest="count", metavar="COUNT", type=number(1), default=5, help="how often (5)")
     for name, words in (
         ("read", "write a unit's bytes to standard output"),
         ("write", "write standard input to a unit"),
     ):
         one = _addCommand(commands, name, words)
         one.add_argument("url", metavar="URL", help=unit)
-        one.add_argument("--offset", type=int, default=0, help="of the first byte (0)")
+        one.add_argument("--offset", metavar="BYTES", type=size, default=0, help="where to begin (0)")
         if name == "read":
-            one.add_argument("--length", type=int, help="bytes; to the end if not given")
+            one.add_argument("--length", metavar="BYTES", type=size, help="how much (all that follows)")
     _addCopy(commands, unit)
     _addBench(commands, unit)
 
 
 def _addCommand(commands: Any, name: str, words: str) -> argparse.ArgumentParser:
-    """One command; --json may stand behind it, too."""
+    """One command."""
     one: argparse.ArgumentParser = commands.add_parser(name, help=words, description=words)
-    one.add_argument(
-        "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, failures too"
-    )
+    addGeneral(one)
     return one
 
 
@@ -83,7 +90,7 @@ def _addCopy(commands: Any, unit: str) -> None:
     words = "where it is kept how far the copy has come (TO.copying, if TO is a file)"
     one.add_argument("--state", metavar="FILE", help=words)
     words = "how often that is written (5)"
-    one.add_argument("--checkpoint", metavar="SECONDS", type=float, default=5.0, help=words)
+    one.add_argument("--checkpoint", metavar="SECONDS", type=seconds(0), default=5.0, help=words)
     words = "at the end, do not wait until all is durable"
     one.add_argument("--no-flush", dest="flush", action="store_false", help=words)
 
@@ -93,18 +100,17 @@ def _addBench(commands: Any, unit: str) -> None:
     add = one.add_argument
     add("urls", metavar="URL", nargs="+", help=f"{unit}; several at once")
     add("--order", choices=("random", "sequential"), default="random", help="of the places (random)")
-    add("--writes", metavar="PERCENT", type=int, default=0, help="how many of them are writes (0)")
-    add("--size", metavar="BYTES", type=_size, default=4096, help="of one read or write (4K)")
-    add("--depth", metavar="NUMBER", type=int, default=32, help="how many are outstanding, of each unit (32)")
+    add("--writes", metavar="PERCENT", type=number(0, 100), default=0, help="how many of them are writes (0)")
+    add("--size", metavar="BYTES", type=size, default=4096, help="of one read or write (4K)")
+    add(
+        "--depth",
+        metavar="NUMBER",
+        type=number(1),
+        default=32,
+        help="how many are outstanding, of each unit (32)",
+    )
     until = one.add_mutually_exclusive_group()
-    until.add_argument("--seconds", type=float, help="for how long (10)")
-    until.add_argument("--count", type=int, help="how many reads and writes of each unit")
+    until.add_argument("--seconds", metavar="SECONDS", type=seconds(0.001), help="for how long (10)")
+    words = "how many reads and writes of each unit"
+    until.add_argument("--count", metavar="NUMBER", type=number(1), help=words)
     add("--destroy", action="store_true", help="what is on the units may be overwritten")
-
-
-def _size(text: str) -> int:
-    """A size, as in the targets file."""
-    try:
-        return parseSize(text)
-    except ConfigurationError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

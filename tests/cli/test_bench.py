@@ -156,5 +156,7 @@ class CommandTests(ToolCase):
     def test_refused(self) -> None:
         """Nothing is written unless it is said that what is there may be destroyed."""
         self.assertIn("--destroy", self.bad(LocalError, "bench", "--writes", "10", self.url))
-        self.assertIn("700 of them cannot", self.bad(LocalError, "bench", "--size", "700", self.url))
+        self.assertIn(
+            "right would be some of these blocks", self.bad(LocalError, "bench", "--size", "700", self.url)
+        )
         self.assertEqual(bytes(self.device.read(0, 1 << 20)), bytes(1 << 20))

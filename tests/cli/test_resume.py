@@ -166,4 +166,3 @@ class ResumeTests(ToolCase):
         self.assertIn("neither end", self.bad(LocalError, "copy", "/dev/null", self.path))
         wrong = ("copy", "--state", self.path, self.url, self.path)
         self.assertIn("is an end", self.bad(LocalError, *wrong))
-        self.assertIn("seconds", self.bad(LocalError, "copy", "--checkpoint", "-1", self.url, self.path))

@@ -157,7 +157,18 @@ class ToolTests(ToolCase):
         self.assertIn(
             "multiple of the unit's blocks of 512", self.bad(LocalError, "write", "--offset", "5", self.url)
         )
-        self.assertIn("1 or more", self.bad(LocalError, "ping", "-c", "0", self.url))
+
+    def test_anywhere(self) -> None:
+        """Options of all commands may stand before the command, or behind it, or be left out."""
+        options = (
+            ("--json", True, False), ("--initiator-name", "iqn.2001-04.com.example:a", ""),
+            ("--secret-file", "a", None), ("--auths", "a", None), ("--digest", "yes", "no"),
+        )  # fmt: skip
+        for name, value, otherwise in options:
+            words = [name] if value is True else [name, value]
+            for line in ([*words, "ls", HOST], ["ls", *words, HOST], ["ls", HOST, *words], ["ls", HOST]):
+                found = getattr(parser().parse_args(line), name[2:].replace("-", "_"))
+                self.assertEqual(found, value if name in line else otherwise, line)
 
     def test_about(self) -> None:
         """What a unit is."""
@@ -336,9 +347,8 @@ class ToolTests(ToolCase):
         self.patch(os, "environ", {})
         self.assertIn("no secret for me", self.bad(LocalError, "inq", self.url.replace("//", "//me@")))
         for command in ("read", "write"):
-            for offset in (DISK + 512, -512):
-                said = self.bad(LocalError, command, f"--offset={offset}", self.url)
-                self.assertIn(f"has {DISK} bytes", said)
+            said = self.bad(LocalError, command, "--offset", str(DISK + 512), self.url)
+            self.assertIn(f"has {DISK} bytes", said)
         error = self.assertRaises(SystemExit, self.quietly, [])
         self.assertEqual(error.code, 2)
 
