@@ -16,6 +16,7 @@ from iscsi_twisted.errors import ISCSIError, LocalError, RemoteError
 from iscsi_twisted.initiator.protocol import InitiatorFactory
 from iscsi_twisted.initiator.request import AGAIN, ENDING, WHOLE_TARGET, Request, Timeouts, ends
 from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session import asking
 from iscsi_twisted.session.answers import ConnectionEnded, Event, LogoutRefused, Redirected
 from iscsi_twisted.session.client import ClientConnection
 from iscsi_twisted.session.command import SIMPLE
@@ -145,7 +146,7 @@ class Session:
         """The full feature phase has begun."""
         if self._closing:
             # Whoever wanted it has gone meanwhile; the target is told.
-            connection.logout(lambda result: None)
+            asking.logout(connection, lambda result: None)
             return
         self.connection = connection
         self.logins += 1
@@ -236,7 +237,7 @@ class Session:
             self._pinged += 1
         elif silent or self._unasked >= STALLS:
             self._pinged, self._unasked = 1, 0
-            connection.ping(self._answered)
+            asking.ping(connection, self._answered)
         else:
             self._unasked += 1
         self._bytesIn = connection.bytesIn
@@ -345,7 +346,7 @@ class Session:
             return
         connection.release(request)
         answer: Deferred[int] = Deferred()
-        connection.manage(numbers.ABORT_TASK, request.lunField, request, _fire(answer))
+        asking.manage(connection, numbers.ABORT_TASK, request.lunField, request, _fire(answer))
         answer.addTimeout(ABORT_TIME, self.reactor)
         answer.addCallbacks(
             lambda response: self._aborted(connection, request, response),
@@ -377,7 +378,7 @@ class Session:
             for command in (connection.commands.values() if connection is not None else ())
             if function in WHOLE_TARGET or command.lunField == lunField
         ]
-        asked = self._ask(lambda connection, done: connection.manage(function, lunField, None, done))
+        asked = self._ask(lambda connection, done: asking.manage(connection, function, lunField, None, done))
         if connection is not None and function in ENDING:
             asked.addCallback(ends, connection, concerned)
         return asked
@@ -390,7 +391,7 @@ class Session:
         @return: fires with the same data.
         @raise LocalError: for more data than the target takes.
         """
-        answer = self._ask(lambda connection, done: connection.ping(done, data))
+        answer = self._ask(lambda connection, done: asking.ping(connection, done, data))
         if timeout is not None:
             answer.addTimeout(timeout, self.reactor, partial(_unanswered, "ping"))
         return answer
@@ -403,7 +404,7 @@ class Session:
         """
         if self.connection is None:
             raise LocalError("the session is not connected")
-        self.connection.nop(data)
+        asking.nop(self.connection, data)
 
     def text(
         self, pairs: list[tuple[str, str]], timeout: float = TEXT_TIME
@@ -413,7 +414,7 @@ class Session:
 
         @param timeout: seconds after which this fails with C{TimeoutError}.
         """
-        answer = self._ask(lambda connection, done: connection.ask(pairs, done))
+        answer = self._ask(lambda connection, done: asking.ask(connection, pairs, done))
         return answer.addTimeout(timeout, self.reactor, partial(_unanswered, "text request"))
 
     def _ask(self, request: Callable[[ClientConnection, Callable[[Any], Any]], None]) -> Deferred[Any]:
@@ -438,7 +439,7 @@ class Session:
         self._closing = True
         connection = self.connection
         answer: Deferred[Any] = Deferred()
-        connection.logout(_fire(answer))
+        asking.logout(connection, _fire(answer))
         answer.addTimeout(ABORT_TIME, self.reactor)
         answer.addBoth(_ended, connection)
         return answer
@@ -481,9 +482,9 @@ class Link:
             return
         # Once is enough, however often a target says so: its messages must not fill our memory.
         if event.code == numbers.EVENT_LOGOUT_REQUEST and not connection.leaving:
-            connection.logout(lambda result: None)
+            asking.logout(connection, lambda result: None)
         elif event.code == numbers.EVENT_NEGOTIATION and not connection.texts:
-            connection.ask([], lambda result: None)
+            asking.ask(connection, [], lambda result: None)
 
     def ended(self, error: ISCSIError) -> None:
         """The connection is over."""

@@ -9,18 +9,19 @@ ends the connection with an error that says what that was, and every command wit
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol
 
 from iscsi_twisted.errors import HeaderDigestError, ISCSIError, LocalError, RemoteError, TextError
 from iscsi_twisted.interfaces import Buffer
-from iscsi_twisted.session import responses
+from iscsi_twisted.session import asking, responses
 from iscsi_twisted.session.answers import ConnectionEnded, Event
 from iscsi_twisted.session.command import Command
+from iscsi_twisted.session.gaps import Gaps
 from iscsi_twisted.session.parameters import Parameters
-from iscsi_twisted.session.request import MAX_RECEIVE, OPEN, Authentication, Negotiator, Pairs, Wish
-from iscsi_twisted.wire import layout, numbers, text
+from iscsi_twisted.session.request import MAX_RECEIVE, OPEN, Authentication, Negotiator, Wish
+from iscsi_twisted.wire import layout, numbers
 from iscsi_twisted.wire.digest import digest
 from iscsi_twisted.wire.framer import Framer
 from iscsi_twisted.wire.serial import MASK, distance
@@ -41,7 +42,6 @@ DROPPED: Final = 1024
 _BEHIND: Final = 0x80000000
 """The bit of a difference of two serial numbers (L{distance}) that is set if it is negative."""
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
-_NO_LUN: Final = bytes(8)
 _NO_TAG: Final = numbers.NO_TAG
 _OPCODE: Final = numbers.OPCODE_MASK
 _LAST_TAG: Final = 0x7FFFFFFF
@@ -50,9 +50,6 @@ _FINAL: Final = numbers.FINAL
 _FINAL_READ: Final = numbers.FINAL | numbers.READ
 
 _packCommand = layout.SCSI_COMMAND.pack
-
-Pair = tuple[str, str]
-Callback = Callable[[Any], Any]
 
 
 class Owner(Protocol):
@@ -68,15 +65,6 @@ class Owner(Protocol):
         """The connection is over; all commands have been told before."""
 
 
-class Text:
-    """A text request that waits for its answer, or for more of it."""
-
-    def __init__(self, done: Callback) -> None:
-        self.done = done
-        self.parts = bytearray()
-        self.rounds = 0
-
-
 class ClientConnection:
     """
     The initiator's end of one connection, which is its session too.
@@ -86,6 +74,8 @@ class ClientConnection:
     @ivar tsih: the session's handle.
     @ivar commands: those that were sent and have not ended, by initiator task tag.
     @ivar dropped: initiator task tags of some that were aborted: a target may have sent something for them.
+    @ivar gaps: numbers of statuses that the target leaves out.
+    @ivar cmdSN: the number of the next command.
     @ivar waiting: those that the window has no room for yet.
     @ivar leaving: whether a logout was asked for.
     @ivar clogged: 0 while the target reads what is sent; else 1, and 1 more for each of its pings since then.
@@ -120,17 +110,16 @@ class ClientConnection:
         self.bytesIn = self.bytesOut = 0
         self.error: ISCSIError | None = None
         self.full = False
-        self.callbacks: dict[int, Callback] = {}
-        self.texts: dict[int, Text] = {}
+        self.callbacks: dict[int, asking.Callback] = {}
+        self.texts: dict[int, asking.Text] = {}
         self._out: list[Buffer] = []
         self._queued = 0
         self._corked = False
-        self._cmdSN = 1
+        self.cmdSN = 1
         self._maxCmdSN = 1
         self._handlers = responses.LOGIN
         self.expStatSN = 0
-        self._skips = 0
-        self._missing: dict[int, None] = {}
+        self.gaps = Gaps()
         self._tag = 0
         self.leaving = False
         self.clogged = 0
@@ -149,7 +138,7 @@ class ClientConnection:
         """The transport is there: begin the login."""
         assert self.negotiator is not None
         self.loginTag = self._nextTag()
-        self.sendLogin(self.negotiator.first())
+        asking.sendLogin(self, self.negotiator.first())
         self.flush()
 
     def receive(self, data: bytes) -> None:
@@ -200,34 +189,13 @@ class ClientConnection:
         @raise LocalError: if there is no session, or no more.
         """
         if not self.full:
-            self._usable()
-        if self.waiting or self._maxCmdSN - self._cmdSN & _BEHIND:
+            self.usable()
+        if self.waiting or self._maxCmdSN - self.cmdSN & _BEHIND:
             self.waiting.append(command)
             return
         self._issue(command)
         if not self._corked:
             self.flush()
-
-    def manage(self, function: int, lunField: bytes, command: Command | None, done: Callback) -> None:
-        """
-        Send a task management function (RFC 7143 11.5), as an immediate request.
-
-        @param command: which to abort, for ABORT TASK.
-        @param done: called with the response code (RFC 7143 11.6.1), or with an error.
-        """
-        self._usable()
-        tag = self._nextTag()
-        self.callbacks[tag] = done
-        # Some targets count the status of an aborted task, though they do not send it.
-        self._skips += len(self.commands) if command is None else 1
-        referenced, refCmdSN = (_NO_TAG, 0) if command is None else (command.itt, command.cmdSN)
-        self.put(
-            layout.TASK_MANAGEMENT_REQUEST.pack(
-                numbers.TASK_MANAGEMENT_REQUEST | numbers.IMMEDIATE, numbers.FINAL | function, 0, lunField,
-                tag, referenced, self._cmdSN, self.expStatSN, refCmdSN, 0,
-            )
-        )  # fmt: skip
-        self._pushed()
 
     def forget(self, command: Command) -> bool:
         """
@@ -252,66 +220,6 @@ class ClientConnection:
             if len(self.dropped) > DROPPED:
                 del self.dropped[next(iter(self.dropped))]
 
-    def ask(self, pairs: Iterable[Pair], done: Callback) -> None:
-        """
-        Send a Text Request (RFC 7143 11.10).
-
-        @param done: called with the pairs of the whole answer, or with an error.
-        """
-        self._usable()
-        tag = self._nextTag()
-        self.texts[tag] = Text(done)
-        self.sendText(tag, _NO_TAG, text.encode(pairs))
-
-    def ping(self, done: Callback, data: bytes = b"") -> None:
-        """
-        Send a NOP-Out that wants an answer (RFC 7143 11.18).
-
-        @param done: called with the data that came back, or with an error.
-        @raise LocalError: for more data than the target takes.
-        """
-        self._usable()
-        self._fits(data)
-        tag = self._nextTag()
-        self.callbacks[tag] = done
-        self.nopOut(tag, _NO_TAG, _NO_LUN, data)
-        self._pushed()
-
-    def nop(self, data: bytes = b"") -> None:
-        """
-        Send a NOP-Out that wants no answer.
-
-        @raise LocalError: for more data than the target takes.
-        """
-        self._usable()
-        self._fits(data)
-        self.nopOut(_NO_TAG, _NO_TAG, _NO_LUN, data)
-        self._pushed()
-
-    def _fits(self, data: bytes) -> None:
-        if len(data) > self.parameters.maxSegment:
-            raise LocalError(
-                f"{len(data)} bytes of data, where the target takes {self.parameters.maxSegment}"
-            )
-
-    def logout(self, done: Callback) -> None:
-        """
-        Close the session (RFC 7143 11.14).
-
-        @param done: called with the response code, or with an error; then the connection ends.
-        """
-        self._usable()
-        self.leaving = True
-        tag = self._nextTag()
-        self.callbacks[tag] = done
-        self.put(
-            layout.LOGOUT_REQUEST.pack(
-                numbers.LOGOUT_REQUEST | numbers.IMMEDIATE, numbers.FINAL | numbers.CLOSE_SESSION, 0, tag, 0,
-                self._cmdSN, self.expStatSN,
-            )
-        )  # fmt: skip
-        self._pushed()
-
     # Sending
 
     def flush(self) -> None:
@@ -322,7 +230,8 @@ class ClientConnection:
             self._queued = 0
             self._send(out)
 
-    def _pushed(self) -> None:
+    def pushed(self) -> None:
+        """What is queued need not wait for more, unless more is being received."""
         if not self._corked:
             self.flush()
 
@@ -350,8 +259,8 @@ class ClientConnection:
         if tag > _LAST_TAG or tag in self.commands:
             tag = self._nextTag()
         command.itt = self._tag = tag
-        command.cmdSN = cmdSN = self._cmdSN
-        self._cmdSN = (cmdSN + 1) & MASK
+        command.cmdSN = cmdSN = self.cmdSN
+        self.cmdSN = (cmdSN + 1) & MASK
         self.commands[tag] = command
         length = len(data)
         if not length and not self.headerDigest:
@@ -400,34 +309,6 @@ class ClientConnection:
             )  # fmt: skip
             self.put(header, view[place:behind])
 
-    def nopOut(self, tag: int, ttt: int, lunField: bytes, data: Buffer) -> None:
-        header = layout.NOP_OUT.pack(
-            numbers.NOP_OUT | numbers.IMMEDIATE, numbers.FINAL, 0, lunField, tag, ttt, self._cmdSN,
-            self.expStatSN,
-        )  # fmt: skip
-        self.put(header, data)
-
-    def sendText(self, tag: int, ttt: int, data: bytes) -> None:
-        """All that is asked here fits one PDU; the request for more of an answer is empty."""
-        header = layout.TEXT_REQUEST.pack(
-            numbers.TEXT_REQUEST | numbers.IMMEDIATE, numbers.FINAL, 0, _NO_LUN, tag, ttt, self._cmdSN,
-            self.expStatSN,
-        )  # fmt: skip
-        self.put(header, data)
-        self._pushed()
-
-    def sendLogin(self, pairs: Pairs) -> None:
-        negotiator = self.negotiator
-        assert negotiator is not None
-        flags = negotiator.stage << 2
-        if negotiator.next is not None:
-            flags |= numbers.FINAL | negotiator.next
-        header = layout.LOGIN_REQUEST.pack(
-            numbers.LOGIN_REQUEST | numbers.IMMEDIATE, flags, 0, 0, 0, self.wish.isid, self.tsih,
-            self.loginTag, 0, self._cmdSN, self.expStatSN,
-        )  # fmt: skip
-        self.put(header, text.encode(pairs))
-
     # Receiving
 
     def _work(self, function: Callable[[Any], None], argument: Any) -> None:
@@ -460,7 +341,7 @@ class ClientConnection:
 
         @param counts: whether it has a StatSN of its own.
         """
-        if (statSN == self.expStatSN or self._skip(statSN)) and counts:
+        if (statSN == self.expStatSN or self.gaps.skip(self.expStatSN, statSN)) and counts:
             self.expStatSN = (statSN + 1) & MASK
         self.window(expCmdSN, maxCmdSN)
 
@@ -471,27 +352,6 @@ class ClientConnection:
         else:
             self.window(expCmdSN, maxCmdSN)
 
-    def _skip(self, statSN: int) -> bool:
-        """
-        Another StatSN than the one that is due, which no target should send (RFC 7143 4.2.2.2).
-
-        Around aborts some do: one counts statuses that it does not send, another sends them out of order.
-
-        @return: whether it is ahead, rather than one that was missing.
-        """
-        if statSN in self._missing:
-            del self._missing[statSN]
-            self._skips += 1
-            return False
-        skipped = distance(self.expStatSN, statSN)
-        if not 0 < skipped <= self._skips:
-            raise RemoteError(f"StatSN {statSN} where {self.expStatSN} is due")
-        self._skips -= skipped
-        self._missing.update((self.expStatSN + each & MASK, None) for each in range(skipped))
-        while len(self._missing) > DROPPED:
-            del self._missing[next(iter(self._missing))]
-        return True
-
     def window(self, expCmdSN: int, maxCmdSN: int) -> None:
         """Take the ends of the command window; mostly they are where they were."""
         if maxCmdSN == self._maxCmdSN or maxCmdSN - self._maxCmdSN & _BEHIND:
@@ -500,10 +360,24 @@ class ClientConnection:
             # No window at all (RFC 7143 4.2.2.1).
             return
         self._maxCmdSN = maxCmdSN
-        while self.waiting and distance(self._cmdSN, maxCmdSN) >= 0:
+        while self.waiting and distance(self.cmdSN, maxCmdSN) >= 0:
             self._issue(self.waiting.popleft())
 
-    def _usable(self) -> None:
+    def begins(self, done: asking.Callback | None) -> int:
+        """
+        A tag for a request other than a SCSI command.
+
+        @param done: called with its answer; None if it is kept elsewhere.
+        @raise LocalError: if there is no session, or no more.
+        """
+        self.usable()
+        tag = self._nextTag()
+        if done is not None:
+            self.callbacks[tag] = done
+        return tag
+
+    def usable(self) -> None:
+        """@raise LocalError: if there is no session, or no more."""
         if self.error is not None or not self.full:
             raise LocalError(f"there is no session: {self.error or 'the login is not complete'}")
 

@@ -9,40 +9,30 @@ completes its task and flushes the same way.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from iscsi_twisted.errors import RejectError, RemoteError
-from iscsi_twisted.interfaces import Buffer, ILogicalUnit
-from iscsi_twisted.session import fullfeature
+from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session import fullfeature, notices
 from iscsi_twisted.session.login import Login
 from iscsi_twisted.session.node import Node, Peer
 from iscsi_twisted.session.portals import Portal
+from iscsi_twisted.session.share import Share
 from iscsi_twisted.session.vigil import Vigil
-from iscsi_twisted.wire import layout, numbers
+from iscsi_twisted.wire import numbers
 from iscsi_twisted.wire.digest import digest
 from iscsi_twisted.wire.framer import Framer
 from iscsi_twisted.wire.serial import MASK
 
 if TYPE_CHECKING:
     from iscsi_twisted.session.session import Session
-    from iscsi_twisted.session.task import Task
 
 BATCH: Final = 1 << 20
 """Bytes queued before a batch is sent though the turn is not over: what stays in a processor's cache."""
 
 TURN: Final = 8
 """Batches sent in one turn; about four milliseconds, then other connections have theirs."""
-
-READING: Final = 32 << 20
-"""
-Bytes that one unit whose device takes its time may be reading for one session: two of the longest reads.
-All that they bring is queued whether the peer reads or not; further commands for that unit wait.
-"""
-
-READING_ALL: Final = 4 * READING
-"""The same for all units of a session together: three may hang, and the others are served as ever."""
 
 _PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 
@@ -64,6 +54,9 @@ class Connection:
     @ivar corked: more may be queued before C{send}.
     @ivar held: SCSI commands, or those for some units, wait in the session: the peer does not read, this
         turn had its share, or devices have enough to read.
+    @ivar paused: the peer has to read before it is sent anything more.
+    @ivar backlog: bytes that wait for that.
+    @ivar share: what devices may read for it.
     @ivar single: the longest Data-In that is one PDU without digests; 0 if there are digests.
     @ivar initiator: the initiator's name as it was given, once it proved to be a name.
     @ivar session: None until the login is complete.
@@ -95,6 +88,7 @@ class Connection:
         self.peer = peer
         self._send, self._close, self._stall, self._later = send, close, stall, later
         self.narrow = narrow
+        self.share = Share()
         self.framer = Framer(self._deliver, self._spoilt)
         self.login: Login | None = Login(self)
         self.session: Session | None = None
@@ -115,15 +109,12 @@ class Connection:
         self.began = now
         self.bytesIn = self.bytesOut = self.pdusIn = self.pdusOut = self.rejects = 0
         self._handlers = fullfeature.LOGIN_HANDLERS
-        self._paused = False
-        self._backlog = 0
+        self.paused = False
+        self.backlog = 0
         self._stalled = False
         self._turn = TURN
         self._rests = False
         self._cut = 0
-        self._begun = 0
-        # The units that have enough to read; None among them stands for all.
-        self._full: frozenset[ILogicalUnit | None] = frozenset()
         self._transferTag = 0
         self._vigil: Vigil | None = None
         node.came(self)
@@ -148,11 +139,11 @@ class Connection:
 
     def pause(self) -> None:
         """The peer does not read as fast as we send; a transport may say so again and again."""
-        self._paused = self.held = True
+        self.paused = self.held = True
 
     def resume(self) -> None:
         """All has been sent."""
-        self._paused = False
+        self.paused = False
         self._taken()
         self.proceed()
         if self.node.load.waiting:
@@ -160,7 +151,7 @@ class Connection:
 
     def proceed(self) -> None:
         """Begin the commands that had to wait, and go on with what was read and left."""
-        if self._paused:
+        if self.paused:
             return
         if self.session is None:
             self.held = self._rests = False
@@ -177,15 +168,15 @@ class Connection:
             self.abandon(f"no login within {self.node.limits.loginTime:g} seconds")
 
     @property
-    def paused(self) -> bool:
-        """Whether the peer has to read before it is sent anything more."""
-        return self._paused
+    def stopped(self) -> bool:
+        """Whether no command begins: the peer does not read, or this turn had its share."""
+        return self.paused or self._rests
 
     def lost(self, reason: str) -> None:
         """The transport is gone; devices may still work for what came through it."""
         self._send = _nowhere
         self.out.clear()
-        self._paused = False
+        self.paused = False
         self._taken()
         self.node.connections -= 1
         if not self.ended:
@@ -208,42 +199,6 @@ class Connection:
         """Close a connection that has no session, of which has been told why."""
         self.ended = True
         self.finish()
-
-    def requestLogout(self, seconds: int) -> None:
-        """Ask the initiator to log out (RFC 7143 11.9.1, event 1)."""
-        self._tell(numbers.EVENT_LOGOUT_REQUEST, parameter3=seconds)
-
-    def reportEvent(self, lunField: bytes, sense: bytes) -> None:
-        """
-        Tell the initiator of a SCSI asynchronous event (RFC 7143 11.9.1, event 0).
-
-        @param lunField: the unit that reports it, as eight bytes.
-        @param sense: its sense data.
-        """
-        self._tell(numbers.EVENT_SCSI, lunField, len(sense).to_bytes(2, "big") + sense)
-
-    def _tell(self, event: int, lunField: bytes = bytes(8), data: bytes = b"", parameter3: int = 0) -> None:
-        session = self.session
-        if session is None or self.closing:
-            return
-        header = layout.ASYNC_MESSAGE.pack(
-            numbers.ASYNC_MESSAGE, numbers.FINAL, len(data), lunField, numbers.NO_TAG, self.nextStatSN(),
-            session.expCmdSN, session.maxCmdSN, event, 0, 0, 0, parameter3,
-        )  # fmt: skip
-        self.put(header, data)
-        if not self.corked:
-            self.flush()
-
-    def ping(self) -> None:
-        """Ask the initiator for a sign of life (RFC 7143 11.19).  This takes no StatSN."""
-        session = self.session
-        assert session is not None
-        header = layout.NOP_IN.pack(
-            numbers.NOP_IN, numbers.FINAL, 0, bytes(8), numbers.NO_TAG, self.nextTransferTag(), self.statSN,
-            session.expCmdSN, session.maxCmdSN,
-        )  # fmt: skip
-        self.put(header)
-        self.flush()
 
     # For the handlers of PDUs
 
@@ -284,74 +239,13 @@ class Connection:
             self.held = self._rests = True
             self._later()
 
-    def holds(self, task: Task) -> bool:
-        """Whether a task has to wait, asked while the connection is C{held}."""
-        if not self._full or None in self._full or self._paused or self._rests:
-            return True
-        assert self.session is not None
-        unit = task.unit
-        if unit in self._full:
-            return True
-        for other in self.session.waiting:
-            if other.unit is unit:
-                return other is not task
-        return False
-
-    def pends(self, count: int) -> None:
-        """A device takes its time to read so many bytes."""
-        self._begun += count
-        if self._begun >= READING:
-            full = self._weigh()
-            if full:
-                # What has room again is found when the turn ends.
-                self._full |= full
-                self.held = True
-        if self.node.load.add(count):
-            self._full |= {None}
-            self.held = True
-
     def answered(self) -> None:
         """A device that took its time has ended an operation: send, and begin what waited for that."""
         self.flush()
-        if self._full:
-            self.refill()
+        if self.share.full:
+            self.share.refill(self)
         if self.node.load.waiting:
             self.node.load.relieve()
-
-    def refill(self) -> None:
-        """Begin commands that there is room for now."""
-        before, self._full = self._full, self._weigh()
-        if self._full != before:
-            self.proceed()
-
-    def bar(self) -> None:
-        """Nobody may begin any command for now."""
-        self._full = self._weigh()
-        self.held = True
-
-    def _weigh(self) -> frozenset[ILogicalUnit | None]:
-        """Find the units that have enough to read."""
-        coming: dict[ILogicalUnit, int] = {}
-        for task in self.session.tasks.values() if self.session is not None else ():
-            if task.operation is not None and task.flags & numbers.READ:
-                coming[task.unit] = coming.get(task.unit, 0) + task.expected
-        left = READING_ALL - sum(coming.values())
-        # When so many more have begun, one more unit may have enough, or all.
-        most = max((count for count in coming.values() if count < READING), default=0)
-        self._begun = max(most, READING - left)
-        full: set[ILogicalUnit | None] = {unit for unit, count in coming.items() if count >= READING}
-        load = self.node.load
-        if load.barred or (load.used >= load.limit and (coming or self._backlog)):
-            # All together have enough; a session that has nothing may begin one command if there is room.
-            load.waiting[self] = None
-            full.add(None)
-        return frozenset(full if left > 0 else full | {None})
-
-    def outstanding(self) -> int:
-        """How many bytes devices read for this connection, or wait for the peer to take them."""
-        tasks = self.session.tasks.values() if self.session is not None else ()
-        reads = (task for task in tasks if task.operation is not None and task.flags & numbers.READ)
-        return self._backlog + sum(task.expected for task in reads)
 
     def flush(self) -> None:
         """Send all that is queued."""
@@ -362,14 +256,14 @@ class Connection:
         queued, self.queued = self.queued, 0
         self.bytesOut += queued
         self._send(out)
-        if self._paused:
-            self._backlog += queued
-            if self.node.load.queue(queued) or self._backlog > self.node.limits.queued:
+        if self.paused:
+            self.backlog += queued
+            if self.node.load.queue(queued) or self.backlog > self.node.limits.queued:
                 self.rest()
 
     def _taken(self) -> None:
         """Nothing waits for the peer any more."""
-        count, self._backlog = self._backlog, 0
+        count, self.backlog = self.backlog, 0
         if count:
             self.node.load.taken(count)
 
@@ -395,24 +289,6 @@ class Connection:
         self._transferTag = (self._transferTag + 1) % numbers.NO_TAG
         return self._transferTag
 
-    def reject(self, reason: int, chunk: Buffer, offset: int) -> None:
-        """Answer a PDU with a Reject that carries its header (RFC 7143 11.17)."""
-        self.rejects += 1
-        session = self.session
-        expCmdSN, maxCmdSN = (session.expCmdSN, session.maxCmdSN) if session else (0, 0)
-        header = layout.REJECT.pack(
-            numbers.REJECT,
-            numbers.FINAL,
-            reason,
-            48,
-            numbers.NO_TAG,
-            self.nextStatSN(),
-            expCmdSN,
-            maxCmdSN,
-            0,
-        )
-        self.put(header, bytes(chunk[offset : offset + 48]))
-
     def loggedIn(self, session: Session) -> None:
         """The login is complete: from the next PDU on, the full feature phase."""
         parameters = session.parameters
@@ -430,7 +306,7 @@ class Connection:
         if self.node.load.pressed:
             self.narrow(True)
         if self.node.load.barred:
-            self.bar()
+            self.share.bar(self)
         self.node.events.loggedIn(self)
 
     def finish(self) -> None:
@@ -474,8 +350,8 @@ class Connection:
         self.corked = False
         if self.out:
             self.flush()
-        if self._full:
-            self.refill()
+        if self.share.full:
+            self.share.refill(self)
 
     def _deliver(self, chunk: Buffer, offset: int, ahs: Buffer, data: Buffer) -> None:
         """One PDU."""
@@ -483,7 +359,7 @@ class Connection:
         try:
             self._handlers[chunk[offset] & 0x3F](self, chunk, offset, ahs, data)
         except RejectError as error:
-            self.reject(error.reason, chunk, offset)
+            notices.reject(self, error.reason, chunk, offset)
             if self.session is not None and self.session.early:
                 # It had its number, so it may be the next one's turn.
                 fullfeature.catchUp(self)
@@ -491,7 +367,7 @@ class Connection:
     def _spoilt(self, chunk: Buffer, offset: int) -> None:
         """A PDU whose data segment failed its digest (RFC 7143 7.8)."""
         self.pdusIn += 1
-        self.reject(numbers.REASON_DATA_DIGEST, chunk, offset)
+        notices.reject(self, numbers.REASON_DATA_DIGEST, chunk, offset)
         if chunk[offset] & 0x3F == numbers.DATA_OUT:
             fullfeature.spoiltDataOut(self, chunk, offset)
 
@@ -505,22 +381,14 @@ class Connection:
 
     def _begin(self, session: Session) -> None:
         self._rests = False
-        self.held = bool(self._full)
+        self.held = bool(self.share.full)
         waiting = session.waiting
         while waiting and not self.held:
             waiting.popleft().start()
-        if self._full:
-            self._beginSome(waiting)
+        if self.share.full:
+            self.share.begin(self, waiting)
         if waiting:
             self.held = True
-
-    def _beginSome(self, waiting: deque[Task]) -> None:
-        """Begin the commands for those units that have not enough to read."""
-        for task in tuple(waiting):
-            # What was begun may have aborted others.
-            if task in waiting and not self.holds(task):
-                waiting.remove(task)
-                task.start()
 
     def _end(self) -> None:
         """Whatever the reason: nothing more happens here."""

@@ -16,6 +16,7 @@ import attrs
 
 from iscsi_twisted.errors import RejectError, RemoteError, TextError
 from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session import notices
 from iscsi_twisted.session.dataout import DataOut
 from iscsi_twisted.session.discovery import answer
 from iscsi_twisted.session.management import manage, resume
@@ -101,7 +102,7 @@ def scsiCommand(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer,
             task.data = data
         else:
             _expectData(task, data)
-    if connection.held and connection.holds(task):
+    if connection.held and connection.share.holds(connection, task):
         if not task.done:
             session.waiting.append(task)
     elif not task.done:
@@ -110,7 +111,7 @@ def scsiCommand(connection: Connection, chunk: Buffer, offset: int, ahs: Buffer,
         except Exception as error:
             unit.failed(task, error)
         if not task.done and flags & _READ:
-            connection.pends(expected)
+            connection.share.pends(connection, expected)
     if session.early:
         catchUp(connection)
 
@@ -198,7 +199,7 @@ def catchUp(connection: Connection) -> None:
             try:
                 HANDLERS[header[0] & 0x3F](connection, header, 0, ahs, data)
             except RejectError as error:
-                connection.reject(error.reason, header, 0)
+                notices.reject(connection, error.reason, header, 0)
     finally:
         session.catchingUp = False
 

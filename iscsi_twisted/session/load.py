@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from iscsi_twisted.session.share import outstanding
+
 if TYPE_CHECKING:
     from iscsi_twisted.session.connection import Connection
     from iscsi_twisted.session.session import Session
@@ -59,7 +61,7 @@ class Load:
         if self.unread >= self._most and not self.barred:
             self.barred = True
             for connection in self._connections():
-                connection.bar()
+                connection.share.bar(connection)
         return True
 
     def taken(self, count: int) -> None:
@@ -72,7 +74,7 @@ class Load:
             for connection in self._connections():
                 if not self.barred:
                     self.waiting.pop(connection, None)
-                    connection.refill()
+                    connection.share.refill(connection)
 
     def _connections(self) -> list[Connection]:
         return [session.connection for session in self._sessions if session.connection is not None]
@@ -85,7 +87,7 @@ class Load:
 
     def reached(self) -> bool:
         """Count anew; whether the bound is reached."""
-        self.used = sum(each.outstanding() for each in self._connections())
+        self.used = sum(outstanding(each) for each in self._connections())
         return self.used >= self.limit
 
     def wanted(self, connection: Connection) -> bool:
@@ -97,4 +99,4 @@ class Load:
         if not self.reached():
             waiting, self.waiting = self.waiting, {}
             for connection in waiting:
-                connection.refill()
+                connection.share.refill(connection)

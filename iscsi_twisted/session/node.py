@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from iscsi_twisted.errors import CheckCondition, LocalError, LoginError
 from iscsi_twisted.interfaces import Grant, IAccessPolicy, ILogicalUnit, INexus, Pending
+from iscsi_twisted.session import notices
 from iscsi_twisted.session.budget import Budget
 from iscsi_twisted.session.doors import Door
 from iscsi_twisted.session.limits import NO_CHANGES, Limits
@@ -307,7 +308,7 @@ class Target(Door):
             if each.connection is not None and each.nexus is not None and self._sees(each.nexus, field)
         ]
         for connection in told:
-            connection.reportEvent(field, sense)
+            notices.reportEvent(connection, field, sense)
         return len(told)
 
     def _sees(self, nexus: INexus, field: bytes) -> bool:

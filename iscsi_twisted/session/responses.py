@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from iscsi_twisted.errors import ISCSIError, RemoteError
 from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session import asking
 from iscsi_twisted.session.answers import (
     ConnectionEnded,
     Event,
@@ -68,7 +69,7 @@ def loginResponse(connection: ClientConnection, chunk: Buffer, offset: int, data
     if flags & numbers.CONTINUE:
         if flags & numbers.FINAL:
             raise RemoteError("a Login Response with both the T and the C bit")
-        connection.sendLogin([])
+        asking.sendLogin(connection, [])
         return
     pairs = text.decode(bytes(connection.loginText))
     connection.loginText.clear()
@@ -76,7 +77,7 @@ def loginResponse(connection: ClientConnection, chunk: Buffer, offset: int, data
     if reply is None:
         _begin(connection, tsih)
     else:
-        connection.sendLogin(reply)
+        asking.sendLogin(connection, reply)
 
 
 def _refusal(connection: ClientConnection, status: int, data: Buffer) -> ISCSIError:
@@ -235,7 +236,7 @@ def textResponse(connection: ClientConnection, chunk: Buffer, offset: int, data:
     elif ttt == _NO_TAG:
         raise RemoteError("a Text Response that is not the last, without a Target Transfer Tag")
     else:
-        connection.sendText(itt, ttt, b"")
+        asking.sendText(connection, itt, ttt, b"")
 
 
 def nopIn(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:
@@ -249,7 +250,7 @@ def nopIn(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer
             connection.clogged += 1
             if connection.clogged > UNREAD_PINGS:
                 raise RemoteError(f"{UNREAD_PINGS} NOP-Ins want an answer from us, and none is read")
-        connection.nopOut(_NO_TAG, ttt, lunField, b"")
+        asking.sendNOP(connection, _NO_TAG, ttt, lunField, b"")
 
 
 def asynchronous(connection: ClientConnection, chunk: Buffer, offset: int, data: Buffer) -> None:

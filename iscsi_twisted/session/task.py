@@ -109,7 +109,8 @@ class Task:
         except Exception as error:
             self.unit.failed(self, error)
         if not self.done and self.flags & _READ:
-            self.connection.pends(self.expected)
+            connection = self.connection
+            connection.share.pends(connection, self.expected)
 
     def complete(self, data: Buffer = b"") -> None:
         """End with GOOD status and this Data-In."""

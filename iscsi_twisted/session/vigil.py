@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from iscsi_twisted.session import notices
+
 if TYPE_CHECKING:
     from iscsi_twisted.session.connection import Connection
     from iscsi_twisted.session.session import Session
@@ -96,7 +98,7 @@ class Vigil:
         elif 0 < node.pingInterval <= self._silent:
             self._silent = 0.0
             self._pinged = True
-            self._connection.ping()
+            notices.ping(self._connection)
 
     def _expectData(self, passed: float) -> None:
         """Tasks whose Data-Out do not come end, and give back what they had reserved."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList
 
+from iscsi_twisted.session import notices
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.session import Session
 from iscsi_twisted.target.protocol import TargetProtocol
@@ -46,7 +47,7 @@ def ask(connections: Iterable[Connection], reason: str, grace: float) -> None:
         if connection.session is None:
             connection.abandon(reason)
         else:
-            connection.requestLogout(max(1, int(grace)))
+            notices.requestLogout(connection, max(1, int(grace)))
 
 
 async def farewell(

@@ -12,6 +12,7 @@ from iscsi_twisted.errors import CheckCondition
 from iscsi_twisted.scsi.codes import LUNS_CHANGED, UNIT_ATTENTION
 from iscsi_twisted.scsi.lun import encodeLUN
 from iscsi_twisted.scsi.sense import encode
+from iscsi_twisted.session import notices
 from iscsi_twisted.session.connection import Connection
 from iscsi_twisted.session.node import Node, Target
 from iscsi_twisted.session.session import Session
@@ -58,7 +59,7 @@ class Told:
             if target is None or connection is None:
                 continue
             seen = sorted(lun for lun in target.units if target.sees(session, lun))
-            connection.reportEvent(encodeLUN(seen[0] if seen else 0), _sense(LUNS_CHANGED))
+            notices.reportEvent(connection, encodeLUN(seen[0] if seen else 0), _sense(LUNS_CHANGED))
         for target, lun, conditions in self._units:
             for condition in conditions:
                 target.reportEvent(encodeLUN(lun), _sense(condition))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.session import notices
 from iscsi_twisted.session.parameters import MAX_RECEIVE
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers
@@ -149,7 +150,7 @@ class PingTests(SynchronousTestCase):
 
         In a NOP-In that answers no NOP-Out.
         """
-        self.line.core.ping()
+        notices.ping(self.line.core)
         (ping,) = self.line.take()
         self.assertEqual((ping["itt"], ping["data"]), (numbers.NO_TAG, b""))
         self.assertNotEqual(ping["ttt"], numbers.NO_TAG)
@@ -160,7 +161,7 @@ class PingTests(SynchronousTestCase):
 
         When the Initiator Task Tag is FFFFFFFFh.
         """
-        self.line.core.ping()
+        notices.ping(self.line.core)
         (ping,) = self.line.take()
         (answer,) = self.line.command(TEST_UNIT_READY)
         self.assertEqual(ping["statSN"], answer["statSN"])
@@ -246,7 +247,7 @@ class EndTests(SynchronousTestCase):
         """
         line = loggedIn()
         statSN = line.core.statSN
-        line.core.requestLogout(7)
+        notices.requestLogout(line.core, 7)
         (message,) = line.take()
         self.assertEqual((message["event"], message["parameter3"]), (1, 7))
         self.assertEqual((message["itt"], message["statSN"]), (numbers.NO_TAG, statSN))

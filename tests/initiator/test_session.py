@@ -11,6 +11,7 @@ from twisted.internet.error import ConnectionRefusedError
 from iscsi_twisted.errors import LocalError
 from iscsi_twisted.initiator import LUN, Session
 from iscsi_twisted.initiator.session import ABORT_TIME, FIRST_DELAY, REDIRECTS, STALLS, TEXT_TIME
+from iscsi_twisted.session import asking, notices
 from iscsi_twisted.session.answers import ConnectionEnded, Event, LoginRefused, LogoutRefused, Redirected
 from iscsi_twisted.wire import numbers
 from tests.support.devices import FakeDevice
@@ -42,9 +43,7 @@ class LoginTests(InitiatorTests):
     def test_logoutRefused(self) -> None:
         """A logout that went wrong at the target says so; the session is over all the same."""
         session = self.session()
-        connection = session.connection
-        assert connection is not None
-        self.patch(connection, "logout", lambda done: done(LogoutRefused(numbers.CLEANUP_FAILED)))
+        self.patch(asking, "logout", lambda connection, done: done(LogoutRefused(numbers.CLEANUP_FAILED)))
         error = self.fails(LogoutRefused, session.logout())
         self.assertIn("cleaned up", str(error))
         self.assertIsNone(session.connection)
@@ -367,7 +366,7 @@ class LifeTests(InitiatorTests):
         session: Session = self.session()
         (core,) = self.factory.connections()
         before = core.pdusIn
-        core._tell(numbers.EVENT_NEGOTIATION)
+        notices.tell(core, numbers.EVENT_NEGOTIATION)
         self.turn()
         self.assertEqual(core.pdusIn, before + 1)
         self.assertEqual(self.now(session.ping(b"here")), b"here")
@@ -404,7 +403,7 @@ class LifeTests(InitiatorTests):
         session.told = events.append
         self.assertEqual(self.target.reportEvent(bytes(8), b"sense"), 1)
         (core,) = self.factory.connections()
-        core.requestLogout(5)
+        notices.requestLogout(core, 5)
         self.turn()
         self.assertEqual([event.code for event in events], [numbers.EVENT_SCSI, numbers.EVENT_LOGOUT_REQUEST])
         self.assertEqual(events[0].sense, b"sense")

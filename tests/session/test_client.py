@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import ISCSIError, LocalError, RemoteError
 from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session import asking
 from iscsi_twisted.session.answers import (
     STATUSES,
     Event,
@@ -298,7 +299,7 @@ class FullFeatureTests(SessionTestCase):
 
     def test_endless(self) -> None:
         """Text without end is given up, with what was kept of it."""
-        self.core.ask([("SendTargets", "All")], self.results.append)
+        asking.ask(self.core, [("SendTargets", "All")], self.results.append)
         for _ in range(70):
             self.core.receive(
                 self.numbered(
@@ -310,7 +311,7 @@ class FullFeatureTests(SessionTestCase):
 
     def test_emptyText(self) -> None:
         """Nor does text end that has nothing in it, for ever."""
-        self.core.ask([("SendTargets", "All")], self.results.append)
+        asking.ask(self.core, [("SendTargets", "All")], self.results.append)
         for _ in range(TEXT_ROUNDS + 1):
             self.core.receive(
                 self.numbered(layout.TEXT_RESPONSE, numbers.TEXT_RESPONSE, itt=2, ttt=1, flags=0)
@@ -344,21 +345,23 @@ class FullFeatureTests(SessionTestCase):
     def test_tooLong(self) -> None:
         """A NOP-Out carries no more than the target takes; without ping it gets no answer."""
         longest = self.core.parameters.maxSegment
-        self.core.nop(bytes(longest))
+        asking.nop(self.core, bytes(longest))
         sent = layout.NOP_OUT.asDict(self.taken())
         self.assertEqual(
             (sent["itt"], sent["ttt"], sent["lengths"]), (numbers.NO_TAG, numbers.NO_TAG, longest)
         )
         self.assertEqual(self.core.callbacks, {})
-        self.assertRaises(LocalError, self.core.nop, bytes(longest + 1))
-        self.assertRaises(LocalError, self.core.ping, self.results.append, bytes(longest + 1))
+        self.assertRaises(LocalError, asking.nop, self.core, bytes(longest + 1))
+        self.assertRaises(LocalError, asking.ping, self.core, self.results.append, bytes(longest + 1))
         self.assertEqual((self.core.callbacks, self.taken()), ({}, b""))
 
     def aborted(self) -> Command:
         """A command that the target says it has aborted."""
         command = self.command(expected=512)
         self.taken()
-        self.core.manage(numbers.ABORT_TASK, NO_LUN, command, lambda response: self.core.drop(command))
+        asking.manage(
+            self.core, numbers.ABORT_TASK, NO_LUN, command, lambda response: self.core.drop(command)
+        )
         itt = int.from_bytes(self.taken()[16:20], "big")
         answer = layout.TASK_MANAGEMENT_RESPONSE, numbers.TASK_MANAGEMENT_RESPONSE
         self.core.receive(self.numbered(*answer, itt=itt))
@@ -396,7 +399,7 @@ class FullFeatureTests(SessionTestCase):
         """Statuses of a target that mixes up their order around aborts are taken, each number once."""
         first, second = self.command(), self.command(expected=512)
         answers: list[int] = []
-        self.core.manage(numbers.ABORT_TASK, NO_LUN, second, answers.append)
+        asking.manage(self.core, numbers.ABORT_TASK, NO_LUN, second, answers.append)
         itt = int.from_bytes(self.taken()[-32:-28], "big")
         answer = self.numbered(layout.TASK_MANAGEMENT_RESPONSE, numbers.TASK_MANAGEMENT_RESPONSE, itt=itt)
         self.core.receive(self.response(first.itt))

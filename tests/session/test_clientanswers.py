@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from iscsi_twisted.session import asking
 from iscsi_twisted.session.answers import (
     LOGOUTS,
     REASONS,
@@ -47,9 +48,9 @@ class AnswerTests(SessionTestCase):
         core = self.core
         requests: tuple[Callable[[], Any], ...] = (
             self.command,
-            lambda: core.manage(numbers.LOGICAL_UNIT_RESET, NO_LUN, None, self.results.append),
-            lambda: core.ask([("SendTargets", "")], self.results.append),
-            lambda: core.ping(self.results.append),
+            lambda: asking.manage(core, numbers.LOGICAL_UNIT_RESET, NO_LUN, None, self.results.append),
+            lambda: asking.ask(core, [("SendTargets", "")], self.results.append),
+            lambda: asking.ping(core, self.results.append),
         )
         for reason in (*REASONS, 0x77):
             for request in requests:
@@ -83,7 +84,7 @@ class AnswerTests(SessionTestCase):
     def test_functions(self) -> None:
         """Every response to a task management function is told."""
         for response in (0, *RESPONSES, 77):
-            self.core.manage(numbers.CLEAR_TASK_SET, NO_LUN, None, self.results.append)
+            asking.manage(self.core, numbers.CLEAR_TASK_SET, NO_LUN, None, self.results.append)
             itt = int.from_bytes(self.taken()[16:20], "big")
             answer = layout.TASK_MANAGEMENT_RESPONSE, numbers.TASK_MANAGEMENT_RESPONSE
             self.core.receive(self.numbered(*answer, itt=itt, response=response))
@@ -110,7 +111,7 @@ class AnswerTests(SessionTestCase):
         for response in (0, *LOGOUTS, 77):
             self.make()
             self.login()
-            self.core.logout(self.results.append)
+            asking.logout(self.core, self.results.append)
             itt = int.from_bytes(self.taken()[16:20], "big")
             self.core.receive(
                 self.numbered(layout.LOGOUT_RESPONSE, numbers.LOGOUT_RESPONSE, itt=itt, response=response)

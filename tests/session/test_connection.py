@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.interfaces import Buffer
+from iscsi_twisted.session import notices
 from iscsi_twisted.session.limits import NO_CHANGES
 from iscsi_twisted.session.session import IMMEDIATE_TASKS
 from iscsi_twisted.storage import MemoryDevice
@@ -52,7 +53,7 @@ class EndTests(ConnectionTests):
         self.core.lost("again")
         self.assertEqual(self.diary.entries, [("lost", "connection reset")])
         device.fire()
-        self.core.requestLogout(5)
+        notices.requestLogout(self.core, 5)
         self.core.receive(pdus.nopOut())
         self.core.resume()
         self.core.put(bytes(48))
@@ -136,33 +137,33 @@ class EndTests(ConnectionTests):
     def test_requestLogout(self) -> None:
         """An initiator is asked to log out within so many seconds."""
         statSN = self.core.statSN
-        self.core.requestLogout(3)
+        notices.requestLogout(self.core, 3)
         (message,) = self.line.take()
         self.assertEqual((message["opcode"], message["event"], message["parameter3"]), (0x32, 1, 3))
         self.assertEqual((message["statSN"], message["itt"]), (statSN, numbers.NO_TAG))
         self.assertEqual(message["expCmdSN"], self.session.expCmdSN)
         line = Line(self.node)
-        line.core.requestLogout(3)
+        notices.requestLogout(line.core, 3)
         self.assertEqual(line.sent, [])
 
     def test_reportEvent(self) -> None:
         """An initiator is told of a SCSI event of a unit, with its sense data, at once or with the batch."""
         sense = bytes.fromhex("700006000000000a00000000290000000000")
         statSN = self.core.statSN
-        self.core.reportEvent(b"\0\3" + bytes(6), sense)
+        notices.reportEvent(self.core, b"\0\3" + bytes(6), sense)
         (message,) = self.line.take()
         self.assertEqual((message["opcode"], message["event"], message["parameter3"]), (0x32, 0, 0))
         self.assertEqual((message["lun"], message["itt"]), (b"\0\3" + bytes(6), numbers.NO_TAG))
         self.assertEqual((message["statSN"], self.core.statSN), (statSN, statSN + 1))
         self.assertEqual(message["data"], b"\0\x12" + sense)
         self.core.corked = True
-        self.core.reportEvent(bytes(8), sense)
+        notices.reportEvent(self.core, bytes(8), sense)
         self.assertEqual(self.line.sent, [])
         self.core.corked = False
         self.core.flush()
         self.assertEqual(len(self.line.take()), 1)
         line = Line(self.node)
-        line.core.reportEvent(bytes(8), sense)
+        notices.reportEvent(line.core, bytes(8), sense)
         self.assertEqual(line.sent, [])
 
     def test_tick(self) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.scsi.room import QUEUE
-from iscsi_twisted.session.connection import READING, READING_ALL
 from iscsi_twisted.session.session import SOLICITED, SOLICITED_ALL, Session
+from iscsi_twisted.session.share import READING, READING_ALL
 from iscsi_twisted.wire import numbers
 from tests.support import pdus
 from tests.support.devices import FakeDevice

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from iscsi_twisted.interfaces import Buffer
-from iscsi_twisted.session.connection import BATCH, READING, TURN
+from iscsi_twisted.session.connection import BATCH, TURN
 from iscsi_twisted.session.limits import NO_CHANGES
 from iscsi_twisted.session.session import IMMEDIATE_TASKS
+from iscsi_twisted.session.share import READING
 from iscsi_twisted.wire import numbers
 from tests.session.cases import BLOCKS, QUARTER, SIZE, ConnectionTests
 from tests.support import pdus

@@ -22,9 +22,9 @@ from iscsi_twisted.errors import ConfigurationErrors
 from iscsi_twisted.initiator import Initiator, RemoteExtent
 from iscsi_twisted.initiator.remote import nameRemote
 from iscsi_twisted.scsi.room import QUEUE
-from iscsi_twisted.session.connection import READING
 from iscsi_twisted.session.limits import Limits
 from iscsi_twisted.session.names import complaint
+from iscsi_twisted.session.share import READING
 from iscsi_twisted.storage import Fault, Faults, MemoryDevice
 from iscsi_twisted.target import TargetService
 from iscsi_twisted.target.assembly import plans
