@@ -153,7 +153,7 @@ class MirrorReading(Composition):
         found = Salvage(self)
         await found.run(offset, end)
         regions = self.regions(offset, end)
-        for leg in self.legs:
+        for leg in list(self.legs):
             if leg.gets and leg.rival.has(*regions):
                 for start, data in found.parts:
                     outcome = await self.watch.tell(leg, leg.device.write, start, data)

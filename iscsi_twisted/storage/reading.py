@@ -36,6 +36,7 @@ class Reading(Deferred[Buffer]):
         self._running: dict[Leg, Pending] = {}
         self._moments: dict[Leg, tuple[int, int]] = {}
         self._late: set[Leg] = set()
+        self._found: Salvage | None = None
         self._cancelled = self._over = False
 
     def begin(self, leg: Leg, result: Any) -> Buffer | Pending:
@@ -125,7 +126,7 @@ class Reading(Deferred[Buffer]):
     async def _salvage(self) -> None:
         """No member could read all of it: take each part from one that can."""
         mirror = self._mirror
-        found = Salvage(mirror)
+        found = self._found = Salvage(mirror)
         await found.run(self._offset, self._offset + self._length, tried=True)
         for leg, start, data in found.missed:
             mirror.repair([leg], start, len(data))
@@ -154,6 +155,8 @@ class Reading(Deferred[Buffer]):
         """It is about to be answered: whoever is late may stop."""
         self._over = True
         self._mirror.watch.end(self)
+        if self._found is not None:
+            self._found.stop()
         for operation in list(self._running.values()):
             operation.cancel()
 

@@ -36,7 +36,7 @@ class Salvage:
     def __init__(self, mirror: MirrorReading, first: Leg | None = None) -> None:
         """@param first: the member to be asked first."""
         self._mirror, self._first = mirror, first
-        self._tries = 0
+        self._tries, self._stopped = 0, False
         self.parts: list[tuple[int, Buffer]] = []
         self.missed: list[tuple[Leg, int, Buffer]] = []
         self.lost: list[tuple[int, int]] = []
@@ -49,10 +49,14 @@ class Salvage:
         @param tried: all have been asked for the whole of it already, and could not read it.
         """
         ranges = halves(self._mirror, offset, end) if tried else [(offset, end)]
-        while ranges:
+        while ranges and not self._stopped:
             start, stop = ranges.pop(0)
             if not await self._part(start, stop):
                 ranges[:0] = halves(self._mirror, start, stop)
+
+    def stop(self) -> None:
+        """Nobody wants it any more: what is not yet asked for is left out."""
+        self._stopped = True
 
     async def _part(self, start: int, stop: int) -> bool:
         """
@@ -79,6 +83,8 @@ class Salvage:
     async def _read(self, legs: list[Leg], start: int, stop: int, failed: dict[Leg, Exception]) -> bool:
         """Read a part from the first of these that can; who cannot is put with the others that could not."""
         for leg in legs:
+            if self._stopped:
+                break
             try:
                 data = await self._mirror.watch.ask(leg, leg.device.read, start, stop - start)
             except (DeviceError, OSError) as error:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -77,6 +78,22 @@ class SalvageTests(SynchronousTestCase):
         self.assertEqual(error.offset, 3 * BLOCK + 512)
         self.assertEqual(self.device.read(0, 3 * BLOCK), self.content[: 3 * BLOCK])
 
+    def test_aborted(self) -> None:
+        """Nothing more is asked for when a read is aborted meanwhile."""
+        for disk in self.disks:
+            disk.unreadable.update(sectors(0, REGION))
+            disk.waits = True
+        reading: Any = self.device.read(0, REGION)
+        for _ in range(4):
+            (operation,) = [one for disk in self.disks for one in disk.operations]
+            operation.fire()
+        reading.cancel()
+        self.failureResultOf(reading, CancelledError)
+        (operation,) = [one for disk in self.disks for one in disk.operations]
+        operation.fire()
+        self.assertEqual([disk.operations for disk in self.disks], [[], []])
+        self.assertEqual(self.device.errors, 0)
+
     def test_other(self) -> None:
         """What the chosen member cannot read after a crash is taken from another, and written anew."""
         self.crashed(REGION, b"new" * 1000, b"old" * 1000)
@@ -101,6 +118,26 @@ class SalvageTests(SynchronousTestCase):
         self.assertEqual(seen, whole)
         self.assertEqual(self.disks[0].unreadable, set())
         self.equal()
+
+    def test_removed(self) -> None:
+        """Who reads such a place while a member is removed leaves the others as good as the chosen one."""
+        self.disks += disks(1, SIZE)
+        self.successResultOf(self.device.add(self.disks[2]))
+        settled(self.device, self.clock)
+        self.crashed(REGION, b"new" * 1000, b"old" * 1000, b"odd" * 1000)
+        self.start()
+        for disk in self.disks:
+            disk.waits = True
+        reading: Any = self.device.read(REGION, 512)
+        self.disks[0].operations[0].fire()
+        removing = self.device.remove(self.disks[1])
+        self.disks[1].operations[0].fire()
+        for operation in self.disks[2].operations:
+            operation.fire()
+        seen = (b"new" * 1000)[:512]
+        self.assertEqual(self.successResultOf(reading), seen)
+        self.assertEqual(self.disks[2].view[REGION:][:512], seen)
+        self.successResultOf(removing)
 
     def test_again(self) -> None:
         """A crash after the chosen member was written does not make anybody doubt it."""
