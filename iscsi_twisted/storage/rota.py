@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from iscsi_twisted.errors import DeviceError
+from iscsi_twisted.storage.legs import IN_SYNC
 from iscsi_twisted.storage.pending import ready
 from iscsi_twisted.storage.record import Rounds
 
@@ -51,8 +52,10 @@ class Rota:
 
     @property
     def isDue(self) -> bool:
-        """Whether it is time."""
+        """Whether it is time, and there is anything to be compared with."""
         due = self.due
+        if sum(leg.state == IN_SYNC for leg in self._mirror.legs) < 2:
+            return False
         return due is not None and due <= self._mirror.life.now()
 
     async def reached(self, region: int) -> None:
@@ -72,6 +75,10 @@ class Rota:
         self.rounds = Rounds(self._mirror.life.now(), self.rounds.ended, 0)
 
     def finished(self, work: Scrub) -> None:
-        """A comparison has come to its end: of all that there is, unless it was about what is in doubt."""
+        """
+        A comparison has come to its end: of all that there is, unless it was about what is in doubt; of all
+        members, unless one was not there.
+        """
         if work.whole:
-            self.rounds = Rounds(work.began, self._mirror.life.now(), 0)
+            ended = self._mirror.life.now() if work.complete else self.rounds.ended
+            self.rounds = Rounds(work.began, ended, 0)

@@ -106,6 +106,7 @@ class Scrub:
         self._compared = self._count = self._unreadable = self._lost = self._tries = 0
         self._gone: list[tuple[int, int]] = []
         self._places = 0
+        self._partial = False
         self._agreed, self._open = False, Regions(len(mirror.unverified.flags))
         self._mismatches: list[Mismatch] = []
         step = 1 << mirror.shift
@@ -114,8 +115,13 @@ class Scrub:
 
     @property
     def whole(self) -> bool:
-        """Whether all members were compared to the end, when it has ended."""
+        """Whether it has come to the end, and was not only about what is in doubt."""
         return not (self._doubtful or self.gaveWay)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all members were compared, everywhere."""
+        return self.whole and not self._partial
 
     async def run(self) -> Findings:
         """
@@ -165,7 +171,7 @@ class Scrub:
             await self._region(region)
 
     async def _allHoles(self, offset: int, end: int) -> bool:
-        legs = self._mirror.holders(offset, end)
+        legs = self._holders(offset, end)
         if len(legs) < 2 or not all(leg.abilities.allocated for leg in legs):
             return False
         for leg in legs:
@@ -176,6 +182,11 @@ class Scrub:
             if any(hasStorage for _, hasStorage in runs):
                 return False
         return True
+
+    def _holders(self, offset: int, end: int) -> list[Leg]:
+        legs = self._mirror.holders(offset, end)
+        self._partial = self._partial or len(legs) < len(self._mirror.legs)
+        return legs
 
     async def _region(self, region: int) -> None:
         mirror = self._mirror
@@ -210,7 +221,7 @@ class Scrub:
 
         @return: whether they are equal now.
         """
-        legs = self._mirror.holders(offset, end)
+        legs = self._holders(offset, end)
         if len(legs) < 2:
             return bool(legs) and not self._mirror.unverified.has(*self._mirror.regions(offset, end))
         self._tries = 0

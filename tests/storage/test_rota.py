@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.storage import Mirror, rota, scrub
 from iscsi_twisted.storage.record import DIGEST, Record, Rounds
-from tests.support.mirrors import again, disks, knownMirror, opened
-from tests.support.platters import MemoryStore
+from tests.support.mirrors import again, disks, knownMirror, opened, settled
+from tests.support.platters import MemoryStore, Platter, PlatterDisk
 
 REGION = 1 << 18
 SIZE = 8 * REGION
@@ -96,6 +96,33 @@ class RotaTests(SynchronousTestCase):
         self.clock.advance(DAY / 24)
         self.start(1)
         self.assertEqual(self.compared([5.0] * 4), [SIZE - place * REGION])
+
+    def test_alone(self) -> None:
+        """A member that has nobody to be compared with is not, until there is one again."""
+        self.start(1)
+        self.disks[0].broken = True
+        self.device.write(0, b"x")
+        self.assertEqual(self.compared([DAY, *[5.0] * 4]), [])
+        self.assertIsNone(self.device.status().scrubbed)
+        self.disks[0].broken = False
+        settled(self.device, self.clock)
+        self.assertEqual(self.compared([5.0] * 4), [SIZE])
+        self.assertIsNotNone(self.device.status().scrubbed)
+
+    def test_notAll(self) -> None:
+        """If a member is not there the others are compared, but that does not count for all of them."""
+        self.start(1)
+        third = PlatterDisk(Platter(SIZE), "third")
+        self.successResultOf(self.device.add(third))
+        settled(self.device, self.clock)
+        self.disks[0].broken = True
+        self.device.write(0, b"x")
+        began = self.clock.seconds()
+        self.assertEqual(self.compared([DAY, *[5.0] * 4]), [SIZE])
+        status = self.device.status()
+        self.assertIsNone(status.scrubbed)
+        assert status.due is not None
+        self.assertGreater(status.due, began + 2 * DAY - 1)
 
     def test_crash(self) -> None:
         """A crash undoes what was compared since that was kept last."""
