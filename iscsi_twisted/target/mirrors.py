@@ -141,6 +141,8 @@ class MirrorFiles:
             self.log.info("{path}: can be kept again", event="kept", path=path)
 
     def _notSaved(self, why: Failure, name: str) -> Failure:
+        # It may be there nevertheless.
+        self._found = _nothing
         if name not in self._failing and not why.check(CancelledError):
             self._failing.add(name)
             self.log.critical(

@@ -12,11 +12,12 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from iscsi_twisted.config.targets import parse
+from iscsi_twisted.durable import replaceFile
 from iscsi_twisted.errors import ConfigurationErrors
 from iscsi_twisted.storage import Concatenation, MemoryDevice, Mirror, ReadOnly
 from iscsi_twisted.storage.record import Record
 from iscsi_twisted.storage.regions import Regions
-from iscsi_twisted.target import TargetService
+from iscsi_twisted.target import TargetService, mirrors
 from iscsi_twisted.target.assembly import plans
 from iscsi_twisted.target.mirrors import FOLDER, FRESH, MirrorFiles, adopt
 from iscsi_twisted.target.status import DeviceStatus
@@ -81,6 +82,24 @@ class FileTests(ReactorCase):
         with open(path, "wb") as file:
             file.write(attrs.evolve(record, generation=5).encode())
         self.assertEqual(files.records().generation, 5, "nobody held it")
+        files.stop()
+
+    async def test_halfKept(self) -> None:
+        """What may be there although it could not be made durable is looked for."""
+        files = MirrorFiles(self.directory, self.reactor, Clock().seconds)
+        regions = Regions(1)
+        record = Record("0" * 16, 1, 512, 18, regions, regions, ())
+        await files.save(record.name, record.encode)
+        first = files.records()
+
+        def replace(path: str, data: bytes) -> None:
+            replaceFile(path, data)
+            raise OSError(5, "the directory cannot be made durable")
+
+        self.patch(mirrors, "replaceFile", replace)
+        saving: Any = files.save(record.name, attrs.evolve(record, generation=2).encode)
+        await self.assertFailure(saving, OSError)
+        self.assertEqual((first.generation, files.records().generation), (1, 2))
         files.stop()
 
     async def test_notKept(self) -> None:
