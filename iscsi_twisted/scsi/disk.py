@@ -77,6 +77,25 @@ _DEFINITION: Final = (
 """What a unit was made with."""
 
 
+def _physical(blockSize: int, wanted: int | None) -> int:
+    """
+    Bytes of a physical block.
+
+    @raise LocalError: if there are no such blocks.
+    """
+    physical = max(blockSize, 4096) if wanted is None else wanted
+    ratio = physical // blockSize if blockSize in BLOCK_SIZES else 0
+    if ratio * blockSize != physical or not ratio or ratio & (ratio - 1):
+        raise LocalError(f"blocks of {blockSize} bytes on physical blocks of {physical} bytes")
+    return physical
+
+
+def _checkRotation(rotation: int | None) -> None:
+    """@raise LocalError: for what VPD page B1h cannot tell (SBC-3 6.6.2)."""
+    if rotation is not None and rotation != 1 and not MIN_ROTATION <= rotation <= MAX_ROTATION:
+        raise LocalError(f"a medium that rotates {rotation} times a minute")
+
+
 class DiskUnit(Upkeep):
     """
     A disk.
@@ -161,46 +180,41 @@ class DiskUnit(Upkeep):
         @raise LocalError: if the sizes do not fit, or there is no such rotation rate (SBC-3 6.6.2).
         """
         super().__init__(identity, report, queue=queue, clock=clock, calendar=calendar, later=later)
-        physical = max(blockSize, 4096) if physicalBlockSize is None else physicalBlockSize
-        ratio = physical // blockSize if blockSize in BLOCK_SIZES else 0
-        if ratio * blockSize != physical or not ratio or ratio & (ratio - 1):
-            raise LocalError(f"blocks of {blockSize} bytes on physical blocks of {physical} bytes")
-        if rotation is not None and rotation != 1 and not MIN_ROTATION <= rotation <= MAX_ROTATION:
-            raise LocalError(f"a medium that rotates {rotation} times a minute")
+        _checkRotation(rotation)
         self.device = device
         self.blockSize = blockSize
-        self.physicalBlockSize = physical
-        self.transferLimit = TRANSFER_LIMIT // blockSize
-        self.optimalTransfer = OPTIMAL_TRANSFER // blockSize
-        self.sameLimit = SAME_LIMIT // blockSize
-        self.unmapLimit = UNMAP_LIMIT // blockSize
+        self.physicalBlockSize = _physical(blockSize, physicalBlockSize)
+        self.sameZero, self.removable, self.rotation = sameZero, removable, rotation
+        self.wantsReadOnly, self._wantsThin, self._threshold = readOnly, thin, threshold
+        self._bound()
+        self._blank()
+        self._learn(Capabilities(readOnly=True))
+        self._unready(codes.BECOMING_READY)
+
+    def _bound(self) -> None:
+        """The bounds of one command, in blocks."""
+        self.transferLimit = TRANSFER_LIMIT // self.blockSize
+        self.optimalTransfer = OPTIMAL_TRANSFER // self.blockSize
+        self.sameLimit = SAME_LIMIT // self.blockSize
+        self.unmapLimit = UNMAP_LIMIT // self.blockSize
         self.descriptorLimit = DESCRIPTOR_LIMIT
         self.compareLimit = COMPARE_LIMIT
-        self.sameZero = sameZero
-        self._threshold = threshold
-        self.tellsSpace = False
+        self.atomicLimit = 0
+
+    def _blank(self) -> None:
+        """What a disk is before its device is open, and before anybody has used it."""
+        self.blockCount = 0
+        self._open = self.isClosing = self.ejected = self.rekeys = self.tellsSpace = False
         self.space: Space | None = None
         self.reached: frozenset[int] = frozenset()
         self.journal: Journal | None = None
-        self.atomicLimit = 0
-        self.rekeys = False
-        self.copies: dict[tuple[INexus, int], copying.CopyRecord] = {}
-        self.copying = 0
+        self.medium: str | None = None
         self.unfinished: IStateStore | None = None
         self.failedPlan: Plan | None = None
-        self.medium: str | None = None
         self._resumed: Plan | None = None
-        self.isClosing = False
-        self.removable = removable
-        self.rotation = rotation
+        self.copies: dict[tuple[INexus, int], copying.CopyRecord] = {}
+        self.copying = 0
         self.prevents: set[INexus] = set()
-        self.blockCount = 0
-        self._open = False
-        self.ejected = False
-        self.wantsReadOnly = readOnly
-        self._wantsThin = thin
-        self._learn(Capabilities(readOnly=True))
-        self._unready(codes.BECOMING_READY)
 
     # The device's life
 
