@@ -7,7 +7,7 @@ to say a L{twisted.internet.defer.Deferred} or something with the same methods.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 from zope.interface import Attribute, Interface
@@ -358,6 +358,21 @@ class IAccessPolicy(Interface):
         Whether a peer at this address may see the target and log in to it.
 
         @param address: as the transport tells it, IPv4 or IPv6; None if there is none (a UNIX socket).
+        """
+
+
+class IJoinedPolicy(IAccessPolicy):
+    """
+    An access policy of which there are so many, one for each target, that asking all of them takes long.
+
+    Whoever connects is asked for nothing if no target admits him; for that they are asked together.
+    """
+
+    def together(policies: Sequence[Any]) -> IAccessPolicy:
+        """
+        One policy that admits whom any of some admits; called without an instance.
+
+        @param policies: all of this class.
         """
 
 

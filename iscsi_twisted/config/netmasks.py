@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import Final, NamedTuple
 
@@ -92,20 +93,18 @@ class Netmask:
             return True
         if address is None:
             return self._local
-        try:
-            number, ranges, others = self._locate(address)
-        except (OSError, ValueError):
+        found = _locate(address)
+        if found is None:
             return False
-        return _within(number, ranges) and not _within(number, others)
+        number, isFour = found
+        if isFour:
+            return _within(number, self._four) and not _within(number, self._notFour)
+        return _within(number, self._six) and not _within(number, self._notSix)
 
-    def _locate(self, address: str) -> tuple[int, Ranges, Ranges]:
-        """An address as a number, and the ranges of its family: the admitted and the excluded ones."""
-        if ":" not in address:
-            return int.from_bytes(inet_pton(AF_INET, address)), self._four, self._notFour
-        number = int.from_bytes(inet_pton(AF_INET6, address.partition("%")[0]))
-        if number >> 32 == MAPPED:
-            return number & ALL_FOUR, self._four, self._notFour
-        return number, self._six, self._notSix
+    @staticmethod
+    def together(masks: Sequence[Netmask]) -> AnyNetmask:
+        """See L{iscsi_twisted.interfaces.IJoinedPolicy}."""
+        return AnyNetmask(masks)
 
     def __str__(self) -> str:
         return self._text
@@ -118,6 +117,50 @@ class Netmask:
 
     def __hash__(self) -> int:
         return hash(self._text)
+
+
+class AnyNetmask:
+    """Whoever any of many masks admits; what that takes depends on how many lengths of masks there are."""
+
+    def __init__(self, masks: Sequence[Netmask]) -> None:
+        self._everyone = any(mask._everyone for mask in masks)
+        self._local = any(mask._local for mask in masks)
+        self._four: dict[int, set[int]] = {}
+        self._six: dict[int, set[int]] = {}
+        self._others = []
+        for mask in masks:
+            if mask._notFour or mask._notSix:
+                self._others.append(mask)
+                continue
+            for ranges, networks in ((mask._four, self._four), (mask._six, self._six)):
+                for bits, network in ranges:
+                    networks.setdefault(bits, set()).add(network)
+
+    def admits(self, address: str | None) -> bool:
+        """See L{iscsi_twisted.interfaces.IAccessPolicy}."""
+        if self._everyone:
+            return True
+        if address is None:
+            return self._local
+        found = _locate(address)
+        if found is None:
+            return False
+        number, isFour = found
+        networks = self._four if isFour else self._six
+        if any(number & mask in each for mask, each in networks.items()):
+            return True
+        return any(mask.admits(address) for mask in self._others)
+
+
+def _locate(address: str) -> tuple[int, bool] | None:
+    """An address as a number, and whether it is of IPv4; None for what is no address."""
+    try:
+        if ":" not in address:
+            return int.from_bytes(inet_pton(AF_INET, address)), True
+        number = int.from_bytes(inet_pton(AF_INET6, address.partition("%")[0]))
+    except (OSError, ValueError):
+        return None
+    return (number & ALL_FOUR, True) if number >> 32 == MAPPED else (number, False)
 
 
 def _ranges(hosts: list[Hosts]) -> tuple[Ranges, Ranges]:

@@ -114,7 +114,7 @@ class Connection:
         self._stalled = False
         self._turn = TURN
         self._rests = False
-        self._cut = 0
+        self._cost = 0
         self._transferTag = 0
         self._vigil: Vigil | None = None
         node.came(self)
@@ -226,10 +226,10 @@ class Connection:
         if self.corked:
             self._spend(1)
 
-    def cut(self, count: int) -> None:
-        """So many bytes were had from a device and not sent: they count for the turn all the same."""
-        self._cut += count
-        batches, self._cut = divmod(self._cut, BATCH)
+    def costs(self, count: int) -> None:
+        """Something took as long as so many bytes that are sent, and counts for the turn as they do."""
+        self._cost += count
+        batches, self._cost = divmod(self._cost, BATCH)
         if batches and self.corked:
             self._spend(batches)
 

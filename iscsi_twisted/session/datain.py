@@ -18,7 +18,7 @@ def respond(task: Task, status: int, data: Buffer, sense: bytes) -> None:
     sent = min(len(data), task.expected) if task.flags & numbers.READ else 0
     if sent < len(data):
         # What is left out must not live on as long as the rest waits to be sent.
-        task.connection.cut(len(data) - sent)
+        task.connection.costs(len(data) - sent)
         data = bytes(memoryview(data)[:sent])
     if not sent:
         _response(task, status, flags, residual, sense, 0)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from iscsi_twisted.errors import TextError
 from iscsi_twisted.session.keys import KEYS, NOT_UNDERSTOOD, REJECT
@@ -16,6 +16,12 @@ from iscsi_twisted.session.portals import addresses
 
 if TYPE_CHECKING:
     from iscsi_twisted.session.connection import Connection
+
+LOOKED: Final = 2048
+"""
+Bytes that could be sent in the time of asking whether a target is for somebody: a microsecond or two.  The
+answer may be short all the same, and the next request is there already.
+"""
 
 Pair = tuple[str, str]
 Pairs = list[Pair]
@@ -68,7 +74,7 @@ def _sendTargets(connection: Connection, value: str) -> Iterable[Pair]:
         if not session.discovery:
             return [("SendTargets", REJECT)]
         visible = connection.node.visible(
-            connection.peer, connection.portal, session.user, session.initiatorName
+            connection.peer, connection.portal, session.user, session.initiatorName, _costly(connection)
         )
         return chain.from_iterable(_record(connection, target) for target in visible)
     wanted = normalise(value) if value else session.target.name if session.target else None
@@ -82,6 +88,11 @@ def _sendTargets(connection: Connection, value: str) -> Iterable[Pair]:
     if target.grant(connection.peer, session.initiatorName, session.user) is None:
         return []
     return _record(connection, target)
+
+
+def _costly(connection: Connection) -> Callable[[int], None]:
+    """Let what is asked of targets count for the turn."""
+    return lambda targets: connection.costs(LOOKED * targets)
 
 
 def _record(connection: Connection, target: Target) -> Iterator[Pair]:

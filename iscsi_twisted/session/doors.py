@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from iscsi_twisted.interfaces import Asker, Grant, IAccessPolicy
@@ -11,19 +12,46 @@ if TYPE_CHECKING:
     from iscsi_twisted.session.node import Peer
 
 
+def _nobody() -> None:
+    """Who is told of changes where nobody wants to know."""
+
+
+def together(policies: Iterable[IAccessPolicy]) -> tuple[IAccessPolicy, ...]:
+    """The same policies, but as few as can be: those that can be asked together are."""
+    kinds: dict[type, dict[int, IAccessPolicy]] = {}
+    for policy in policies:
+        kinds.setdefault(type(policy), {})[id(policy)] = policy
+    found: list[IAccessPolicy] = []
+    for kind, alike in kinds.items():
+        join = getattr(kind, "together", None)
+        found += alike.values() if join is None else [join(tuple(alike.values()))]
+    return tuple(found)
+
+
 class Door:
     """
     What decides about one login.
 
     @ivar name: of the target, in normal form; empty for discovery.
-    @ivar policy: who may come.
     @ivar users: those that may come in; None for all that can be authenticated.
+    @ivar changed: called when another policy decides.
     """
 
     def __init__(self, name: str, policy: IAccessPolicy, users: frozenset[str] | None = None) -> None:
+        self.changed: Callable[[], None] = _nobody
         self.name = name
-        self.policy = policy
+        self._policy = policy
         self.users = users
+
+    @property
+    def policy(self) -> IAccessPolicy:
+        """Who may come."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: IAccessPolicy) -> None:
+        self._policy = policy
+        self.changed()
 
     def allows(self, user: str) -> bool:
         """Whether a user may come in; one who has no name yet may try."""
@@ -31,10 +59,10 @@ class Door:
 
     def grant(self, peer: Peer, initiatorName: str, user: str) -> Grant | None:
         """What an initiator may do here; None for nothing."""
-        if not self.allows(user) or not self.policy.admits(peer.address):
+        if not self.allows(user) or not self._policy.admits(peer.address):
             return None
         # A policy that only admits, or does not, has nothing more to say.
-        decide = getattr(self.policy, "decide", None)
+        decide = getattr(self._policy, "decide", None)
         if decide is None:
             return Grant()
         grant: Grant | None = decide(Asker(peer.address, initiatorName, user, peer.certificate, self.name))

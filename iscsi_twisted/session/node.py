@@ -14,7 +14,7 @@ from iscsi_twisted.errors import CheckCondition, LocalError, LoginError
 from iscsi_twisted.interfaces import Grant, IAccessPolicy, ILogicalUnit, INexus, Pending
 from iscsi_twisted.session import notices
 from iscsi_twisted.session.budget import Budget
-from iscsi_twisted.session.doors import Door
+from iscsi_twisted.session.doors import Door, together
 from iscsi_twisted.session.limits import NO_CHANGES, Limits
 from iscsi_twisted.session.load import Load
 from iscsi_twisted.session.names import normalise
@@ -34,6 +34,9 @@ MODE_CHANGED: Final = 0x2A01
 
 LUNS_CHANGED: Final = 0x3F0E
 """Unit attention: reported LUNs data has changed (SPC-4 6.33)."""
+
+LOOKS: Final = 64
+"""Targets that are asked whether they are for somebody before that is counted."""
 
 GONE: Final = 4096
 """Names of removed targets that are remembered, to tell those who come back that it is for good."""
@@ -142,7 +145,6 @@ class Target(Door):
     @ivar alias: TargetAlias, or an empty string.
     @ivar readOnly: nexuses of this target may not write.
     @ivar authenticate: begins an authentication; None if initiators need none.
-    @ivar groups: tags of the portal groups through which it is reached; None for all.
     @ivar leaving: it is served no more, and nobody may log in.
     @ivar units: logical units by number.
     @ivar wellKnown: well known logical units by number; every nexus sees them.
@@ -173,7 +175,7 @@ class Target(Door):
         self.alias = alias
         self.readOnly = readOnly
         self.authenticate = authenticate
-        self.groups = groups
+        self._groups = groups
         self.leaving = False
         self.units: dict[int, ILogicalUnit] = units
         self.wellKnown: dict[int, ILogicalUnit] = wellKnown or {}
@@ -182,9 +184,19 @@ class Target(Door):
         self._decodeLUN = decodeLUN
         self._lastTSIH = 0
 
+    @property
+    def groups(self) -> frozenset[int] | None:
+        """Tags of the portal groups through which it is reached; None for all."""
+        return self._groups
+
+    @groups.setter
+    def groups(self, groups: frozenset[int] | None) -> None:
+        self._groups = groups
+        self.changed()
+
     def reachedBy(self, portal: Portal) -> bool:
         """Whether a portal belongs to a group of the target's."""
-        return self.groups is None or portal.tag in self.groups
+        return self._groups is None or portal.tag in self._groups
 
     def grant(self, peer: Peer, initiatorName: str, user: str) -> Grant | None:
         """See L{Door}."""
@@ -393,6 +405,8 @@ class Node:
         self.pingTimeout = pingTimeout
         self.dataTimeout = dataTimeout
         self._lastTSIH = 0
+        # Who may come to any of the targets that are reached through a portal group, by its tag.
+        self._entrances: dict[int, tuple[IAccessPolicy, ...]] = {}
 
     def came(self, connection: Connection) -> None:
         """A connection began."""
@@ -446,6 +460,8 @@ class Node:
     def add(self, target: Target) -> None:
         """Serve one target more."""
         self.targets[target.name] = target
+        target.changed = self._entrances.clear
+        self._entrances.clear()
         self.gone.discard(target.name)
 
     def remove(self, name: str) -> Target:
@@ -455,10 +471,17 @@ class Node:
         @return: the target.
         """
         target = self.targets.pop(name)
+        self._entrances.clear()
         target.leaving = True
         if len(self.gone) < GONE:
             self.gone.add(name)
         return target
+
+    def clear(self) -> None:
+        """Serve nothing, and remember nothing that was served."""
+        self.targets.clear()
+        self.gone.clear()
+        self._entrances.clear()
 
     def find(self, name: str, peer: Peer, portal: Portal) -> Target:
         """
@@ -481,18 +504,31 @@ class Node:
 
     def admits(self, address: str | None, portal: Portal) -> bool:
         """Whether there is anything at this portal for a peer at this address."""
-        nothing = True
-        for target in self.targets.values():
-            if target.reachedBy(portal):
-                if target.policy.admits(address):
-                    return True
-                nothing = False
-        return nothing
+        policies = self._entrances.get(portal.tag)
+        if policies is None:
+            reached = (each.policy for each in self.targets.values() if each.reachedBy(portal))
+            policies = self._entrances[portal.tag] = together(reached)
+        return not policies or any(policy.admits(address) for policy in policies)
 
     def visible(
-        self, peer: Peer, portal: Portal, user: str = "", initiatorName: str = ""
+        self,
+        peer: Peer,
+        portal: Portal,
+        user: str = "",
+        initiatorName: str = "",
+        looked: Callable[[int], None] | None = None,
     ) -> Iterator[Target]:
-        """The targets that this initiator may log in to through this portal, as this user."""
+        """
+        The targets that this initiator may log in to through this portal, as this user.
+
+        @param looked: told before so many more are asked whether he may.
+        """
         # They may be taken one by one over some time, in which targets come and go.
-        targets = tuple(each for each in self.targets.values() if each.reachedBy(portal))
-        return (each for each in targets if each.grant(peer, initiatorName, user) is not None)
+        targets = [each for each in self.targets.values() if each.reachedBy(portal)]
+        for start in range(0, len(targets), LOOKS):
+            some = targets[start : start + LOOKS]
+            if looked is not None:
+                looked(len(some))
+            for each in some:
+                if each.grant(peer, initiatorName, user) is not None:
+                    yield each

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from zope.interface import implementer
 
 from iscsi_twisted.config.model import Discovery, Target
+from iscsi_twisted.config.netmasks import AnyNetmask
 from iscsi_twisted.interfaces import Asker, Grant, IAccessPolicy, ILoginPolicy
 
 
@@ -29,6 +30,12 @@ class LinePolicy:
     def admits(self, address: str | None) -> bool:
         """See L{IAccessPolicy}."""
         return self._mask.admits(address)
+
+    @staticmethod
+    def together(policies: Sequence[LinePolicy]) -> IAccessPolicy:
+        """See L{iscsi_twisted.interfaces.IJoinedPolicy}."""
+        joined: Any = AnyNetmask([policy._mask for policy in policies])
+        return cast(IAccessPolicy, joined)
 
     def decide(self, asker: Asker) -> Grant | None:
         """See L{ILoginPolicy}."""

@@ -179,8 +179,7 @@ class Serving:
     async def closeAll(self) -> None:
         """Serve nothing any more."""
         self._verdicts.end()
-        self.node.targets.clear()
-        self.node.gone.clear()
+        self.node.clear()
         for place in self.places.values():
             place.unit.closed()
         self.places = {}

@@ -171,6 +171,19 @@ class NetmaskTests(SynchronousTestCase):
             with self.subTest(text=text, address=address):
                 self.assertIs(Netmask(text).admits(address), False)
 
+    def test_together(self) -> None:
+        """Some masks together admit whom any of them admits."""
+        pairs = ADMITTED + REFUSED
+        texts = sorted({text for text, _ in pairs})
+        for number in range(0, len(texts), 3):
+            few = [Netmask(text) for text in texts[number : number + 3]]
+            for chosen in (few[:1], few[:2], few):
+                joined = Netmask.together(chosen)
+                for address in {address for _, address in pairs}:
+                    with self.subTest(chosen=chosen, address=address):
+                        wanted = any(mask.admits(address) for mask in chosen)
+                        self.assertIs(joined.admits(address), wanted)
+
     def test_bad(self) -> None:
         """A mask that cannot be understood is an error that says what would be right."""
         for text, message in BAD:

@@ -259,7 +259,24 @@ class LongTests(TextTests):
         self.line.core.receive(pdus.textRequest(ALL) * 20)
         self.assertEqual((len(self.line.take()), self.line.stalled), (1, True))
         self.line.core.resume()
-        self.assertEqual((len(self.line.take()), self.line.stalled), (19, False))
+        answers = [len(self.line.take())]
+        while self.line.turns:
+            self.line.turn()
+            answers.append(len(self.line.take()))
+        self.assertEqual((sum(answers), self.line.stalled), (19, False))
+
+    def test_floodForNothing(self) -> None:
+        """A turn asks thousands of targets once whether they are for somebody, though the answer is short."""
+        for target in self.node.targets.values():
+            target.policy = Nobody()
+        count = 20
+        self.line.core.receive(pdus.textRequest(ALL) * count)
+        self.assertEqual((len(self.line.take()), self.line.stalled), (1, True))
+        self.line.turn()
+        self.assertEqual(len(self.line.take()), 1)
+        while self.line.turns:
+            self.line.turn()
+        self.assertEqual((len(self.line.take()), self.line.stalled), (count - 2, False))
 
 
 class RequestTests(TextTests):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.errors import LoginError
 from iscsi_twisted.session.budget import Budget
 from iscsi_twisted.session.limits import Limits
-from iscsi_twisted.session.node import Nexus, Peer
+from iscsi_twisted.session.node import Nexus, Node, Peer, Target
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.storage import MemoryDevice
 from tests.support import pdus
@@ -61,6 +63,62 @@ class NodeTests(SynchronousTestCase):
             (error.status, str(error)), (0x0203, f"{TARGET} is not reached through portal group 1")
         )
         self.assertEqual([node.admits(HERE.address, each) for each in (FIRST, SECOND)], [False, True])
+
+    def admitted(self, node: Node) -> list[bool]:
+        """Who is admitted by any target, through either portal."""
+        return [node.admits(each.address, portal) for each in (HERE, THERE) for portal in (FIRST, SECOND)]
+
+    def test_admitsLater(self) -> None:
+        """What has changed holds at once: targets, their policies, and the portals that lead to them."""
+        node, _ = makeNode(self.closed)
+        self.assertEqual(self.admitted(node), [False, False, True, True])
+        node.add(self.open)
+        self.assertEqual(self.admitted(node), [True] * 4)
+        self.open.policy = Netmask("192.0.2.8")
+        self.assertEqual(self.admitted(node), [False, False, True, True])
+        self.open.policy = Netmask("192.0.2.7")
+        self.assertEqual(self.admitted(node), [True] * 4)
+        self.open.groups = frozenset((2,))
+        self.assertEqual(self.admitted(node), [False, True, True, True])
+        node.remove(self.closed.name)
+        self.assertEqual(self.admitted(node), [True, True, True, False])
+        node.clear()
+        self.assertEqual(self.admitted(node), [True] * 4)
+
+    def test_admitsMany(self) -> None:
+        """Of thousands of netmasks none is asked alone."""
+        asked: list[Netmask] = []
+
+        class Asked(Netmask):
+            """Tells when it is asked."""
+
+            def admits(self, address: str | None) -> bool:
+                asked.append(self)
+                return super().admits(address)
+
+        node, _ = makeNode()
+        for number in range(1000):
+            policy: Any = Asked(f"10.{number >> 8}.{number & 255}.0/24")
+            target = Target(f"{TARGET}:{number}", policy, {}, object(), lambda field: 0)
+            node.add(target)
+        for address, admitted in (("10.3.9.1", True), ("10.3.250.1", False), ("11.0.0.1", False)):
+            self.assertIs(node.admits(address, FIRST), admitted)
+        self.assertEqual(asked, [])
+
+    def test_admitsByChance(self) -> None:
+        """Policies of an application's are asked each time: they may say something else now."""
+
+        class Moody:
+            """Admits every second time."""
+
+            asked = 0
+
+            def admits(self, address: str | None) -> bool:
+                self.asked += 1
+                return self.asked % 2 == 0
+
+        self.open.policy = Moody()
+        self.assertEqual([self.node.admits(HERE.address, FIRST) for _ in range(4)], [False, True] * 2)
 
     def test_visibleWhileTheyChange(self) -> None:
         """Targets may come while somebody still looks through the list."""

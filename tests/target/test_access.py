@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
+from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.config.targets import parse
 from iscsi_twisted.interfaces import Asker, Grant, ILoginPolicy
 from iscsi_twisted.session.names import complaint, normalise
@@ -51,6 +52,15 @@ class AccessTests(LoginTests):
     def test_plain(self) -> None:
         """Without such options the netmask is all there is to ask."""
         self.assertNotIsInstance(policy("alias=x"), LinePolicy)
+
+    def test_together(self) -> None:
+        """Asked together they admit whom any of their netmasks admits."""
+        policies = [policy("luns=*:0"), policy("initiators=iqn.*")]
+        policies[0]._mask, policies[1]._mask = Netmask("10/8"), Netmask("11/8,!11.1/16")
+        joined = LinePolicy.together(policies)
+        admitted = [joined.admits(f"{each}.1.1.1") for each in (9, 10, 11)]
+        self.assertEqual(admitted, [False, True, False])
+        self.assertTrue(joined.admits("11.2.1.1"))
 
     def test_initiators(self) -> None:
         """Patterns are of whole names, in any case, with * for anything."""
