@@ -164,22 +164,27 @@ class Life:
             self._timer = None
         for pause in list(self._pauses):
             pause.cancel()
-        for running in (self._working, *self._trying):
-            if running is not None:
-                await ended(running)
+        await self._rest()
         idle = mirror.lock.idle()
         if idle is not None:
             await idle
-        legs = [leg for leg in mirror.legs if leg.isOpen]
         problem = None
         if not mirror.readOnly:
             problem = await self._leaveClean()
+        # Something may have happened to a member meanwhile; once they are closed nothing is looked into.
+        await self._rest()
+        legs = [leg for leg in mirror.legs if leg.isOpen]
         closed = await self._shut(legs)
         self.leave()
         mirror.watch.stop()
         problem = problem or closed
         if problem is not None:
             problem.raiseException()
+
+    async def _rest(self) -> None:
+        """Wait until nothing is done in the background any more."""
+        while running := [one for one in (self._working, *self._trying) if one is not None]:
+            await ended(running[0])
 
     async def _shut(self, legs: list[Leg]) -> Failure | None:
         """

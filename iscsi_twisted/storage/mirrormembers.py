@@ -177,7 +177,7 @@ class Roster:
         @return: whether that is seen to; otherwise no other member has it.
         """
         mirror = self._mirror
-        if not leg.gets or mirror.readOnly:
+        if not leg.gets or not leg.isOpen or mirror.readOnly:
             return True
         if not self.dispensable(leg):
             return False

@@ -113,6 +113,28 @@ class LifeTests(SynchronousTestCase):
             self.clock.pump([1.0] * 9)
             self.assertIsNone(self.device.close())
 
+    def test_restartedMeanwhile(self) -> None:
+        """What a member stands on is started anew while the mirror is closed: that is looked into before."""
+        self.disks[1].view[:] = self.disks[0].view[:] = b"x" * SIZE
+        opened(self.device)
+        for disk in self.disks:
+            disk.waits = True
+        closing: Any = self.device.close()
+        self.disks[1].bounce(Random(0))
+        flushes = [one for disk in self.disks for one in disk.operations if one.name == "flush"]
+        for operation in flushes:
+            operation.fire()
+        self.assertNoResult(closing)
+        while any(disk.operations for disk in self.disks):
+            for disk in self.disks:
+                for operation in list(disk.operations):
+                    operation.fire()
+        self.assertIsNone(self.successResultOf(closing))
+        saves = self.store.saves
+        self.disks[0].bounce(Random(0))
+        self.clock.advance(60)
+        self.assertEqual((self.store.saves, self.clock.getDelayedCalls()), (saves, []))
+
     def test_killed(self) -> None:
         """What was written and not flushed when it was killed is durable before anything else is recorded."""
         opened(self.device)
