@@ -155,7 +155,9 @@ class Roster:
         look(leg, mirror.size, mirror.shift, len(mirror.unverified.flags))
         leg.behind.update(leg.void)
         leg.behind.update(mirror.intent.marked())
-        if not (stamp and (left or known is not None)) and not await self._plausible(leg):
+        # Before it is believed to be what it was, that has to be known from its stamp, or looked at.
+        vouched = stamp and (left or (known is not None and known.stamp))
+        if not vouched and not await self._plausible(leg):
             leg.behind.add(0, len(leg.behind.flags) - 1)
         leg.behind.update(mirror.intent.marked())
         leg.spoilt += 1
@@ -177,7 +179,7 @@ class Roster:
         @return: whether that is seen to; otherwise no other member has it.
         """
         mirror = self._mirror
-        if not leg.gets or not leg.isOpen or mirror.readOnly:
+        if not leg.gets or mirror.readOnly:
             return True
         if not self.dispensable(leg):
             return False

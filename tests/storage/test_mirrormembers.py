@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from itertools import pairwise
+from random import Random
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -226,3 +227,27 @@ class MemberTests(SynchronousTestCase):
             copied = {offset >> 18 for name, offset, _ in self.disks[0].history if name == "write"}
             self.assertEqual(copied, {0, 1, 2, 3} if changed else {0})
             self.assertEqual(self.disks[0].view, self.disks[1].view)
+
+    def test_missingSinceCrash(self) -> None:
+        """
+        Of one that is missing after a crash nobody knows how new it was: it is looked at when it comes back.
+        """
+        for changed in (False, True):
+            self.device.write(0, b"x" * 100)
+            for disk in self.disks:
+                disk.crash(Random(0), power=False)
+            for call in list(self.clock.getDelayedCalls()):
+                call.cancel()
+            self.store.serving.clear()
+            self.disks = again(self.disks)
+            self.disks[0].broken = True
+            self.device = opened(Mirror(self.disks, reactor=self.clock, store=self.store))
+            self.assertEqual(self.states(), [MISSING, IN_SYNC])
+            if changed:
+                self.disks[0].view[:] = bytes(SIZE)
+                self.disks[0].platter.version += 1
+            self.disks[0].broken = False
+            settled(self.device, self.clock)
+            self.assertEqual(self.disks[0].view, self.disks[1].view)
+            copied = {offset >> 18 for name, offset, _ in self.disks[0].history if name == "write"}
+            self.assertEqual(copied, {0, 1, 2, 3} if changed else {0})
