@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.test_tap -*-
+# -*- test-case-name: tests.test_tap,tests.test_tapusers,tests.test_tapagain -*-
 """The command line of C{twistd iscsi}."""
 
 from __future__ import annotations

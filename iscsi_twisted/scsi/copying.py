@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.scsi.test_copying -*-
+# -*- test-case-name: tests.scsi.test_copying,tests.scsi.test_copyaccess,tests.scsi.test_copyoffload -*-
 """
 EXTENDED COPY (LID1): units copy among themselves, and no data go over the network (SPC-3 6.3).
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.scsi.test_persistent -*-
+# -*- test-case-name: tests.scsi.test_persistent,tests.scsi.test_reservationports -*-
 """PERSISTENT RESERVE IN and OUT (SPC-4 6.15, 6.16)."""
 
 from __future__ import annotations

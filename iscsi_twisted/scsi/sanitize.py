@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.scsi.test_sanitize -*-
+# -*- test-case-name: tests.scsi.test_sanitize,tests.scsi.test_sanitizeresume -*-
 """
 SANITIZE: make what was stored unreadable (SBC-4 4.11, 5.30).
 

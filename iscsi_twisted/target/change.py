@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.target.test_reload -*-
+# -*- test-case-name: tests.target.test_reload,tests.target.test_reloadunits -*-
 """
 What can fail when a service is to serve something else.
 

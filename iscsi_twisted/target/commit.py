@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.target.test_reload -*-
+# -*- test-case-name: tests.target.test_reload,tests.target.test_reloadunits -*-
 """What can no longer fail when a service is to serve something else; it is done in one go."""
 
 from __future__ import annotations

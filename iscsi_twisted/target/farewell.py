@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.target.test_service,tests.target.test_reload -*-
+# -*- test-case-name: tests.target.test_stopping,tests.target.test_reload -*-
 """How sessions end that the target ends: they are asked first (RFC 7143 11.9.1)."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.target.test_service -*-
+# -*- test-case-name: tests.target.test_service,tests.target.test_stopping -*-
 """
 The target as a Twisted service.
 
