@@ -3,7 +3,7 @@ Long runs, each for its share of the time: fuzzing cores without sockets, units 
 coverage, an initiator whose target spoils what it says, the conversations of the tests cut otherwise, models
 of mirrors, a real service on loopback among good and bad clients, a real process that is killed again and
 again, what it has to remember through that, copies and sanitizes that are killed, commands that are
-interrupted, and floods after which memory has to be as it was.
+interrupted, floods after which memory has to be as it was, and storms of SIGHUPs.
 
 C{python -m tests.long [--seconds N] [--seed N]} prints what it did, and ends with 1 on any surprise, telling
 the seed that shows it again.
@@ -20,6 +20,7 @@ from tests.long.copies import copies
 from tests.long.flood import flood
 from tests.long.fuzz import fuzz
 from tests.long.guided import guided
+from tests.long.hangups import hangups
 from tests.long.interrupts import interrupts
 from tests.long.kill import kill
 from tests.long.malice import malice
@@ -46,6 +47,7 @@ PARTS = {
     "copies": copies,
     "interrupts": interrupts,
     "flood": flood,
+    "hangups": hangups,
     "soak": soak,
 }
 
