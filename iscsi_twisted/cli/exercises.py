@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
@@ -154,20 +155,24 @@ class Exercises:
             return
         last = lun.size - lun.blockSize
         saved = [(0, await lun.read(0, area)), (last, await lun.read(last, lun.blockSize))]
+        # Before anything is written: whoever ends this process by force has the file.
+        kept = _keep(saved)
+        self.say(f"what is on the disk is kept in {kept} as well, until it is there again")
         try:
             await self._write(area)
         except BaseException:
             # What has failed first is what is told.
             with contextlib.suppress(Failed):
-                await self._putBack(saved)
+                await self._putBack(saved, kept)
             raise
-        await self._putBack(saved)
+        await self._putBack(saved, kept)
 
-    async def _putBack(self, saved: list[tuple[int, Buffer]]) -> None:
+    async def _putBack(self, saved: list[tuple[int, Buffer]], kept: str) -> None:
         """
         Write back what was on the disk; if this session has ended, over another one.
 
-        @raise Failed: if that cannot be done; what was there is in a file then.
+        @param kept: the file that has it, which is removed then.
+        @raise Failed: if that cannot be done.
         """
         try:
             try:
@@ -178,9 +183,10 @@ class Exercises:
                 await _store(await self.again(), saved)
         except Exception as error:  # what endpoints fail with has no common class
             places = ", ".join(f"{len(data)} bytes from byte {place}" for place, data in saved)
-            why = f"what was on the disk is not there again ({error}): {_kept(saved)} has it, {places}"
+            why = f"what was on the disk is not there again ({error}): {kept} has it, {places}"
             self.say(why)
             raise Failed(why) from error
+        os.unlink(kept)
         self.say("what was on the disk is there again")
 
     async def _write(self, area: int) -> None:
@@ -268,9 +274,24 @@ async def _store(lun: LUN, saved: list[tuple[int, Buffer]]) -> None:
     await lun.flush()
 
 
-def _kept(saved: list[tuple[int, Buffer]]) -> str:
-    """The name of a new file with these bytes, one after the other."""
-    with tempfile.NamedTemporaryFile(prefix="iscsi-harness-", delete=False) as file:
-        for _, data in saved:
-            file.write(data)
-    return file.name
+def _keep(saved: list[tuple[int, Buffer]]) -> str:
+    """
+    Write a new file with these bytes, one after the other.
+
+    @return: its name.
+    @raise Failed: if that cannot be done.
+    """
+    path = ""
+    try:
+        with tempfile.NamedTemporaryFile(prefix="iscsi-harness-", delete=False) as file:
+            path = file.name
+            for _, data in saved:
+                file.write(data)
+    except OSError as error:
+        if path:
+            os.unlink(path)
+        raise Failed(
+            f"there is no room in {tempfile.gettempdir()} for what is on the disk ({error.strerror});"
+            " TMPDIR names another place, and with --destructive none is needed"
+        ) from error
+    return path

@@ -15,7 +15,7 @@ from iscsi_twisted import __version__
 from iscsi_twisted.cli.exercises import Exercises, Failed
 from iscsi_twisted.cli.running import Running, runCommand, unbroken
 from iscsi_twisted.cli.values import number
-from iscsi_twisted.config.auths import loadAuths
+from iscsi_twisted.config.auths import Credential, loadAuths
 from iscsi_twisted.initiator import LUN, URL, Credentials, Initiator, Session
 from iscsi_twisted.session.answers import LoginRefused, MethodsRejected
 from iscsi_twisted.wire import numbers
@@ -120,7 +120,7 @@ class Harness:
             except (LoginRefused, MethodsRejected) as error:
                 status = getattr(error, "status", numbers.AUTHENTICATION_FAILURE)
                 if status == numbers.AUTHENTICATION_FAILURE and credentials is None:
-                    raise self._noEntry() from error
+                    raise self._unproven() from error
                 raise
         self.say(BANNER)
 
@@ -162,13 +162,11 @@ class Harness:
         return wanted or names[0]
 
     def _credentials(self) -> Credentials | None:
-        """The user's entry in the auths file, unless no authentication is asked for."""
+        """The user's, unless no authentication is asked for."""
         options = self.options
         if options.method == "none":
             return None
-        entry = None
-        if options.auths != AUTHS or os.path.exists(options.auths):
-            entry = loadAuths(options.auths).find(self.user)
+        entry = self._entry()
         if entry is None or not entry.secret:
             if options.method == "chap":
                 raise self._noEntry()
@@ -180,6 +178,19 @@ class Harness:
             entry.targetSecret or b"",
             required=options.method == "chap",
         )
+
+    def _entry(self) -> Credential | None:
+        """The user's entry in the auths file."""
+        options = self.options
+        if options.auths == AUTHS and not os.path.exists(options.auths):
+            return None
+        return loadAuths(options.auths).find(self.user)
+
+    def _unproven(self) -> Failed:
+        """The target asks who comes, and was told nothing."""
+        if self.options.method == "none" and self._entry() is not None:
+            return Failed("the target asks for authentication: leave out -a none")
+        return self._noEntry()
 
     def _noEntry(self) -> Failed:
         return Failed(

@@ -63,8 +63,11 @@ class HarnessTests(HarnessTestCase):
         """Every section, as often as was asked, and the banner; what was on the disk is there again."""
         before = os.urandom(self.device.size)
         self.device.write(0, before)
+        self.patch(tempfile, "tempdir", os.path.abspath(self.mktemp()))
+        os.mkdir(tempfile.gettempdir())
         said, result = self.run_("-n", "2")
         self.successResultOf(result)
+        self.assertEqual(os.listdir(tempfile.gettempdir()), [])
         text = "\n".join(said)
         for words in (
             "<ITERATION 2>", "NOP-Out of 13 bytes without ping PASSED",
@@ -78,6 +81,17 @@ class HarnessTests(HarnessTestCase):
             self.assertIn(words, text)
         self.assertEqual(bytes(self.device.read(0, self.device.size)), before)
         self.assertEqual(self.node.sessions, set())
+
+    def test_noRoom(self) -> None:
+        """What is on the disk is not overwritten where it cannot be kept, unless nobody wants it."""
+        before = os.urandom(self.device.size)
+        self.device.write(0, before)
+        self.patch(tempfile, "tempdir", "/nowhere")
+        _, result = self.run_()
+        self.assertIn("there is no room in /nowhere", str(self.failureResultOf(result, Failed).value))
+        self.assertEqual(bytes(self.device.read(0, self.device.size)), before)
+        _, result = self.run_("--destructive")
+        self.successResultOf(result)
 
     def test_destructive(self) -> None:
         """What was on the disk is not put back if nobody wants it."""
@@ -244,8 +258,12 @@ class CHAPTests(HarnessTestCase):
         """A wrong secret is refused; who offers none reads what to do."""
         self.guard()
         self.failureResultOf(self.as_(OTHER), LoginRefused)
-        error = self.failureResultOf(self.as_(SECRET, "-a", "none"), Failed)
-        self.assertIn("No matching user configuration entry for `me' was found", error.getErrorMessage())
+        none = ("-a", "none")
+        error = self.failureResultOf(self.as_(SECRET, "-u", "agc", *none), Failed)
+        self.assertIn("No matching user configuration entry for `agc' was found", error.getErrorMessage())
+        # Whose entry there is has no need of one.
+        error = self.failureResultOf(self.as_(SECRET, *none), Failed)
+        self.assertEqual(error.getErrorMessage(), "the target asks for authentication: leave out -a none")
 
     def test_open(self) -> None:
         """A target that asks for nobody passes, but not where CHAP is insisted on."""

@@ -22,6 +22,7 @@ from iscsi_twisted.errors import CheckCondition, LocalError, NotReady
 from iscsi_twisted.initiator import LUN, parseURL
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.scsi import codes
+from iscsi_twisted.session import asking
 from iscsi_twisted.session.answers import LogoutRefused
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers
@@ -371,9 +372,15 @@ class ToolTests(ToolCase):
         """A session whose logout goes wrong keeps nobody from logging out of the others."""
         tool = Tool(self.clock, parser().parse_args(["ls", HOST]), endpoint=self.endpoint)
         tool._sessions = [self.session(), self.session()]
-        connection = tool._sessions[0].connection
-        assert connection is not None
-        self.patch(connection, "logout", lambda done: done(LogoutRefused(numbers.CLEANUP_FAILED)))
+        first, logout = tool._sessions[0].connection, asking.logout
+
+        def refuse(connection: Any, done: Any) -> None:
+            if connection is first:
+                done(LogoutRefused(numbers.CLEANUP_FAILED))
+            else:
+                logout(connection, done)
+
+        self.patch(asking, "logout", refuse)
         self.fails(LogoutRefused, tool._leave())
         self.assertEqual([session.connection for session in tool._sessions], [None, None])
         self.assertIn(("loggedOut",), self.diary.entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from tests.bench.servers import ROOT, Istgt, Ours, OursOf, Server, Tgt, fill
 from tests.interop.test_initiator import OTHER, SECRET, ClosedIstgt, ClosedTgt
+from tests.interop.test_tool import MAIN as TOOL
 
 MAIN = "from iscsi_twisted.cli.harness import main; main()"
 
@@ -93,8 +95,8 @@ def test_chap(tmp_path: Path, kind: type[Server]) -> None:
 
 
 @contextmanager
-def begun(folder: Path) -> Iterator[tuple[Ours, bytes, subprocess.Popen[str]]]:
-    """A target, what was on its disk, and a harness that has changed that."""
+def begun(folder: Path) -> Iterator[tuple[Ours, bytes, subprocess.Popen[str], str]]:
+    """A target, what was on its disk, a harness that has changed that, and what that has said."""
     server = Ours(folder)
     fill(server.disk, 16 << 20)
     before = server.disk.read_bytes()
@@ -105,10 +107,12 @@ def begun(folder: Path) -> Iterator[tuple[Ours, bytes, subprocess.Popen[str]]]:
     )  # fmt: skip
     try:
         assert run.stdout is not None
-        for line in run.stdout:
-            if line.startswith("integrity"):
-                break
-        yield server, before, run
+        said = ""
+        while "integrity" not in said:
+            line = run.stdout.readline()
+            assert line, said
+            said += line
+        yield server, before, run, said
     finally:
         run.kill()
         run.wait()
@@ -118,7 +122,7 @@ def begun(folder: Path) -> Iterator[tuple[Ours, bytes, subprocess.Popen[str]]]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     """Whoever interrupts it finds the disk as it was."""
-    with begun(tmp_path) as (server, before, run):
+    with begun(tmp_path) as (server, before, run, _):
         assert server.disk.read_bytes() != before
         run.send_signal(number)
         said, error = run.communicate(timeout=PATIENCE)
@@ -129,15 +133,39 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
 
 def test_killed(tmp_path: Path) -> None:
     """When its target is gone, it says where to find what was on the disk."""
-    with begun(tmp_path) as (server, before, run):
+    with begun(tmp_path) as (server, before, run, _):
         server.kill()
         said, error = run.communicate(timeout=PATIENCE)
     assert run.returncode == 1
     assert "connection" in error
     found = re.search(r"not there again \(.*\): (\S+) has it", said)
     assert found, said
-    kept = Path(found[1])
-    assert kept.read_bytes() == before[: 8 << 20] + before[-512:]
+    giveBack(server, Path(found[1]), before)
+
+
+def test_killedItself(tmp_path: Path) -> None:
+    """When it is ended by force, the file that it has named has what was on the disk."""
+    with begun(tmp_path) as (server, before, run, said):
+        run.kill()
+        run.communicate(timeout=PATIENCE)
+    found = re.search(r"kept in (\S+) as well", said)
+    assert found, said
+    giveBack(server, Path(found[1]), before)
+
+
+def giveBack(server: Server, kept: Path, before: bytes) -> None:
+    """With what was kept, the manual's commands have the disk as it was."""
+    server.start()
+    try:
+        write = shlex.join([sys.executable, "-c", TOOL, "write"])
+        line = (
+            f"head -c 8388608 {kept} | {write} {server.url} &&"
+            f" tail -c +8388609 {kept} | {write} --offset {len(before) - 512} {server.url}"
+        )
+        subprocess.run(line, shell=True, check=True, cwd=ROOT, timeout=PATIENCE)
+    finally:
+        server.stop()
+    assert server.disk.read_bytes() == before
     kept.unlink()
 
 
