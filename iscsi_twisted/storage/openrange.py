@@ -304,9 +304,10 @@ class OpenRange:
             offset += piece
 
     def allocated(self, offset: int, length: int) -> list[tuple[int, bool]]:
-        """Runs of data and of holes."""
+        """Runs of data and of holes.  What a file that was cut short lacks is no hole: it cannot be read."""
         runs: list[tuple[int, bool]] = []
-        position, end = self.start + offset, self.start + offset + length
+        position, last = self.start + offset, self.start + offset + length
+        end = max(position, self._seek(0, os.SEEK_END, last))
         while position < end:
             data = self._seek(position, os.SEEK_DATA, end)
             if data > position:
@@ -315,6 +316,8 @@ class OpenRange:
             if hole > data:
                 runs.append((hole - data, True))
             position = hole
+        if last > end:
+            runs.append((last - end, True))
         return runs
 
     def space(self) -> Space:
@@ -338,5 +341,5 @@ class OpenRange:
         except OSError as error:
             if error.errno == errno.ENXIO:
                 return end
-            offset = position - self.start
+            offset = max(0, position - self.start)
             raise deviceError(ReadError, self.path, "look for holes", error, offset) from error

@@ -16,58 +16,9 @@ from twisted.internet.defer import Deferred
 
 from iscsi_twisted.initiator import LUN, Initiator
 from tests.support.clients import BASE, good, run, watch
-from tests.support.processes import Python, portIn, twistd
+from tests.support.daemon import Daemon
 
 ONE = "extent0 a 0 32MB\ntarget0 extent0 any\n"
-
-
-class Daemon:
-    """C{twistd iscsi} in a directory of its own."""
-
-    process: Python
-    port: int
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.process = None  # type: ignore[assignment]
-
-    def write(self, targets: str, users: str | None = None) -> None:
-        """Make the files."""
-        (self.directory / "targets").write_text(targets)
-        if users is not None:
-            auths = self.directory / "auths"
-            auths.write_text(users)
-            auths.chmod(0o600)
-
-    async def start(self, targets: str, users: str | None = None, *more: str) -> None:
-        """Serve, with more options."""
-        self.write(targets, users)
-        auths = ["-a", "auths"] if users is not None else []
-        self.process = twistd(
-            "-n", "--pidfile=", "iscsi", "-f", "targets", *auths, "--state", "state",
-            "-l", "tcp:0:interface=127.0.0.1", *more, directory=str(self.directory),
-        )  # fmt: skip
-        self.port = portIn(await self.process.line("listening on"))
-
-    async def reload(self, targets: str, users: str | None = None, *, until: str = "reloaded: ") -> str:
-        """Change the files, send SIGHUP, and wait for a line of the log."""
-        self.write(targets, users)
-        # Only what is logged from now on counts.
-        self.process.output = ""
-        os.kill(self.process.process.pid, signal.SIGHUP)
-        return await self.process.line(until)
-
-    @property
-    def portal(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def url(self, target: str, lun: int = 0, user: str = "") -> str:
-        """As libiscsi writes it."""
-        return f"iscsi://{user}{self.portal}/{BASE}:{target}/{lun}"
-
-    async def capacity(self, target: str) -> str:
-        """What READ CAPACITY (16) says, as text."""
-        return await good("iscsi-readcapacity16", self.url(target))
 
 
 @pytest.fixture

@@ -175,6 +175,14 @@ class OpenRangeTests(SynchronousTestCase):
         self.assertEqual((type(error), error.offset), (WriteError, 5000))
         self.range.write(4990, b"x" * 10)
 
+    def test_noHole(self) -> None:
+        """What is missing is no hole either: whoever takes that for zeros would not even ask for it."""
+        os.truncate(self.path, 0)
+        os.truncate(self.path, START + 5000)
+        self.assertEqual(self.range.allocated(0, SIZE), [(5000, False), (SIZE - 5000, True)])
+        self.assertEqual(self.range.allocated(6000, 10), [(10, True)])
+        self.assertEqual(self.range.allocated(10, 10), [(10, False)])
+
     def test_readError(self) -> None:
         """A bad spot is a read error that names its first byte and the file."""
         self.inPieces("preadv", 100)
@@ -311,11 +319,6 @@ class OpenRangeTests(SynchronousTestCase):
         """An error while looking for holes is a read error."""
         self.raising("lseek", errno.EIO)
         self.assertRaises(ReadError, self.range.allocated, 0, 10)
-
-    def test_allocatedBeyond(self) -> None:
-        """Where the file was cut there is a hole."""
-        os.truncate(self.path, START)
-        self.assertEqual(self.range.allocated(0, 100), [(100, False)])
 
 
 class BlockRangeTests(SynchronousTestCase):

@@ -97,9 +97,9 @@ class Python(ProcessProtocol):
         return self.ended
 
 
-def twistd(*arguments: str, directory: str) -> Python:
+def twistd(*arguments: str, directory: str, environment: dict[str, str] | None = None) -> Python:
     """A twistd that runs C{iscsi} or another file or plugin."""
-    return Python(*TWISTD, *arguments, directory=directory)
+    return Python(*TWISTD, *arguments, directory=directory, environment=environment)
 
 
 def portIn(line: str) -> int:
