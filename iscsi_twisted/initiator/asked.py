@@ -31,7 +31,12 @@ class Residual(ISCSIError):
     """
 
     def __init__(self, outcome: Outcome) -> None:
-        super().__init__(f"the transfer was {outcome.residual} bytes short of what was expected")
+        count = outcome.residual
+        told = f"{count} bytes less" if count > 0 else f"{-count} bytes more" if count else "nothing of it"
+        super().__init__(
+            f"the transfer was not what was expected: {outcome.received} bytes came, and the target tells of"
+            f" {told}"
+        )
         self.outcome = outcome
 
 
@@ -72,7 +77,15 @@ class Asked(Request):
         return error if self.otherwise is None else self.lun.translated(error, self.otherwise)
 
 
-class Reading(Asked):
+class AskedAgain(Asked):
+    """One that may be carried out twice."""
+
+    __slots__ = ()
+
+    replay = True
+
+
+class Reading(AskedAgain):
     """One that reads from the medium."""
 
     __slots__ = ()
@@ -88,7 +101,7 @@ class Reading(Asked):
         return self.whole()
 
 
-class Flushed(Asked):
+class Flushed(AskedAgain):
     """One that changes the medium, and has made that durable when it ends."""
 
     __slots__ = ()
@@ -96,9 +109,11 @@ class Flushed(Asked):
     otherwise = WriteError
 
     def convert(self, status: int, sense: Buffer, residual: int) -> None:
-        """Nothing, if it has succeeded."""
+        """Nothing, if it has succeeded, with all its data."""
         if status:
             _check(status, sense)
+        if residual or self.due:
+            raise Residual(self.outcome(status, sense, residual or self.due))
 
 
 class Writing(Flushed):
@@ -107,9 +122,9 @@ class Writing(Flushed):
     __slots__ = ()
 
     def convert(self, status: int, sense: Buffer, residual: int) -> None:
-        """Nothing, if it has succeeded."""
-        if status:
-            _check(status, sense)
+        """Nothing, if it has succeeded, with all its data."""
+        if status or residual or self.due:
+            super().convert(status, sense, residual)
         self.lun.volatile.written += 1
 
 
@@ -123,9 +138,8 @@ class Flushing(Flushed):
 
     __slots__ = ("covers", "losses")
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.covers = self.losses = 0
+    covers: int
+    losses: int
 
     def convert(self, status: int, sense: Buffer, residual: int) -> None:
         """Nothing, if it has succeeded, and all that it was for was still there."""

@@ -19,7 +19,7 @@ from iscsi_twisted.errors import (
     WriteError,
     WriteProtected,
 )
-from iscsi_twisted.initiator.asked import Asked, Flushed, Flushing, Reading, Volatile, Writing
+from iscsi_twisted.initiator.asked import Asked, AskedAgain, Flushed, Flushing, Reading, Volatile, Writing
 from iscsi_twisted.initiator.parts import ROUNDS, RUNS, addRun, addRuns, few, together
 from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.interfaces import Buffer, Capabilities
@@ -126,8 +126,8 @@ class LUN(BlockDevice):
         @return: fires if the status is GOOD or CONDITION MET; else fails with what
             L{iscsi_twisted.scsi.client.failure} makes of it.
         """
-        request = Asked(self.session, self._field, cdbBytes, expected, data, into, attribute, replay)
-        return self._start(request)
+        kind = AskedAgain if replay else Asked
+        return self._start(kind(self._field, cdbBytes, expected, data, into, attribute))
 
     def _start(self, request: Asked) -> Deferred[Any]:
         request.lun = self
@@ -135,7 +135,7 @@ class LUN(BlockDevice):
 
     def _change(self, command: bytes, data: Buffer = b"", kind: type[Flushed] = Writing) -> Deferred[None]:
         """Execute a command that changes the medium, and that may be sent twice."""
-        return self._start(kind(self.session, self._field, command, 0, data, None, SIMPLE, True))
+        return self._start(kind(self._field, command, 0, data))
 
     def attended(self, condition: UnitAttention) -> None:
         """A unit attention came instead of an answer."""
@@ -234,7 +234,7 @@ class LUN(BlockDevice):
         if not length:
             return succeed(b"")
         command = self._transfer(offset, length, _READ_10, _READ_16, 0)
-        request = Reading(self.session, self._field, command, length, b"", into, SIMPLE, True)
+        request = Reading(self._field, command, length, b"", into)
         request.lun = self
         return self.session.start(request, self.timeout)
 
@@ -269,7 +269,7 @@ class LUN(BlockDevice):
         may be lost.
         """
         command = _cdb(cdb.SYNCHRONIZE_CACHE_10)
-        request = Flushing(self.session, self._field, command, 0, b"", None, SIMPLE, True)
+        request = Flushing(self._field, command)
         request.covers, request.losses = self.volatile.written, self.volatile.losses
         return self._start(request)
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.initiator.test_lun,tests.initiator.test_attacks -*-
+# -*- test-case-name: tests.initiator.test_lun,tests.initiator.test_lies -*-
 """Long ranges of a unit: what is done with them in parts, and where they have storage."""
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from twisted.internet.defer import Deferred, TimeoutError
 
@@ -11,7 +11,7 @@ from iscsi_twisted.errors import ISCSIError
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session.answers import Aborted
 from iscsi_twisted.session.client import ClientConnection
-from iscsi_twisted.session.command import SIMPLE, Command
+from iscsi_twisted.session.command import Command
 from iscsi_twisted.wire import numbers
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ How often a command is sent again for what the target did: a unit that tells of 
 other never stops, and neither does a target that answers the command with nonsense each time.
 """
 
+CUTS: Final = 30
+"""
+How often it is sent again because the connection was lost: what makes a target fail makes it fail each time.
+"""
 
 WHOLE_TARGET: Final = (numbers.TARGET_WARM_RESET, numbers.TARGET_COLD_RESET)
 ENDING: Final = (numbers.ABORT_TASK_SET, numbers.CLEAR_TASK_SET, numbers.LOGICAL_UNIT_RESET, *WHOLE_TARGET)
@@ -35,34 +39,26 @@ class Request(Command):
 
     A subclass may make something else of its outcome (L{convert}), and may have it sent again (L{refused}).
 
+    @cvar replay: whether it may be sent again if the connection is lost before it was answered.
     @ivar session: which sends it.
     @ivar deferred: whom to tell; None when that is done, or nobody waits any more.
-    @ivar replay: whether it may be sent again if the connection is lost before it was answered.
     @ivar again: how often it was sent again over this connection, for what the target answered.
     @ivar busy: how often it was sent again because the unit had no room for it.
-    @ivar spoilt: how often a connection ended with it for what the target did wrong.
+    @ivar cuts: how often a connection has ended before it was answered; C{spoilt} of them for what the
+        target did wrong.
     """
 
-    __slots__ = ("again", "busy", "deferred", "replay", "session", "spoilt", "timed")
+    __slots__ = ("again", "busy", "cuts", "deferred", "session", "spoilt", "timed")
 
-    def __init__(
-        self,
-        session: Session,
-        lunField: bytes,
-        cdb: bytes,
-        expected: int = 0,
-        data: Buffer = b"",
-        into: bytearray | memoryview | None = None,
-        attribute: int = SIMPLE,
-        replay: bool = False,
-    ) -> None:
-        """@raise LocalError: as L{Command} does."""
-        Command.__init__(self, lunField, cdb, expected, data, into, attribute)
+    replay: ClassVar[bool] = False
+
+    def begin(self, session: Session) -> Deferred[Any]:
+        """Somebody waits for it from now on; fires with what it makes of its outcome."""
         self.session = session
-        self.replay = replay
-        self.again = self.busy = self.spoilt = 0
-        self.deferred: Deferred[Any] | None = None
+        self.again = self.busy = self.spoilt = self.cuts = 0
         self.timed: dict[Request, float] | None = None
+        self.deferred: Deferred[Any] | None = Deferred(self.cancelled)
+        return self.deferred
 
     def convert(self, status: int, sense: Buffer, residual: int) -> Any:
         """What is told of its outcome; may raise what it fails with."""
@@ -141,6 +137,14 @@ class Request(Command):
         timed, self.timed = self.timed, None
         if timed is not None:
             timed.pop(self, None)
+
+
+class Replayed(Request):
+    """One that may be carried out twice."""
+
+    __slots__ = ()
+
+    replay = True
 
 
 class Timeouts:

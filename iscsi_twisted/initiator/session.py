@@ -7,14 +7,24 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import ISCSIError, LocalError, RemoteError
-from iscsi_twisted.initiator.protocol import InitiatorFactory
-from iscsi_twisted.initiator.request import AGAIN, ENDING, WHOLE_TARGET, Request, Timeouts, ends
+from iscsi_twisted.initiator.dialling import Dialler
+from iscsi_twisted.initiator.pulse import Pulse
+from iscsi_twisted.initiator.request import (
+    AGAIN,
+    CUTS,
+    ENDING,
+    WHOLE_TARGET,
+    Replayed,
+    Request,
+    Timeouts,
+    ends,
+)
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session import asking
 from iscsi_twisted.session.answers import ConnectionEnded, Event, LogoutRefused, Redirected
@@ -23,27 +33,11 @@ from iscsi_twisted.session.command import SIMPLE
 from iscsi_twisted.session.request import Authentication, Wish
 from iscsi_twisted.wire import numbers
 
-FIRST_DELAY: Final = 0.1
-LAST_DELAY: Final = 30.0
-"""Seconds between attempts to connect again: doubled after each, up to the last."""
-
-REDIRECTS: Final = 4
-"""Login redirections that are followed before one login."""
-
-LOGIN_TIME: Final = 15.0
-"""Seconds in which a connection has to be made, and a login to be complete."""
-
 ABORT_TIME: Final = 10.0
-"""Seconds in which a target has to answer that it has aborted a task; else the connection is given up."""
+"""Seconds in which a target has to answer an abort, or a logout; else the connection is given up."""
 
 TEXT_TIME: Final = 60.0
 """Seconds in which a text request has to be answered, however many parts the answer has."""
-
-STALLS: Final = 10
-"""
-Periods after which a ping is sent, and another time given up that was not answered, whatever else has come: a
-target that sends a data segment byte by byte is as good as gone.
-"""
 
 _log = Logger()
 
@@ -59,6 +53,8 @@ class Session:
     @ivar connection: the current one, or None between two.
     @ivar told: called with each L{Event} that the target sends; may be replaced.
     @ivar logins: how often it has logged in.
+    @ivar events: how many L{Event}s have come.
+    @ivar error: why it is over; None while it is not.
     """
 
     def __init__(
@@ -84,28 +80,20 @@ class Session:
         self.reactor = reactor
         self.wish = wish
         self.connection: ClientConnection | None = None
-        self.logins = 0
-        self._endpoint, self._authenticate = endpoint, authenticate
-        self._elsewhere = elsewhere
-        self._next: IStreamClientEndpoint | None = None
-        self._redirects = 0
-        self._lasting, self._patience, self._ping = lasting, patience, ping
+        self.logins = self.events = 0
+        self.dialler = Dialler(reactor, endpoint, elsewhere, self._make, self.lost, patience)
+        self._pulse = Pulse(reactor, ping)
+        self._authenticate = authenticate
+        self._lasting = lasting
         self._kept: dict[Request, None] = {}
         self._later: dict[Request, Any] = {}
         self._timeouts = Timeouts(reactor)
-        self._delay = self._before = FIRST_DELAY
-        self._since = self._deadline = 0.0
         self._closing = False
         self._ready: list[Deferred[None]] = []
-        self._retry: Any = None
-        self._dialing: Deferred[Any] | None = None
-        self._watch: Any = None
-        self._bytesIn = 0
-        self._pinged = self._unasked = 0
         self.error: BaseException | None = None
         self.told: Callable[[Event], Any] = self._log
 
-    # Connecting
+    # Connections
 
     def connect(self) -> Deferred[None]:
         """
@@ -117,47 +105,22 @@ class Session:
         """
         waiting: Deferred[None] = Deferred(lambda _: self.abandon())
         self._ready.append(waiting)
-        self._dial()
+        self.dialler.dial()
         return waiting
-
-    def _dial(self) -> None:
-        self._retry = None
-        endpoint, self._next = self._next or self._endpoint, None
-        dialing: Deferred[Any] = maybeDeferred(endpoint.connect, InitiatorFactory(self._make))
-        self._dialing = dialing
-        dialing.addTimeout(LOGIN_TIME, self.reactor)
-        dialing.addCallbacks(self._dialled, self._failed)
 
     def _make(self, send: Callable[[list[Buffer]], None], close: Callable[[], None]) -> ClientConnection:
         return ClientConnection(Link(self), self.wish, self._authenticate(), send=send, close=close)
 
-    def _dialled(self, protocol: Any) -> None:
-        core: ClientConnection = protocol.core
-        if self._closing:
-            core.end(ConnectionEnded("the session was abandoned"))
-        elif not core.full and core.error is None:
-            late = ConnectionEnded(f"the login was not complete within {LOGIN_TIME:g} seconds")
-            self._watch = self.reactor.callLater(LOGIN_TIME, core.end, late)
-
-    def _failed(self, failure: Failure) -> None:
-        self.lost(failure.value or ConnectionEnded("no connection"))
-
     def loggedIn(self, connection: ClientConnection) -> None:
         """The full feature phase has begun."""
+        self.dialler.arrived()
         if self._closing:
             # Whoever wanted it has gone meanwhile; the target is told.
-            asking.logout(connection, lambda result: None)
+            self.leave(connection)
             return
         self.connection = connection
         self.logins += 1
-        self._since = self.reactor.seconds()
-        self._before, self._delay = self._delay, FIRST_DELAY
-        self._deadline = 0.0
-        self._redirects = 0
-        self._unwatch()
-        if self._ping:
-            self._bytesIn, self._pinged, self._unasked = -1, 0, 0
-            self._listen()
+        self._pulse.begin(connection)
         kept, self._kept = self._kept, {}
         for request in kept:
             self.send(request)
@@ -168,38 +131,19 @@ class Session:
     def lost(self, error: BaseException) -> None:
         """The connection is over, or there was none: try again, or tell everybody."""
         self.connection = None
-        self._unwatch()
-        if isinstance(error, Redirected) and self._follow(error):
-            self._dial()
+        self._pulse.stop()
+        self.dialler.settled()
+        if isinstance(error, Redirected) and self.dialler.follow(error):
             return
-        self._redirects = 0
-        now = self.reactor.seconds()
-        if isinstance(error, RemoteError) and now - self._since < LAST_DELAY:
-            # A target that does wrong after each login is not to be bothered more and more often.
-            self._delay = max(self._delay, self._before)
-        self._deadline = self._deadline or now + self._patience
-        if self._closing or not self._lasting or not self.logins or now + self._delay > self._deadline:
+        lasts = self._lasting and self.logins and not self._closing
+        delay = self.dialler.again(error) if lasts else None
+        if delay is None:
             self._giveUp(error)
             return
         _log.info(
             "connection to {target} lost: {error}; trying again in {delay:.1f} s",
-            target=self.wish.targetName, error=error, delay=self._delay,
+            target=self.wish.targetName, error=error, delay=delay,
         )  # fmt: skip
-        self._retry = self.reactor.callLater(self._delay, self._dial)
-        self._delay = min(2 * self._delay, LAST_DELAY)
-
-    def _follow(self, error: Redirected) -> bool:
-        """Where the next login goes; whether it is to be tried (RFC 7143 11.13.5)."""
-        if self._closing or self._elsewhere is None or self._redirects >= REDIRECTS:
-            return False
-        self._redirects += 1
-        try:
-            self._next = self._elsewhere(error.address.partition(",")[0])
-        except LocalError:
-            return False
-        if error.forever:
-            self._endpoint = self._next
-        return True
 
     def _giveUp(self, error: BaseException) -> None:
         self.error = error
@@ -217,39 +161,12 @@ class Session:
         self._timeouts.stop()
 
     def _log(self, event: Event) -> None:
-        _log.info("{target} tells of event {code}", target=self.wish.targetName, code=event.code)
-
-    # Signs of life
-
-    def _listen(self) -> None:
-        self._watch = self.reactor.callLater(self._ping, self._listened)
-
-    def _listened(self) -> None:
-        connection = self.connection
-        assert connection is not None
-        silent = connection.bytesIn == self._bytesIn
-        if self._pinged and (silent or self._pinged >= STALLS):
-            waited = self._pinged * self._ping
-            connection.end(ConnectionEnded(f"no answer to a ping within {waited:g} seconds"))
-            return
-        if self._pinged:
-            # Its answer may be behind much else.
-            self._pinged += 1
-        elif silent or self._unasked >= STALLS:
-            self._pinged, self._unasked = 1, 0
-            asking.ping(connection, self._answered)
-        else:
-            self._unasked += 1
-        self._bytesIn = connection.bytesIn
-        self._listen()
-
-    def _answered(self, _: Any) -> None:
-        self._pinged = 0
-
-    def _unwatch(self) -> None:
-        watch, self._watch = self._watch, None
-        if watch is not None and watch.active():
-            watch.cancel()
+        # A target may send millions of them.
+        if not self.events & self.events - 1:
+            _log.info(
+                "{target} tells of event {code}, its message number {count}",
+                target=self.wish.targetName, code=event.code, count=self.events,
+            )  # fmt: skip
 
     # Commands
 
@@ -278,13 +195,14 @@ class Session:
             aborts the task.
         @raise LocalError: as L{Command} does.
         """
-        return self.start(Request(self, lunField, cdb, expected, data, into, attribute, replay), timeout)
+        kind = Replayed if replay else Request
+        return self.start(kind(lunField, cdb, expected, data, into, attribute), timeout)
 
     def start(self, request: Request, timeout: float | None = None) -> Deferred[Any]:
         """Send a request, as L{execute} does; fires with what it makes of its outcome."""
         if self.error is not None or self._closing:
             return fail(ConnectionEnded(f"the session is over: {self.error or 'logged out'}"))
-        deferred = request.deferred = Deferred(request.cancelled)
+        deferred = request.begin(self)
         if timeout is not None:
             self._timeouts.add(request, timeout)
         connection = self.connection
@@ -322,9 +240,11 @@ class Session:
         What the target did wrong may have been its answer to this request.
         """
         sent = request.itt >= 0
-        if isinstance(error, RemoteError) and sent:
-            request.spoilt += 1
-        if (sent and not request.replay) or request.spoilt > AGAIN or not self._lasting or self._closing:
+        if sent:
+            request.cuts += 1
+            request.spoilt += isinstance(error, RemoteError)
+        enough = request.spoilt > AGAIN or request.cuts > CUTS
+        if (sent and not request.replay) or enough or not self._lasting or self._closing:
             request.fail(error)
         else:
             request.restart()
@@ -339,12 +259,14 @@ class Session:
             call.cancel()
             return
         connection = self.connection
-        if connection is None or not connection.full:
+        if connection is None:
             return
         if request.itt < 0:
             connection.forget(request)
             return
         connection.release(request)
+        if not connection.full:
+            return
         answer: Deferred[int] = Deferred()
         asking.manage(connection, numbers.ABORT_TASK, request.lunField, request, _fire(answer))
         answer.addTimeout(ABORT_TIME, self.reactor)
@@ -437,22 +359,25 @@ class Session:
             closed.callback(None)
             return closed
         self._closing = True
-        connection = self.connection
+        return self._logout(self.connection)
+
+    def leave(self, connection: ClientConnection) -> None:
+        """Log out on a connection, and end it; a session that lasts goes on over the next one."""
+        self._logout(connection).addErrback(lambda why: None)
+
+    def _logout(self, connection: ClientConnection) -> Deferred[None]:
+        # Nothing may be sent any more, no ping either (RFC 7143 11.14).
+        self._pulse.stop()
         answer: Deferred[Any] = Deferred()
         asking.logout(connection, _fire(answer))
         answer.addTimeout(ABORT_TIME, self.reactor)
-        answer.addBoth(_ended, connection)
-        return answer
+        return answer.addBoth(_ended, connection)
 
     def abandon(self) -> None:
         """End the session without a word; whatever waits fails."""
         self._closing = True
         error = ConnectionEnded("the session was abandoned")
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        if self._dialing is not None:
-            self._dialing.cancel()
+        self.dialler.stop()
         if self.connection is not None:
             self.connection.end(error)
         elif self.error is None:
@@ -476,13 +401,14 @@ class Link:
         nothing to say (RFC 7143 11.9.1).
         """
         session = self._session
+        session.events += 1
         session.told(event)
         connection = session.connection
         if connection is None or not connection.full:
             return
         # Once is enough, however often a target says so: its messages must not fill our memory.
-        if event.code == numbers.EVENT_LOGOUT_REQUEST and not connection.leaving:
-            asking.logout(connection, lambda result: None)
+        if event.code == numbers.EVENT_LOGOUT_REQUEST:
+            session.leave(connection)
         elif event.code == numbers.EVENT_NEGOTIATION and not connection.texts:
             asking.ask(connection, [], lambda result: None)
 

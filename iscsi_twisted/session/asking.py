@@ -123,13 +123,14 @@ def logout(connection: ClientConnection, done: Callback) -> None:
     @param done: called with the response code, or with an error; then the connection ends.
     """
     tag = connection.begins(done)
-    connection.leaving = True
     connection.put(
         layout.LOGOUT_REQUEST.pack(
             numbers.LOGOUT_REQUEST | numbers.IMMEDIATE, numbers.FINAL | numbers.CLOSE_SESSION, 0, tag, 0,
             connection.cmdSN, connection.expStatSN,
         )
     )  # fmt: skip
+    # No other request may follow (RFC 7143 11.14).
+    connection.full, connection.leaving = False, True
     connection.pushed()
 
 

@@ -77,6 +77,7 @@ class ClientConnection:
     @ivar gaps: numbers of statuses that the target leaves out.
     @ivar cmdSN: the number of the next command.
     @ivar waiting: those that the window has no room for yet.
+    @ivar full: whether requests may be sent.
     @ivar leaving: whether a logout was asked for.
     @ivar clogged: 0 while the target reads what is sent; else 1, and 1 more for each of its pings since then.
     @ivar bytesIn: bytes received; C{bytesOut} sent.
@@ -360,7 +361,7 @@ class ClientConnection:
             # No window at all (RFC 7143 4.2.2.1).
             return
         self._maxCmdSN = maxCmdSN
-        while self.waiting and distance(self.cmdSN, maxCmdSN) >= 0:
+        while self.waiting and not self.leaving and distance(self.cmdSN, maxCmdSN) >= 0:
             self._issue(self.waiting.popleft())
 
     def begins(self, done: asking.Callback | None) -> int:
@@ -379,7 +380,8 @@ class ClientConnection:
     def usable(self) -> None:
         """@raise LocalError: if there is no session, or no more."""
         if self.error is not None or not self.full:
-            raise LocalError(f"there is no session: {self.error or 'the login is not complete'}")
+            why = "we are logging out" if self.leaving else "the login is not complete"
+            raise LocalError(f"there is no session: {self.error or why}")
 
     def _nextTag(self) -> int:
         self._tag = tag = self._tag + 1 & _LAST_TAG

@@ -69,6 +69,9 @@ def loginResponse(connection: ClientConnection, chunk: Buffer, offset: int, data
     if flags & numbers.CONTINUE:
         if flags & numbers.FINAL:
             raise RemoteError("a Login Response with both the T and the C bit")
+        if not data:
+            # It could go on like that for ever.
+            raise RemoteError("a part of a login answer with nothing in it")
         asking.sendLogin(connection, [])
         return
     pairs = text.decode(bytes(connection.loginText))
@@ -270,9 +273,19 @@ def rejected(connection: ClientConnection, chunk: Buffer, offset: int, data: Buf
     (_, _, reason, _, _, statSN, expCmdSN, maxCmdSN, _) = layout.REJECT.unpack(chunk, offset)
     connection.numbered(statSN, expCmdSN, maxCmdSN)
     error = Rejected(reason)
-    tag = int.from_bytes(data[16:20], "big") if len(data) >= 20 else _NO_TAG
-    command = connection.commands.pop(tag, None)
+    if len(data) < layout.BHS_LENGTH:
+        return
+    opcode, tag = data[0], int.from_bytes(data[16:20], "big")
+    if opcode & numbers.OPCODE_MASK == numbers.DATA_OUT:
+        # Its task goes on, or ends with a status of its own (RFC 7143 7.8, 11.17.1).
+        return
+    command = connection.commands.get(tag)
     if command is not None:
+        if reason == numbers.REASON_DATA_DIGEST and not opcode & numbers.IMMEDIATE:
+            # The target waits for its CmdSN, and at recovery level 0 nothing is sent twice.
+            connection.end(error)
+            return
+        connection.drop(command)
         command.failed(error)
         return
     done = connection.callbacks.pop(tag, None)

@@ -157,11 +157,10 @@ class BelatedTests(VolatileTestCase):
 
     def test_present(self) -> None:
         """A command of which something was recovered has succeeded (SPC-4 table 52)."""
-        lun = self.lun()
-        reading = Reading(lun.session, bytes(8), bytes(10), 512)
+        reading = Reading(bytes(8), bytes(10), 512)
         reading.dataIn(0, 0, b"r" * 512)
         self.assertEqual(bytes(reading.convert(2, RECOVERED, 0)), b"r" * 512)
-        writing = Flushed(lun.session, bytes(8), bytes(10))
+        writing = Flushed(bytes(8), bytes(10))
         self.assertIsNone(writing.convert(2, RECOVERED, 0))
         self.assertRaises(RecoveredError, writing.convert, 2, b"\x71" + RECOVERED[1:], 0)
 

@@ -2,82 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
-
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.errors import NotReady, RemoteError, WriteProtected
-from iscsi_twisted.initiator import LUN, Initiator, MemoryEndpoint, Session, lun
-from iscsi_twisted.initiator.lun import LARGEST
+from iscsi_twisted.errors import LocalError, ReadError, RemoteError
+from iscsi_twisted.initiator import MemoryEndpoint, Residual
+from iscsi_twisted.initiator.dialling import FIRST_DELAY
 from iscsi_twisted.initiator.node import LUNS, collect, numbersOf
-from iscsi_twisted.initiator.parts import DEPTH
-from iscsi_twisted.initiator.session import FIRST_DELAY
+from iscsi_twisted.initiator.request import CUTS
+from iscsi_twisted.initiator.session import ABORT_TIME
 from iscsi_twisted.scsi import codes
-from iscsi_twisted.scsi.cdb import READ_CAPACITY_16, UNMAP, WRITE_SAME_16
+from iscsi_twisted.scsi.cdb import READ_10
+from iscsi_twisted.session.answers import ConnectionEnded, Event
 from iscsi_twisted.wire import numbers
+from tests.support.attacks import AttackTestCase
 from tests.support.scripted import (
     BLOCK,
     Answer,
     Asked,
     ScriptedConnection,
     ScriptedTarget,
-    capacity,
-    inquiry,
 )
 from tests.support.wire import TARGET
-
-T = TypeVar("T")
-
-
-class AttackTestCase(SynchronousTestCase):
-    """
-    An initiator, and a target that a test makes.
-
-    @ivar clock: when it advances, what was sent arrives.
-    """
-
-    def setUp(self) -> None:
-        self.clock = Clock()
-        self.initiator = Initiator(self.clock, "iqn.2001-04.com.example:initiator")
-
-    def turn(self, turns: int = 60) -> None:
-        """Let what was sent arrive, and be answered."""
-        for _ in range(turns):
-            self.clock.advance(0)
-
-    def login(self, target: ScriptedTarget, **options: Any) -> Deferred[Session]:
-        """A login at a target."""
-        self.endpoint = MemoryEndpoint(self.clock, target)
-        made = Deferred.fromCoroutine(self.initiator.login(self.endpoint, TARGET, **options))
-        self.turn()
-        return made
-
-    def session(self, target: ScriptedTarget, **options: Any) -> Session:
-        """A session with it."""
-        return self.successResultOf(self.login(target, **options))
-
-    def lun(self, target: ScriptedTarget, **options: Any) -> LUN:
-        """Its disk, open."""
-        lun = LUN(self.session(target, **options))
-        self.now(lun.open())
-        return lun
-
-    def now(self, waiting: Any) -> Any:
-        """The result of what needs no time to pass."""
-        deferred = waiting if isinstance(waiting, Deferred) else Deferred.fromCoroutine(waiting)
-        self.turn()
-        return self.successResultOf(deferred)
-
-    def fails(self, kind: type[BaseException], waiting: Any, words: str = "") -> Any:
-        """What it fails with, which says these words."""
-        deferred = waiting if isinstance(waiting, Deferred) else Deferred.fromCoroutine(waiting)
-        self.turn()
-        error = self.failureResultOf(deferred, kind).value
-        self.assertIn(words, str(error))
-        return error
 
 
 def moved(address: str) -> ScriptedTarget:
@@ -120,8 +66,8 @@ class RedirectionTests(AttackTestCase):
         session = self.session(there, lasting=True, patience=1000.0, ping=0)
         back = MemoryEndpoint(self.clock, there)
         back.refuses = True
-        session._endpoint = MemoryEndpoint(self.clock, moved("192.0.2.1:3260,1"))
-        session._elsewhere = lambda address: back
+        session.dialler.endpoint = MemoryEndpoint(self.clock, moved("192.0.2.1:3260,1"))
+        session.dialler.elsewhere = lambda address: back
         self.endpoint.transports[-1].abortConnection()
         for _ in range(20):
             self.clock.advance(10 * FIRST_DELAY)
@@ -162,177 +108,259 @@ class ListTests(SynchronousTestCase):
         self.assertEqual(numbersOf((1 << 20).to_bytes(4, "big") + bytes(LUNS - 4)), [0])
 
 
-B0 = 0xB0
-UNMAPS = 0x8000
-"""READ CAPACITY: logical block provisioning is enabled."""
+class LeavingTests(AttackTestCase):
+    """Targets that ask for a logout."""
+
+    def ask(self, connection: ScriptedConnection) -> None:
+        """Ask for it."""
+        connection.say(
+            numbers.ASYNC_MESSAGE, itt=numbers.NO_TAG, event=numbers.EVENT_LOGOUT_REQUEST, parameter3=5
+        )
+        self.turn()
+
+    def test_goesOn(self) -> None:
+        """Nothing is sent behind the logout (RFC 7143 11.14); a session that lasts goes on after it."""
+        target = ScriptedTarget({numbers.LOGOUT_REQUEST: lambda connection, asked: None})
+        lun = self.lun(target, lasting=True, ping=5.0)
+        self.ask(target.connections[0])
+        self.assertEqual(target.asked[-1], numbers.LOGOUT_REQUEST)
+        sent = len(target.asked)
+        reading = lun.read(0, BLOCK)
+        for request in (lun.session.ping(), lun.session.text([]), lun.session.manage(1)):
+            self.fails(LocalError, request)
+        self.ask(target.connections[0])
+        self.clock.advance(6)
+        self.assertEqual(len(target.asked), sent)
+        # It is not waited for without end.
+        self.clock.advance(ABORT_TIME)
+        self.clock.advance(FIRST_DELAY)
+        self.turn()
+        self.assertEqual(self.successResultOf(reading), bytes(BLOCK))
+        self.assertTrue(target.connections[0].lost)
+        self.assertEqual(lun.session.logins, 2)
+
+    def test_window(self) -> None:
+        """What had no room in the window is not sent behind a logout either, though there is room now."""
+        target = ScriptedTarget(
+            {numbers.LOGOUT_REQUEST: lambda connection, asked: None}, READ_10=lambda connection, asked: None
+        )
+        target.delta = 2
+        lun = self.lun(target, lasting=True, ping=0)
+        reads = [lun.read(0, BLOCK) for _ in range(5)]
+        self.turn()
+        target.delta = 64
+        self.ask(target.connections[0])
+        self.assertEqual(target.asked[-1], numbers.LOGOUT_REQUEST)
+        target.commands[READ_10.opcode] = target.good()["READ_10"]
+        self.clock.advance(ABORT_TIME)
+        self.clock.advance(FIRST_DELAY)
+        self.turn()
+        self.assertEqual([len(self.successResultOf(one)) for one in reads], [BLOCK] * 5)
+
+    def test_rejected(self) -> None:
+        """A target that rejects the logout that it has asked for is left all the same."""
+
+        def reject(connection: ScriptedConnection, asked: Asked) -> None:
+            connection.say(
+                numbers.REJECT, asked.header, itt=numbers.NO_TAG, reason=numbers.REASON_NOT_SUPPORTED
+            )
+
+        target = ScriptedTarget({numbers.LOGOUT_REQUEST: reject})
+        lun = self.lun(target, ping=0)
+        self.ask(target.connections[0])
+        self.assertTrue(target.connections[0].lost)
+        self.fails(ConnectionEnded, lun.read(0, BLOCK))
 
 
-def limits(**fields: int) -> bytes:
-    """VPD page B0h (SBC-3 6.6.4)."""
-    page = bytearray((0, B0, 0, 60)).ljust(64, b"\0")
-    page[8:12] = fields.get("transfer", 0).to_bytes(4, "big")
-    page[20:24] = fields.get("unmap", 0).to_bytes(4, "big")
-    page[36:44] = fields.get("same", 0).to_bytes(8, "big")
-    return bytes(page)
+class AgainAndAgainTests(AttackTestCase):
+    """Targets that do one wrong thing for ever."""
+
+    def test_hangsUp(self) -> None:
+        """
+        One that lets us in and hangs up at each command: it is not called more than once a second, and the
+        command fails at last.
+        """
+
+        def hangUp(connection: ScriptedConnection, asked: Asked) -> None:
+            assert connection.transport is not None
+            connection.transport.loseConnection()
+
+        target = ScriptedTarget(READ_10=hangUp)
+        lun = self.lun(target, lasting=True, ping=0)
+        reading = lun.read(0, BLOCK)
+        began = self.clock.seconds()
+        while not reading.called and self.clock.seconds() - began < 100:
+            self.clock.advance(0.5)
+            self.turn(20)
+        self.failureResultOf(reading, ConnectionEnded)
+        self.assertEqual(target.asked.count(0x100 | READ_10.opcode), CUTS + 1)
+        self.assertGreater(self.clock.seconds() - began, CUTS * 0.8)
+        # Other commands are carried out.
+        writing = lun.write(0, bytes(BLOCK))
+        self.clock.advance(1)
+        self.turn()
+        self.successResultOf(writing)
+
+    def test_events(self) -> None:
+        """A million messages do not fill the log."""
+        target = ScriptedTarget()
+        session = self.session(target)
+        with capturedLogs() as logged:
+            for _ in range(1000):
+                target.connections[0].say(numbers.ASYNC_MESSAGE, itt=numbers.NO_TAG, event=255)
+            self.turn()
+        self.assertEqual(session.events, 1000)
+        self.assertLess(len(logged), 12)
+
+    def test_login(self) -> None:
+        """A login that never ends, whatever it is filled with."""
+
+        def loops(connection: ScriptedConnection, asked: Asked) -> None:
+            connection.login(asked, flags=asked.flags & 0x0C)
+
+        def parts(connection: ScriptedConnection, asked: Asked) -> None:
+            connection.say(
+                numbers.LOGIN_RESPONSE, b"X", flags=0x40 | asked.flags & 0x0C, isid=asked.isid, itt=asked.itt
+            )
+
+        def back(connection: ScriptedConnection, asked: Asked) -> None:
+            connection.login(asked, flags=numbers.FINAL | 4)
+
+        for answer in (loops, parts, back):
+            target = ScriptedTarget({numbers.LOGIN_REQUEST: answer})
+            self.fails(RemoteError, self.login(target))
+            self.assertTrue(target.connections[0].lost)
+
+    def test_text(self) -> None:
+        """An answer to SendTargets that never ends."""
+
+        def more(connection: ScriptedConnection, asked: Asked) -> None:
+            connection.text(asked, [("TargetName", TARGET)], flags=0, ttt=1)
+
+        target = ScriptedTarget({numbers.TEXT_REQUEST: more})
+        endpoint = MemoryEndpoint(self.clock, target)
+        self.fails(RemoteError, self.initiator.discover(endpoint), "parts")
+        self.assertTrue(target.connections[0].lost)
 
 
-def thin(blocks: int, page: bytes = b"", status: Answer | None = None, **commands: Any) -> ScriptedTarget:
-    """A target with a thin disk, which has that page of vital product data for all."""
-
-    def pages(connection: ScriptedConnection, asked: Asked) -> None:
-        if asked.cdb[1] & 1 and page:
-            connection.dataIn(asked, page)
-        else:
-            inquiry(connection, asked)
-
-    def serviceAction(connection: ScriptedConnection, asked: Asked) -> None:
-        if asked.cdb[1] == 0x12 and status is not None:
-            status(connection, asked)
-        else:
-            connection.dataIn(asked, capacity(blocks, BLOCK, UNMAPS))
-
-    def done(connection: ScriptedConnection, asked: Asked) -> None:
-        connection.status(asked)
-
-    return ScriptedTarget(
-        INQUIRY=pages, READ_CAPACITY_16=serviceAction, UNMAP=done, WRITE_SAME_16=done, **commands
-    )
+def solicited(connection: ScriptedConnection, asked: Asked) -> None:
+    """A login after which no data come that were not asked for."""
+    operational = asked.flags >> 2 & 3 == numbers.OPERATIONAL
+    connection.login(asked, *[("ImmediateData", "No"), ("InitialR2T", "Yes")] * operational)
 
 
-class UnitTests(AttackTestCase):
-    """Disks that say of themselves what cannot be."""
+SOLICITED: dict[int, Answer] = {numbers.LOGIN_REQUEST: solicited}
 
-    def opening(self, target: ScriptedTarget) -> Deferred[None]:
-        """Open its disk."""
-        return LUN(self.session(target)).open()
 
-    def test_blocks(self) -> None:
-        """Blocks that no disk has are refused: they could be as large as our memory."""
-        for size in (0, 1, 3, 100, 513, LARGEST + 8, 0xFFFFFFFF):
-            target = ScriptedTarget(READ_CAPACITY_16=capacity(100, size))
-            self.fails(NotReady, self.opening(target), f"blocks of {size} bytes")
-        for size in (512, 520, 4096, 4160):
-            self.now(self.opening(ScriptedTarget(READ_CAPACITY_16=capacity(100, size))))
+class DataTests(AttackTestCase):
+    """Targets that lie about data."""
 
-    def test_size(self) -> None:
-        """So are more bytes than there are."""
-        target = ScriptedTarget(READ_CAPACITY_16=capacity(1 << 64, BLOCK))
-        self.fails(NotReady, self.opening(target), "at most 9223372036854775807 can be used")
-        self.fails(NotReady, self.opening(ScriptedTarget(READ_CAPACITY_16=b"")), "blocks of 0 bytes")
+    def test_neverAsked(self) -> None:
+        """A write is not done if the target has not asked for its data, or says that it has used less."""
 
-    def test_other(self) -> None:
-        """A disk may become smaller or larger, but not one with other blocks."""
+        def pretends(connection: ScriptedConnection, asked: Asked) -> None:
+            connection.status(asked)
+
+        def less(connection: ScriptedConnection, asked: Asked) -> None:
+            connection.status(asked, flags=numbers.FINAL | numbers.UNDERFLOW, residual=512)
+
+        def more(connection: ScriptedConnection, asked: Asked) -> None:
+            connection.status(asked, flags=numbers.FINAL | numbers.OVERFLOW, residual=512)
+
+        for answer, words in (
+            (pretends, "1024 bytes less"), (less, "512 bytes less"), (more, "512 bytes more"),
+        ):  # fmt: skip
+            lun = self.lun(ScriptedTarget(SOLICITED if answer is pretends else {}, WRITE_10=answer))
+            self.fails(Residual, lun.write(0, bytes(1024)), words)
+            self.assertEqual(lun.volatile.written, 0)
+
+    def test_short(self) -> None:
+        """Nor is a read if less came than was to be read, whatever the target says of it."""
+        for answer in (
+            lambda connection, asked: connection.dataIn(asked, bytes(100)),
+            lambda connection, asked: connection.status(asked),
+            lambda connection, asked: connection.dataIn(asked, bytes(100), flags=0x81, residual=0),
+        ):
+            lun = self.lun(ScriptedTarget(READ_10=answer))
+            error = self.fails(Residual, lun.read(0, BLOCK))
+            self.assertLess(error.outcome.received, BLOCK)
+
+    def test_twice(self) -> None:
+        """A status that comes twice, Data-In behind it, and Data-In that jump or are too many."""
+
+        def twice(connection: ScriptedConnection, asked: Asked) -> None:
+            for _ in range(2):
+                connection.dataIn(asked, bytes(asked.expectedLength))
+
+        def behind(connection: ScriptedConnection, asked: Asked) -> None:
+            connection.dataIn(asked, bytes(asked.expectedLength))
+            connection.say(numbers.DATA_IN, bytes(512), counts=False, itt=asked.itt, dataSN=1, flags=0)
+
+        def jumps(connection: ScriptedConnection, asked: Asked) -> None:
+            connection.say(numbers.DATA_IN, bytes(256), counts=False, itt=asked.itt, dataSN=7, flags=0)
+
+        def tooMuch(connection: ScriptedConnection, asked: Asked) -> None:
+            connection.say(numbers.DATA_IN, bytes(1 << 20), itt=asked.itt, flags=0x81)
+
+        def over(connection: ScriptedConnection, asked: Asked) -> None:
+            place = 0xFFFFFF00
+            connection.say(numbers.DATA_IN, bytes(512), itt=asked.itt, flags=0x81, bufferOffset=place)
+
+        for answer in (twice, behind, jumps, tooMuch, over):
+            target = ScriptedTarget(READ_10=answer)
+            lun = self.lun(target, ping=0)
+            first, second = lun.read(0, BLOCK), lun.read(0, BLOCK)
+            self.turn()
+            self.failureResultOf(second, RemoteError)
+            first.addErrback(lambda why: why.trap(RemoteError))
+            self.assertIsInstance(lun.session.error, RemoteError)
+            self.assertTrue(target.connections[0].lost)
+
+    def test_storm(self) -> None:
+        """R2Ts that overlap, use one tag again and again, or never end."""
+
+        def storm(connection: ScriptedConnection, asked: Asked) -> None:
+            for number in range(1000):
+                connection.say(
+                    numbers.R2T, counts=False, itt=asked.itt, ttt=1, r2tSN=number, bufferOffset=0,
+                    desiredLength=512,
+                )  # fmt: skip
+
+        target = ScriptedTarget(SOLICITED, WRITE_10=storm)
+        lun = self.lun(target)
+        self.fails(RemoteError, lun.write(0, bytes(4096)), "R2T")
+        self.assertLessEqual(target.asked.count(numbers.DATA_OUT), 8)
+
+    def test_window(self) -> None:
+        """A window that moves back, or is as wide as can be, hurts nobody."""
         target = ScriptedTarget()
         lun = self.lun(target)
-        for blocks in (100, 3000):
-            target.commands[READ_CAPACITY_16.opcode] = capacity(blocks, BLOCK)
-            self.now(lun.relearn())
-            self.assertEqual(lun.size, blocks * BLOCK)
-        for blocks, size in ((3000, 4096), (1 << 60, BLOCK)):
-            target.commands[READ_CAPACITY_16.opcode] = capacity(blocks, size)
-            self.fails(NotReady, lun.relearn())
-            self.assertEqual((lun.size, lun.blockSize), (3000 * BLOCK, BLOCK))
+        for delta in (0x7FFFFFFF, 1 << 31, 0, -5, -(1 << 30), 64):
+            target.delta = delta
+            self.assertEqual(self.now(lun.read(0, BLOCK)), bytes(BLOCK))
 
-    def test_modes(self) -> None:
-        """One without mode pages can be used."""
+    def test_pings(self) -> None:
+        """A flood of NOP-Ins is answered, and stops nobody."""
+        target = ScriptedTarget()
+        lun = self.lun(target, ping=0)
+        connection = target.connections[0]
+        for number in range(5000):
+            connection.say(numbers.NOP_IN, counts=False, itt=numbers.NO_TAG, ttt=number % 7)
+        self.assertEqual(self.now(lun.read(0, BLOCK)), bytes(BLOCK))
+        self.assertEqual(target.asked.count(numbers.NOP_OUT), 5000)
+
+    def test_sense(self) -> None:
+        """Sense data without end, or of an event, are kept as far as they came."""
         target = ScriptedTarget(
-            MODE_SENSE_6=lambda connection, asked: connection.check(
-                asked, codes.ILLEGAL_REQUEST, codes.INVALID_OPCODE
+            READ_10=lambda connection, asked: connection.status(
+                asked, codes.CHECK_CONDITION, b"\xff\xfa\x72\x03\x11\0\0\0\0\xff" + b"\xff" * 65528
             )
         )
         lun = self.lun(target)
-        self.assertEqual((lun.cached, lun.forced, lun.capabilities().readOnly), (False, False, False))
-
-    def test_pages(self) -> None:
-        """Another page than was asked for, and one that is shorter than it says, are none."""
-        for page in (b"\0", bytes(64), bytes((0, B0, 0xFF, 0xFF)) + bytes(60), b"\0\x80\0\x3c" + bytes(60)):
-            lun = self.lun(thin(100, page))
-            self.fails(RemoteError, lun.page(B0), "page B0h")
-            self.assertFalse(lun.capabilities().discard)
-        lun = self.lun(thin(100, limits(unmap=1) + b"more"))
-        self.assertEqual(self.now(lun.page(B0)), limits(unmap=1))
-
-    def test_manyParts(self) -> None:
-        """However small the parts that a unit takes, or however large it is, few are under way at once."""
-        for change in (
-            lambda lun: lun.discard(0, lun.size),
-            lambda lun: lun.zero(0, lun.size),
-            lambda lun: lun.zero(0, lun.size, True),
-        ):
-            target = thin(1 << 40, limits(unmap=1, same=1))
-            lun = self.lun(target)
-            most = 0
-
-            def some(connection: ScriptedConnection, asked: Asked, lun: LUN = lun) -> None:
-                nonlocal most
-                assert lun.session.connection is not None
-                most = max(most, len(lun.session.connection.commands))
-                if len(connection.target.asked) < 2000:
-                    connection.status(asked)
-
-            target.commands |= {UNMAP.opcode: some, WRITE_SAME_16.opcode: some}
-            waiting = change(lun)
-            self.turn()
-            self.assertNoResult(waiting)
-            self.assertEqual(most, DEPTH)
-            waiting.cancel()
-            self.failureResultOf(waiting, CancelledError)
-            self.turn()
-            assert lun.session.connection is not None
-            self.assertEqual(lun.session.connection.commands, {})
-
-    def test_allParts(self) -> None:
-        """All are done, in the lengths that the unit takes."""
-        target = thin(1000, limits(unmap=7, same=64))
-        done: list[tuple[int, int]] = []
-
-        def unmap(connection: ScriptedConnection, asked: Asked) -> None:
-            done.append((int.from_bytes(asked.data[8:16], "big"), int.from_bytes(asked.data[16:20], "big")))
-            connection.status(asked)
-
-        def same(connection: ScriptedConnection, asked: Asked) -> None:
-            done.append((int.from_bytes(asked.cdb[2:10], "big"), int.from_bytes(asked.cdb[10:14], "big")))
-            connection.status(asked)
-
-        target.commands |= {UNMAP.opcode: unmap, WRITE_SAME_16.opcode: same}
-        lun = self.lun(target)
-        for change, step in ((lun.discard, 7), (lun.zero, 64)):
-            done.clear()
-            waiting = change(3 * BLOCK, 900 * BLOCK)
-            self.turn(200)
-            self.successResultOf(waiting)
-            self.assertEqual(sorted(done), [(at, min(step, 903 - at)) for at in range(3, 903, step)])
-
-    def test_failedPart(self) -> None:
-        """When one fails the others are not begun."""
-        target = thin(1 << 30, limits(unmap=1))
-        target.commands[UNMAP.opcode] = lambda connection, asked: connection.check(
-            asked, codes.DATA_PROTECT, 0x2700
-        )
-        lun = self.lun(target)
-        self.fails(WriteProtected, lun.discard(0, lun.size))
-        self.assertLessEqual(target.asked.count(0x100 | UNMAP.opcode), 2 * DEPTH)
-
-    def test_oneBlockEach(self) -> None:
-        """A unit that tells of one block at a time is not asked for ever; what it has not told is stored."""
-
-        def status(connection: ScriptedConnection, asked: Asked) -> None:
-            lba = int.from_bytes(asked.cdb[2:10], "big")
-            told = lba.to_bytes(8, "big") + (1).to_bytes(4, "big") + bytes((0 if lba > 2 else 1, 0, 0, 0))
-            connection.dataIn(asked, (20).to_bytes(4, "big") + bytes(4) + told)
-
-        self.patch(lun, "ROUNDS", 50)
-        unit = self.lun(thin(1 << 40, limits(unmap=1), status))
-        waiting = unit.allocated(0, unit.size)
-        self.turn(150)
-        self.assertEqual(self.successResultOf(waiting), [(3 * BLOCK, False), (unit.size - 3 * BLOCK, True)])
-
-    def test_noProgress(self) -> None:
-        """One that tells of nothing, of no blocks, or of others, has not answered."""
-        head = (20).to_bytes(4, "big") + bytes(4)
-        other = (7).to_bytes(8, "big") + (1).to_bytes(4, "big") + bytes(4)
-        for told in (b"", bytes(8), head + bytes(16), head + other, b"\xff\xff\xff\xff" + bytes(12)):
-            unit = self.lun(
-                thin(1000, limits(unmap=1), lambda link, asked, told=told: link.dataIn(asked, told))
-            )
-            self.fails(RemoteError, unit.allocated(0, unit.size), "GET LBA STATUS tells of")
+        self.fails(ReadError, lun.read(0, BLOCK), "MEDIUM ERROR")
+        events: list[Event] = []
+        lun.session.told = events.append
+        for data in (b"\xff\xff" + bytes(1 << 20 >> 1), b"\xff\xff", b"\xff", b""):
+            target.connections[0].say(numbers.ASYNC_MESSAGE, data, itt=numbers.NO_TAG, event=0)
+        self.turn()
+        self.assertEqual([len(event.sense) for event in events], [65535, 0, 0, 0])

@@ -9,8 +9,8 @@ from twisted.internet.defer import CancelledError, TimeoutError
 from iscsi_twisted.errors import RemoteError
 from iscsi_twisted.initiator import LUN
 from iscsi_twisted.initiator.asked import LAST_PAUSE, TRIES
+from iscsi_twisted.initiator.dialling import FIRST_DELAY, LAST_DELAY
 from iscsi_twisted.initiator.request import AGAIN
-from iscsi_twisted.initiator.session import FIRST_DELAY, LAST_DELAY
 from iscsi_twisted.scsi import cdb
 from iscsi_twisted.scsi.client import Busy, TaskSetFull
 from iscsi_twisted.session.answers import Aborted, ConnectionEnded
@@ -126,7 +126,7 @@ class AgainTests(SlowTestCase):
         for _ in range(AGAIN + 1):
             self.assertNoResult(waiting)
             self.nonsense(lun)
-            (call,) = (one for one in self.clock.getDelayedCalls() if one.func == lun.session._dial)
+            (call,) = (one for one in self.clock.getDelayedCalls() if one.func == lun.session.dialler.dial)
             delays.append(call.getTime() - self.clock.seconds())
             self.clock.advance(delays[-1])
             self.turn()
@@ -135,7 +135,7 @@ class AgainTests(SlowTestCase):
         self.assertTrue(delays[-1] > 10 * delays[0], delays)
         self.clock.advance(LAST_DELAY + 1)
         self.nonsense(lun)
-        (call,) = (one for one in self.clock.getDelayedCalls() if one.func == lun.session._dial)
+        (call,) = (one for one in self.clock.getDelayedCalls() if one.func == lun.session.dialler.dial)
         self.assertAlmostEqual(call.getTime() - self.clock.seconds(), FIRST_DELAY)
         lun.session.abandon()
 

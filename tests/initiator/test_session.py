@@ -10,7 +10,9 @@ from twisted.internet.error import ConnectionRefusedError
 
 from iscsi_twisted.errors import LocalError
 from iscsi_twisted.initiator import LUN, Session
-from iscsi_twisted.initiator.session import ABORT_TIME, FIRST_DELAY, REDIRECTS, STALLS, TEXT_TIME
+from iscsi_twisted.initiator.dialling import FIRST_DELAY, REDIRECTS
+from iscsi_twisted.initiator.pulse import STALLS
+from iscsi_twisted.initiator.session import ABORT_TIME, TEXT_TIME
 from iscsi_twisted.session import asking, notices
 from iscsi_twisted.session.answers import ConnectionEnded, Event, LoginRefused, LogoutRefused, Redirected
 from iscsi_twisted.wire import numbers
@@ -249,7 +251,7 @@ class LostTests(SlowTestCase):
         self.cut()
         times = []
         while not waiting.called:
-            (call,) = (one for one in self.clock.getDelayedCalls() if one.func == lun.session._dial)
+            (call,) = (one for one in self.clock.getDelayedCalls() if one.func == lun.session.dialler.dial)
             times.append(call.getTime() - self.clock.seconds())
             self.clock.advance(times[-1])
         self.assertEqual(times, sorted(times))
@@ -275,13 +277,13 @@ class LostTests(SlowTestCase):
             asked: list[str] = []
             lun = self.lun(lasting=True, ping=0)
             session = lun.session
-            session._endpoint = Moved(asked, status)  # type: ignore[assignment]
-            session._elsewhere = lambda address, asked=asked: Noted(asked, self.endpoint)  # type: ignore[assignment,misc]
+            session.dialler.endpoint = Moved(asked, status)  # type: ignore[assignment]
+            session.dialler.elsewhere = lambda address, asked=asked: Noted(asked, self.endpoint)  # type: ignore[assignment,misc]
             for _ in range(2):
                 waiting = lun.read(0, BLOCK)
                 self.turn()
                 self.cut()
-                self.clock.advance(FIRST_DELAY)
+                self.clock.advance(5 * FIRST_DELAY)
                 self.turn()
                 self.device.fire()
                 self.turn()
@@ -292,8 +294,8 @@ class LostTests(SlowTestCase):
         """Targets that send one another everybody are tried again later, not in a circle."""
         asked: list[str] = []
         lun = self.lun(lasting=True, ping=0)
-        lun.session._endpoint = Moved(asked, numbers.TARGET_MOVED_TEMPORARILY)  # type: ignore[assignment]
-        lun.session._elsewhere = lambda address: lun.session._endpoint
+        lun.session.dialler.endpoint = Moved(asked, numbers.TARGET_MOVED_TEMPORARILY)  # type: ignore[assignment]
+        lun.session.dialler.elsewhere = lambda address: lun.session.dialler.endpoint
         self.cut()
         self.clock.advance(FIRST_DELAY)
         self.assertEqual(len(asked), REDIRECTS + 1)

@@ -209,6 +209,13 @@ class LoginTests(ClientTests):
             self.answer(flags=4)
         self.assertBroken("not complete")
 
+    def test_empty(self) -> None:
+        """An answer that goes on with nothing in it is not asked for more."""
+        self.taken()
+        self.answer(b"", flags=numbers.CONTINUE)
+        self.assertBroken("nothing in it")
+        self.assertEqual(self.taken(), b"")
+
     def test_noHandle(self) -> None:
         """A session without a handle is none."""
         self.answer({"AuthMethod": "None"}, flags=FINAL | 1)

@@ -17,7 +17,7 @@ from iscsi_twisted.session.answers import (
 )
 from iscsi_twisted.session.command import Outcome
 from iscsi_twisted.wire import layout, numbers
-from tests.session.test_client import FINAL, NO_LUN, SessionTestCase
+from tests.session.test_client import FINAL, NO_LUN, SessionTestCase, pdu
 
 
 class AnswerTests(SessionTestCase):
@@ -53,7 +53,10 @@ class AnswerTests(SessionTestCase):
             lambda: asking.ping(core, self.results.append),
         )
         for reason in (*REASONS, 0x77):
-            for request in requests:
+            for number, request in enumerate(requests):
+                self.make()
+                self.login()
+                core = self.core
                 request()
                 head = self.taken()[:48]
                 self.core.receive(
@@ -62,13 +65,42 @@ class AnswerTests(SessionTestCase):
                 error = self.results.pop()
                 self.assertIsInstance(error, Rejected)
                 self.assertEqual((error.reason, self.results), (reason, []))
+                # Only the target that waits for a command whose data it has thrown away is lost.
+                waits = reason == numbers.REASON_DATA_DIGEST and not number
+                self.assertEqual(core.error, error if waits else None)
         # What nobody asked for, and what is too short to tell.
+        self.make()
+        self.login()
         for head in (bytes(48), b""):
             self.core.receive(
                 self.numbered(layout.REJECT, numbers.REJECT, head, reason=4, itt=numbers.NO_TAG)
             )
         self.assertEqual((self.core.commands, self.core.callbacks, self.core.texts), ({}, {}, {}))
         self.assertIsNone(self.core.error)
+
+    def test_rejectedData(self) -> None:
+        """Data that are rejected end no command: its status does, for which the target says more."""
+        one = self.command(data=bytes(1024))
+        asked: dict[str, Any] = {"itt": one.itt, "ttt": 5, "expCmdSN": 1, "maxCmdSN": 64}
+        self.taken()
+        self.core.receive(pdu(layout.R2T, numbers.R2T, desiredLength=1024, **asked))
+        head = self.taken()[:48]
+        self.assertEqual(head[0], numbers.DATA_OUT)
+        reject = {"reason": numbers.REASON_DATA_DIGEST, "itt": numbers.NO_TAG}
+        self.core.receive(self.numbered(layout.REJECT, numbers.REJECT, head, **reject))
+        self.assertEqual(self.results, [])
+        self.core.receive(self.response(one.itt, b"\0\3abc", status=2))
+        self.assertEqual(self.results, [Outcome(2, b"abc", b"", 0, 0)])
+
+    def test_afterReject(self) -> None:
+        """A status that still comes for a command that was rejected is nobody's."""
+        one = self.command(expected=512)
+        head = self.taken()[:48]
+        self.core.receive(self.numbered(layout.REJECT, numbers.REJECT, head, reason=9, itt=numbers.NO_TAG))
+        self.assertIsInstance(self.results.pop(), Rejected)
+        self.core.receive(self.dataIn(one.itt, b"x"))
+        self.core.receive(self.response(one.itt, status=2))
+        self.assertEqual((self.results, self.core.error), ([], None))
 
     def test_responses(self) -> None:
         """Every service response but 'completed' fails the command, and every status ends it."""
