@@ -112,6 +112,7 @@ class Options(usage.Options):
         self.users: FileUsers | None = None
         # Those of the start, which know the users that were read last.
         self._first = self
+        self._initiator: Initiator | None = None
         self.warnings: list[str] = []
         self.listeners: list[Listener] = []
         self._files: dict[str, str] = {}
@@ -337,8 +338,10 @@ class Options(usage.Options):
         return names
 
     def _remote(self, reactor: Any) -> Remote:
-        """Makes the extents that are units of other targets; all log in as one initiator."""
-        initiator = Initiator(reactor)
+        """Makes the extents that are units of other targets; all log in as one initiator, for good."""
+        initiator = self._first._initiator
+        if initiator is None:
+            initiator = self._first._initiator = Initiator(reactor, seed=self._first._installation)
 
         def remote(
             url: str, start: int, length: int | None, *, readOnly: bool, writeCache: bool
@@ -349,6 +352,10 @@ class Options(usage.Options):
             )  # fmt: skip
 
         return remote
+
+    def _installation(self) -> bytes:
+        """What no other installation has."""
+        return Installation.load(self.stateDirectory).id
 
     def _secretOf(self, user: str) -> bytes | None:
         """A user's secret for another target: the environment's, or that of the auths file."""

@@ -63,6 +63,25 @@ class AgainTests(OptionsTestCase):
         secrets = [each.member._secretOf("joe") for each in remotes]
         self.assertEqual(secrets, 3 * [b"another-horse-battery"])
 
+    def test_ports(self) -> None:
+        """Extents of other targets log in from the same ports, also after a restart and a reload."""
+        self.write(
+            "F", FILE + "extent5 iscsi://host/iqn.2001-04.com.example:a/0 0 1MB\ntarget5 extent5 any\n"
+        )
+        options = self.options("-f", "F")
+        again, restarted = whole(options.again()), self.options("-f", "F")
+        remotes: list[Any] = [
+            each.disks[0].device
+            for one in (options, again, restarted)
+            for each in one.plans
+            if each.name.endswith("target5")
+        ]
+        isids = [each.member._initiator.isids for each in remotes]
+        self.assertIs(isids[0], isids[1])
+        self.assertIsNot(isids[0], isids[2])
+        self.assertEqual(isids[0].claim("x"), isids[2].claim("x"))
+        self.assertNotEqual(isids[0].claim("x"), isids[2].claim("y"))
+
     def test_emptied(self) -> None:
         """Where there were users, and are none any more, nobody is let in for that, unless it is said so."""
         options = self.options("-f", "F", "-a", "A")

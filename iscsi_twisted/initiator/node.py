@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from iscsi_twisted.auth.chap import CHAP, MD5, STRONGEST_FIRST, Credentials
 from iscsi_twisted.errors import CheckCondition, ConfigurationError, LocalError, RemoteError
+from iscsi_twisted.initiator.isids import ISIDs
 from iscsi_twisted.initiator.lun import LUN
 from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.initiator.url import PORT
@@ -68,13 +69,20 @@ class Initiator:
 
     @ivar name: its iSCSI name.
     @ivar reactor: in which it runs.
+    @ivar isids: what tells its ports from one another.
     """
 
-    def __init__(self, reactor: Any, name: str = "", *, isid: bytes | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        name: str = "",
+        *,
+        isid: bytes | None = None,
+        seed: Callable[[], bytes] | None = None,
+    ) -> None:
         """
         @param name: an iSCSI name; one made of this machine's name if there is none.
-        @param isid: the six bytes that tell its ports from one another (RFC 7143 11.12.5); random ones if
-            None, so that two initiators of one name do not take each other's sessions.
+        @param isid: see L{ISIDs}; so is C{seed}.
         @raise LocalError: for a name that is none.
         """
         self.reactor = reactor
@@ -82,13 +90,7 @@ class Initiator:
         why = complaint(self.name)
         if why is not None:
             raise LocalError(f"{self.name!r}: {why}")
-        self._isid = isid if isid is not None else b"\x80" + os.urandom(3) + b"\0\0"
-        self._qualifier = int.from_bytes(self._isid[4:], "big")
-
-    def nextISID(self) -> bytes:
-        """An ISID for one session more."""
-        self._qualifier = self._qualifier + 1 & 0xFFFF
-        return self._isid[:4] + self._qualifier.to_bytes(2, "big")
+        self.isids = ISIDs(isid, seed)
 
     async def discover(
         self,
@@ -154,7 +156,7 @@ class Initiator:
         lasts: dict[str, Any],
         isid: bytes | None = None,
     ) -> Session:
-        wish = Wish(self.name, target, isid or self.nextISID(), **options)
+        wish = Wish(self.name, target, isid or self.isids.next(), **options)
         credentials, algorithms = identity
         there = self.endpoint(endpoint)
         while True:

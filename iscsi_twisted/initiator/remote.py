@@ -108,9 +108,7 @@ class RemoteExtent(BlockDevice):
         self.url = parseUnit(url)
         self._initiator, self._secretOf = initiator, secretOf
         self._endpoint = endpoint or self.url.description()
-        # Always the same: what was lost on the way to the target, and comes late, is not done after what is
-        # newer, since with each login the target ends the session before.
-        self._isid = initiator.nextISID()
+        self._isid: bytes | None = None
         self._start, self._length = start, length
         self._readOnly, self._fua = readOnly, not writeCache
         self._session: Session | None = None
@@ -138,6 +136,8 @@ class RemoteExtent(BlockDevice):
 
     async def _open(self) -> None:
         try:
+            if self._isid is None:
+                self._isid = self._initiator.isids.claim(self._use())
             self._session = await self._initiator.login(
                 self._endpoint,
                 self.url.target,
@@ -234,8 +234,18 @@ class RemoteExtent(BlockDevice):
 
     async def _leave(self) -> None:
         session, self._session = self._session, None
-        if session is not None:
-            await session.logout()
+        try:
+            if session is not None:
+                await session.logout()
+        finally:
+            isid, self._isid = self._isid, None
+            if isid is not None:
+                self._initiator.isids.release(isid)
+
+    def _use(self) -> str:
+        """What it uses, always told in the same way."""
+        url, length = self.url, "" if self._length is None else self._length
+        return f"{url.host}:{url.port} {url.target} {url.lun} {self._start} {length}"
 
     # The block device
 

@@ -21,17 +21,12 @@ from tests.target.test_loopback import LoopbackTestCase
 
 
 class NameTests(SynchronousTestCase):
-    """Names and ISIDs."""
+    """Names of initiators and of endpoints."""
 
     def test_name(self) -> None:
         """One is made of this machine's name; a wrong one is refused."""
         self.assertIsNone(complaint(Initiator(Clock()).name))
         self.assertRaises(LocalError, Initiator, Clock(), "me")
-
-    def test_isids(self) -> None:
-        """Every session has one of its own."""
-        made = Initiator(Clock(), isid=b"\x80\1\2\3\xff\xff")
-        self.assertEqual([made.nextISID().hex() for _ in range(2)], ["800102030000", "800102030001"])
 
     def test_endpoints(self) -> None:
         """What cannot be understood says so."""

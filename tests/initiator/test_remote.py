@@ -19,14 +19,14 @@ from iscsi_twisted.errors import (
     WriteError,
     WriteProtected,
 )
-from iscsi_twisted.initiator import RemoteExtent
+from iscsi_twisted.initiator import Initiator, RemoteExtent
 from iscsi_twisted.initiator.memory import CLIENT, SERVER, MemoryTransport
 from iscsi_twisted.initiator.remote import COMMAND_TIME, PATIENCE, nameRemote
 from iscsi_twisted.interfaces import IBlockDevice
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.storage import MemoryDevice, Mirror
 from tests.support.devices import FakeDevice
-from tests.support.initiator import SIZE, InitiatorTests
+from tests.support.initiator import NAME, SIZE, InitiatorTests
 from tests.support.wire import TARGET
 
 URL = f"iscsi://10.4.0.9/{TARGET}/0"
@@ -198,6 +198,48 @@ class RemoteTests(InitiatorTests):
         (after,) = self.target.sessions.values()
         self.assertIsNot(after, before)
         self.assertTrue(old.disconnecting)
+
+    def ports(self) -> list[bytes]:
+        """The ISIDs of the sessions that the target has."""
+        return [session.isid for session in self.target.sessions.values()]
+
+    def test_port(self) -> None:
+        """
+        Whoever was killed leaves a session that the target may still have: it ends when the next process uses
+        the same range, and no other.
+        """
+        self.initiator = Initiator(self.clock, NAME, seed=lambda: b"machine 1")
+        self.opened()
+        (isid,) = self.ports()
+        self.initiator = Initiator(self.clock, NAME, seed=lambda: b"machine 1")
+        again = self.opened()
+        self.assertEqual(self.ports(), [isid])
+        self.opened(START + LENGTH)
+        self.assertEqual(len(set(self.ports())), 2)
+        self.initiator = Initiator(self.clock, NAME, seed=lambda: b"machine 2")
+        self.opened()
+        self.assertEqual(len(set(self.ports())), 3)
+        self.assertEqual(bytes(self.now(again.read(0, 512))), bytes(512))
+
+    def test_portTwice(self) -> None:
+        """Two that use the same range have a session each; a port that is free is taken again."""
+        first, second = self.opened(), self.opened()
+        before = self.ports()
+        self.assertEqual(len(set(before)), 2)
+        self.now(first.close())
+        third = self.opened()
+        self.assertEqual(set(self.ports()), set(before))
+        for extent in (second, third):
+            self.assertEqual(bytes(self.now(extent.read(0, 512))), bytes(512))
+
+    def test_portUnknown(self) -> None:
+        """If it cannot be known from where to log in that is told."""
+
+        def seed() -> bytes:
+            raise ConfigurationError("damaged")
+
+        self.initiator = Initiator(self.clock, NAME, seed=seed)
+        self.assertIn("damaged", str(self.fails(NotReady, self.extent().open(lambda: None))))
 
     def test_mirror(self) -> None:
         """A mirror of memory and a remote unit holds the same in both."""

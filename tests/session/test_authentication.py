@@ -183,7 +183,7 @@ class GuardedTests(InitiatorTests):
         """A user cannot take the place of another's session by giving the same names."""
         self.target.users = None
         session = self.session(credentials=ME)
-        self.initiator.nextISID = lambda: session.wish.isid  # type: ignore[method-assign]
+        self.initiator.isids.next = lambda: session.wish.isid  # type: ignore[method-assign]
         waiting = self.initiator.login(self.endpoint, self.target.name, credentials=YOU)
         self.assertEqual(self.fails(LoginRefused, waiting).status, numbers.AUTHORIZATION_FAILURE)
         self.assertEqual(self.now(session.ping(b"still")), b"still")
