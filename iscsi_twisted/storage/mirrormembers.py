@@ -8,6 +8,7 @@ from math import lcm
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import DeviceError, LocalError
@@ -30,6 +31,8 @@ LONGEST: Final = 300.0
 
 UNIT_BLOCK: Final = 512
 """Whoever uses a mirror asks for multiples of so many bytes, even if it could have any: all units do."""
+
+_log = Logger(namespace="iscsi_twisted")
 
 
 class Roster:
@@ -73,7 +76,7 @@ class Roster:
             return
         wrong = self._misfit(leg)
         if wrong:
-            leg.reason = wrong
+            self._refuse(leg, wrong)
             await self.shut(leg)
             self.postpone(leg)
             return
@@ -111,6 +114,15 @@ class Roster:
             watch.release(leg, "it hangs, and is left as it is")
         await ready(closing)
 
+    def _refuse(self, leg: Leg, why: str) -> None:
+        """A member that is there again cannot be one; that is told once, however often it is tried."""
+        if leg.reason != why:
+            _log.error(
+                "{mirror}: member {member} is there again, and is not taken back: {reason}", event="refused",
+                mirror=str(self._mirror), member=leg.name, reason=why,
+            )  # fmt: skip
+        leg.reason = why
+
     def _misfit(self, leg: Leg, old: Leg | None = None) -> str:
         """
         Why a device cannot be a member; empty if it can.
@@ -120,8 +132,9 @@ class Roster:
         mirror, device = self._mirror, leg.device
         if device.size != mirror.size:
             return f"it has {device.size} bytes, and the mirror {mirror.size}"
-        if lcm(mirror.blockSize, UNIT_BLOCK) % device.blockSize:
-            return f"it has blocks of {device.blockSize} bytes, and the mirror of {mirror.blockSize}"
+        block = lcm(mirror.blockSize, UNIT_BLOCK)
+        if block % device.blockSize:
+            return f"it has blocks of {device.blockSize} bytes, and the mirror of {block}"
         if device.capabilities().readOnly and not mirror.readOnly:
             return "it cannot be written"
         same = fingerprintOf(device)

@@ -9,13 +9,16 @@ import filecmp
 import json
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from iscsi_twisted.storage.record import Record
 from tests.bench.servers import Ours, OursOf
+from tests.long.changing import LIST
 from tests.long.kill import BLOCKS, Writer, lost
 
 PATIENCE = 60.0
@@ -74,13 +77,14 @@ class Mirrored(OursOf):
 def mirrors(seconds: float, seed: int) -> tuple[list[str], list[str]]:
     """
     Kill a target with a mirror and start it again for so long, three times at least; then a target that has
-    one of its members; then let that hang and go on, and kill what has the mirror meanwhile.
+    one of its members; then let that hang and go on, and kill what has the mirror meanwhile; then one whose
+    members come and go.
 
     @return: what was done, and what went wrong.
     """
     random = Random(seed)
     told: list[str] = []
-    parts = (killed, severed, hung, stranded)
+    parts = (killed, severed, hung, stranded, changed)
     for part in parts:
         more, faults = part(seconds / len(parts), random)
         told += more
@@ -198,6 +202,82 @@ def stranded(seconds: float, random: Random) -> tuple[list[str], list[str]]:
         faults += ended(near, far)
     versions = sum(acknowledged.values())
     return [f"{count} kills while a remote member hung, {versions} versions kept"], faults
+
+
+class Changing(Ours):
+    """
+    A target with a mirror whose members come and go.
+
+    @ivar seed: how they do that; None for not at all.
+    """
+
+    name = "changing"
+    seed: int | None = None
+
+    def arguments(self) -> list[str]:
+        seed = [] if self.seed is None else [str(self.seed)]
+        return [sys.executable, "-m", "tests.long.changing", str(self.port), str(self.folder), *seed]
+
+    def told(self, word: str) -> list[str]:
+        """Its lines that begin so."""
+        lines = (self.folder / "log").read_text("utf-8", "replace").splitlines()
+        return [line for line in lines if line.startswith(word)]
+
+    def settled(self) -> list[str]:
+        """Start it with the members that it has, wait until they hold the same, stop it, and compare them."""
+        self.seed = None
+        self.start()
+        deadline = time.monotonic() + PATIENCE
+        while not self.told("settled:") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        faults = self.told("surprise:")
+        self.stop()
+        numbers = json.loads((self.folder / LIST).read_text())
+        if [f"settled: {' '.join(map(str, numbers))}"] != self.told("settled:"):
+            return [*faults, f"members {numbers} do not come to hold the same: {self.told('settled:')}"]
+        disks = [self.folder / f"disk{number}" for number in numbers]
+        faults += [f"{disk} differs" for disk in disks[1:] if not filecmp.cmp(disks[0], disk, shallow=False)]
+        return faults + self.recorded(disks)
+
+    def recorded(self, disks: list[Path]) -> list[str]:
+        """Whether its newest record knows just these members, and that none lacks anything."""
+        records = [Record.decode(each.read_bytes()) for each in (self.folder / "state" / "mirrors").iterdir()]
+        newest = max(records, key=lambda record: record.generation)
+        behind = [member.title for member in newest.members if member.behind or not member.present]
+        members = sorted(member.title for member in newest.members)
+        if behind or newest.marked or newest.unverified or members != sorted(map(str, disks)):
+            return [f"the record tells of {members}, of which {behind} lack something"]
+        return []
+
+
+def changed(seconds: float, random: Random) -> tuple[list[str], list[str]]:
+    """The target is killed while members are added, replaced and removed under I/O."""
+    deadline = time.monotonic() + seconds
+    faults: list[str] = []
+    acknowledged: dict[int, int] = {}
+    kills = changes = 0
+    with tempfile.TemporaryDirectory() as folder:
+        victim = Changing(Path(folder))
+        victim.seed = random.randrange(1 << 32)
+        victim.start()
+        while (kills < 3 or time.monotonic() < deadline) and not faults:
+            writer = Writer(victim.port, random, acknowledged)
+            writer.start()
+            time.sleep(random.uniform(0.2, 2.0))
+            if not writer.is_alive():
+                faults.append(f"the client has ended: {writer.fault}")
+            victim.kill()
+            writer.join()
+            kills += 1
+            changes += len(victim.told("done:"))
+            faults += victim.told("surprise:")
+            victim.seed = random.randrange(1 << 32)
+            victim.start()
+            faults += lost(victim.port, writer) + ([writer.fault] if writer.fault else [])
+        victim.stop()
+        faults += victim.settled()
+    versions = sum(acknowledged.values())
+    return [f"{kills} kills while members came and went ({changes} times), {versions} versions kept"], faults
 
 
 def disturbed(

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import DeviceError, LocalError, NotReady
@@ -17,6 +20,11 @@ from tests.support.mirrors import again, disks, knownMirror, opened, settled
 from tests.support.platters import MemoryStore, Platter, PlatterDisk
 
 SIZE = 1 << 20
+
+
+def refusals(events: Sequence[Any]) -> list[str]:
+    """Why members were not taken back."""
+    return [event["reason"] for event in events if event.get("event") == "refused"]
 
 
 class MemberTests(SynchronousTestCase):
@@ -206,9 +214,31 @@ class MemberTests(SynchronousTestCase):
         self.device.write(0, b"x" * 100)
         self.disks[0].broken = False
         self.disks[0].size = 512
-        self.clock.pump([5] * 3)
+        with capturedLogs() as events:
+            self.clock.pump([5] * 30)
         self.assertEqual(self.states(), [FAILED, IN_SYNC])
         self.assertIn("512 bytes", self.device.status().members[0].reason)
+        self.assertEqual(refusals(events), ["it has 512 bytes, and the mirror 1048576"])
+        self.disks[0].blockSize, self.disks[0].size = 4096, SIZE
+        with capturedLogs() as events:
+            self.clock.pump([5] * 120)
+        self.assertEqual(refusals(events), ["it has blocks of 4096 bytes, and the mirror of 512"])
+        self.disks[0].blockSize = 1
+        settled(self.device, self.clock, 900)
+
+    def test_largeBlocks(self) -> None:
+        """One that has larger blocks than is asked for, and was away at the start, is refused loudly."""
+        self.assertIsNone(self.device.close())
+        self.disks[0].blockSize, self.disks[0].broken = 4096, True
+        self.device = opened(Mirror(self.disks, reactor=self.clock, store=self.store))
+        self.disks[0].broken = False
+        with capturedLogs() as events:
+            self.clock.pump([5] * 30)
+        self.assertEqual(self.states(), [MISSING, IN_SYNC])
+        self.assertEqual(refusals(events), ["it has blocks of 4096 bytes, and the mirror of 512"])
+        (event,) = [event for event in events if event.get("event") == "refused"]
+        self.assertEqual((event["log_level"], event["member"]), (LogLevel.error, "disk0"))
+        self.assertFalse(self.disks[0]._open)
 
     def test_missing(self) -> None:
         """A member that is missing at the start comes back with what it had, if nobody has changed it."""

@@ -53,9 +53,10 @@ class LockTests(SynchronousTestCase):
 
     def test_apart(self) -> None:
         """Ranges that only touch never wait for one another."""
-        self.lock.run(0, 10, self.begin, "a", Deferred())
-        self.lock.run(10, 20, self.begin, "b", Deferred())
-        self.assertEqual(self.begun, ["a", "b"])
+        self.lock.run(10, 20, self.begin, "a", Deferred())
+        self.lock.run(20, 30, self.begin, "b", Deferred())
+        self.lock.run(0, 10, self.begin, "c", Deferred())
+        self.assertEqual(self.begun, ["a", "b", "c"])
 
     def test_failure(self) -> None:
         """A failure, at once or later, frees the range for the next one."""
@@ -67,6 +68,27 @@ class LockTests(SynchronousTestCase):
         self.failureResultOf(a, ValueError)
         self.failureResultOf(b, ValueError)
         self.assertEqual(self.successResultOf(c), 3)
+
+    def test_fair(self) -> None:
+        """One that wants much has its turn however many want little of it all the time."""
+        small = [Deferred[None]() for _ in range(8)]
+        for number, result in enumerate(small):
+            self.lock.run(number, number + 1, self.begin, f"small {number}", result)
+        large: Deferred[None] = Deferred()
+        self.lock.run(0, 8, self.begin, "large", large)
+        later: list[Deferred[None]] = []
+        for number, result in enumerate(small):
+            # Whoever has had his turn comes again at once.
+            later.append(Deferred())
+            self.lock.run(number, number + 1, self.begin, f"again {number}", later[-1])
+            self.assertNotIn("large", self.begun)
+            result.callback(None)
+        self.assertEqual(self.begun[8:], ["large"])
+        large.callback(None)
+        self.assertEqual(self.begun[9:], [f"again {number}" for number in range(8)])
+        for result in later:
+            result.callback(None)
+        self.assertEqual(self.lock.holds, [])
 
     def test_cancelWaiting(self) -> None:
         """What still waits can be cancelled; it is not done, and those behind it do not wait for it."""
@@ -105,8 +127,11 @@ class LockTests(SynchronousTestCase):
         """It can be waited for that nobody has anything."""
         self.assertIsNone(self.lock.idle())
         first: Deferred[int] = Deferred()
+        second: Deferred[int] = Deferred()
         self.lock.keep(0, 10, first)
+        self.lock.keep(20, 30, second)
         waiting: Any = self.lock.idle()
-        self.assertNoResult(waiting)
         first.callback(1)
+        self.assertNoResult(waiting)
+        second.callback(1)
         self.successResultOf(waiting)
