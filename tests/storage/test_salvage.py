@@ -6,14 +6,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.errors import ReadError
+from iscsi_twisted.errors import NotReady, ReadError
 from iscsi_twisted.storage import Mirror, salvage
 from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING
+from iscsi_twisted.storage.salvage import Salvage, mayBeSplit
 from tests.support.mirrors import again, disks, knownMirror, opened, settled
 from tests.support.platters import SECTOR, MemoryStore, PlatterDisk
 
@@ -76,7 +77,42 @@ class SalvageTests(SynchronousTestCase):
             disk.unreadable.update(sectors(3 * BLOCK + 512, 512))
         error = self.assertRaises(ReadError, self.device.read, 0, 4 * BLOCK)
         self.assertEqual(error.offset, 3 * BLOCK + 512)
+        self.assertIn("no member can read it: disk0 cannot read", str(error))
         self.assertEqual(self.device.read(0, 3 * BLOCK), self.content[: 3 * BLOCK])
+
+    def test_found(self) -> None:
+        """What is left is in order, and what is lost in as few ranges as there are."""
+        for disk in self.disks:
+            disk.unreadable.update(sectors(BLOCK, 1024), sectors(2 * BLOCK, 512))
+        self.disks[1].unreadable.update(sectors(3 * BLOCK, 512))
+        found = Salvage(self.device, self.device.legs[1])
+        Deferred.fromCoroutine(found.run(0, 4 * BLOCK))
+        self.assertEqual(found.lost, [(BLOCK, BLOCK + 1024), (2 * BLOCK, 2 * BLOCK + 512)])
+        left = {offset + place for offset, data in found.parts for place in range(len(data))}
+        lost = {place for start, stop in found.lost for place in range(start, stop)}
+        self.assertEqual((len(left) + len(lost), left | lost), (4 * BLOCK, set(range(4 * BLOCK))))
+        self.assertEqual(found.parts, sorted(found.parts))
+        ((leg, offset, data),) = found.missed
+        self.assertIs(leg, self.device.legs[1])
+        self.assertTrue(offset <= 3 * BLOCK < offset + len(data))
+        self.assertEqual(data, self.content[offset : offset + len(data)])
+
+    def test_mayBeSplit(self) -> None:
+        """Only a medium that has bad places is asked for parts, and only if it answers at all."""
+        (leg, other) = self.device.legs
+        self.assertEqual(
+            [mayBeSplit(leg, error) for error in (ReadError(""), OSError(5, ""), NotReady(""), None)],
+            [True, True, False, False],
+        )
+        leg.hanging = 1
+        self.assertFalse(mayBeSplit(leg, ReadError("")))
+        for disk in self.disks:
+            disk.broken = True
+        found = Salvage(self.device, other)
+        before = PlatterDisk.misses
+        Deferred.fromCoroutine(found.run(0, REGION))
+        self.assertEqual((PlatterDisk.misses - before, found.lost), (2, [(0, REGION)]))
+        self.assertIn("disk1 is broken", str(found.error))
 
     def test_aborted(self) -> None:
         """Nothing more is asked for when a read is aborted meanwhile."""

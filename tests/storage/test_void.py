@@ -78,6 +78,7 @@ class VoidTests(SynchronousTestCase):
         self.calm()
         for disk in self.disks:
             self.assertEqual(disk.view, self.content)
+        self.assertFalse(self.device.legs[0].void)
         self.assertIsNone(self.device.close())
         opened(self.make())
         self.assertEqual([leg.state for leg in self.device.legs], [IN_SYNC] * 2)

@@ -7,13 +7,15 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import DeviceError
 from iscsi_twisted.storage.mirrorlife import AGE, TICK
 from iscsi_twisted.storage.patience import SECONDS
+from iscsi_twisted.storage.record import Record
 from tests.support.devices import Stubborn
-from tests.support.mirrors import disks, knownMirror, opened
+from tests.support.mirrors import again, disks, knownMirror, opened
 from tests.support.platters import MemoryStore, Platter, PlatterDisk
 
 SIZE = 1 << 20
@@ -70,6 +72,21 @@ class WitnessTests(SynchronousTestCase):
         self.assertEqual((self.slow.told, self.kept()), ([first, newest], first))
         self.slow.keeping[1].callback(None)
         self.assertEqual((len(self.slow.told), self.kept()), (2, newest))
+        for failed in self.disks[1:]:
+            self.assertLess(max(failed.platter.witnesses.values()), newest)
+
+    def test_lost(self) -> None:
+        """If the record is lost the next is newer than all that members know of, and is believed."""
+        for disk in self.disks:
+            disk.leave()
+            disk.platter.witnesses = dict.fromkeys(disk.platter.witnesses, 1000)
+        self.store = MemoryStore()
+        mirror = knownMirror(again(self.disks), self.clock, self.store)
+        self.assertGreater(Record.decode(*self.store.kept.values()).generation, 1000)
+        with capturedLogs() as events:
+            opened(mirror)
+        self.assertEqual([event for event in events if event.get("event") == "mirror"], [])
+        self.assertEqual(mirror.status().unverified, 0)
 
     def test_notKept(self) -> None:
         """A member that could not keep it is told again."""
