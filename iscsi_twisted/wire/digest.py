@@ -5,12 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import crc32c as _crc32c
-
 Buffer = bytes | bytearray | memoryview
 
-crc32c: Callable[..., int] = _crc32c.crc32c
-"""C{crc32c(buffer, start=0)}: the checksum, which may be continued over a further buffer."""
+_function: Callable[..., int] | None = None
+
+
+def crc32c(buffer: Buffer, start: int = 0) -> int:
+    """The checksum, which may be continued over a further buffer."""
+    global _function
+    if _function is None:
+        # Only now, since loading it takes long, and most sessions have no digests.
+        import crc32c as module
+
+        _function = module.crc32c
+    return _function(buffer, start)
 
 
 def digest(*parts: Buffer) -> bytes:

@@ -36,6 +36,10 @@ class LoadingTests(SynchronousTestCase):
         without = {
             "OpenSSL.SSL",
             "twisted.internet.ssl",
+            "ssl",
+            "email",
+            "asyncio.base_events",
+            "crc32c",
             "iscsi_twisted.cli.bench",
             "iscsi_twisted.storage.mirror",
         }
@@ -60,6 +64,26 @@ class LoadingTests(SynchronousTestCase):
             "    from twisted.internet import tcp\n"
             "assert 'OpenSSL' not in sys.modules and gc.isenabled()\n"
             "from iscsi_twisted.initiator import secure\n"
+        )
+        subprocess.run([sys.executable, "-c", program], check=True)
+
+    def test_unused(self) -> None:
+        """What was put off is all there when it is wanted."""
+        program = (
+            "import sys\n"
+            "from iscsi_twisted.cli.loading import lightly\n"
+            "with lightly(False):\n"
+            "    from twisted.internet import defer\n"
+            "    from http import cookiejar\n"
+            "assert 'asyncio.base_events' not in sys.modules and 'email' not in sys.modules\n"
+            "import asyncio, asyncio.subprocess\n"
+            "assert cookiejar.CookieJar and asyncio.Future is defer.Future\n"
+            "async def three(): return 3\n"
+            "assert asyncio.run(three()) == 3 and 'run' in asyncio.__all__\n"
+            "assert asyncio.subprocess.Process and not hasattr(asyncio, 'missing')\n"
+            "loop = asyncio.new_event_loop()\n"
+            "assert defer.succeed(4).asFuture(loop).result() == 4\n"
+            "loop.close()\n"
         )
         subprocess.run([sys.executable, "-c", program], check=True)
 
