@@ -133,7 +133,8 @@ class Initiator:
 
         @param endpoint: as for C{discover}.
         @param credentials: for CHAP; None for no authentication.
-        @param algorithms: of CHAP, the best first.  If the target takes no list of them, MD5 alone is tried.
+        @param algorithms: of CHAP, the best first.  If the target takes no list of them, MD5 alone is tried,
+            unless it is not among them.
         @param headerDigest: 'no', 'prefer no', 'prefer' or 'yes'; C{dataDigest} likewise.
         @param keys: operational keys to ask for (RFC 7143 chapter 13), as C{{"InitialR2T": True}}.
         @param lasting: whether the session connects again when its connection is lost.
@@ -172,7 +173,8 @@ class Initiator:
                 ) from error
             except LoginRefused as error:
                 # Some targets choose an algorithm that they then get wrong; MD5 all of them know.
-                if credentials is None or error.status != numbers.INITIATOR_ERROR or algorithms == ONLY_MD5:
+                last = credentials is None or MD5 not in algorithms or algorithms == ONLY_MD5
+                if last or error.status != numbers.INITIATOR_ERROR:
                     raise
                 algorithms = ONLY_MD5
             else:

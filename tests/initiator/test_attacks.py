@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.auth.chap import MD5, SHA256, STRONGEST_FIRST, Credentials
 from iscsi_twisted.errors import LocalError, ReadError, RemoteError
 from iscsi_twisted.initiator import MemoryEndpoint, Residual
 from iscsi_twisted.initiator.dialling import FIRST_DELAY
@@ -13,8 +16,8 @@ from iscsi_twisted.initiator.request import CUTS
 from iscsi_twisted.initiator.session import ABORT_TIME
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.cdb import READ_10
-from iscsi_twisted.session.answers import ConnectionEnded, Event
-from iscsi_twisted.wire import numbers
+from iscsi_twisted.session.answers import ConnectionEnded, Event, LoginRefused
+from iscsi_twisted.wire import numbers, text
 from tests.support.attacks import AttackTestCase
 from tests.support.scripted import (
     BLOCK,
@@ -77,6 +80,36 @@ class RedirectionTests(AttackTestCase):
             self.clock.advance(1)
             self.turn()
         self.assertEqual(session.logins, 2)
+
+
+class AlgorithmTests(AttackTestCase):
+    """Targets that take no list of CHAP's algorithms."""
+
+    def test_again(self) -> None:
+        """They are asked for MD5 alone, unless whoever logs in does not want that; nobody is asked twice."""
+        asked: list[str] = []
+
+        def old(connection: ScriptedConnection, request: Asked) -> None:
+            said = dict(text.decode(request.data))
+            if "CHAP_A" not in said:
+                connection.login(request, method="CHAP", flags=0)
+                return
+            asked.append(said["CHAP_A"])
+            status = numbers.AUTHENTICATION_FAILURE if said["CHAP_A"] == "5" else numbers.INITIATOR_ERROR
+            connection.refuse(request, status)
+
+        credentials = Credentials("user", b"secret-of-user-1")
+        for algorithms, wanted in (
+            (STRONGEST_FIRST, ["8,7,6,5", "5"]),
+            ((SHA256, MD5), ["7,5", "5"]),
+            ((SHA256,), ["7"]),
+            ((MD5,), ["5"]),
+        ):
+            asked.clear()
+            target = ScriptedTarget({numbers.LOGIN_REQUEST: old})
+            options: dict[str, Any] = {"credentials": credentials, "algorithms": algorithms}
+            self.fails(LoginRefused, self.login(target, **options))
+            self.assertEqual(asked, wanted)
 
 
 class ListTests(SynchronousTestCase):

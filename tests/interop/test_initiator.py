@@ -12,7 +12,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
-from iscsi_twisted.auth.chap import Credentials
+from iscsi_twisted.auth.chap import MD5, SHA256, STRONGEST_FIRST, Credentials
 from iscsi_twisted.errors import ISCSIError, WriteError
 from iscsi_twisted.initiator import LUN, Initiator, Session
 from iscsi_twisted.session.answers import ConnectionEnded, LoginRefused
@@ -26,26 +26,42 @@ SECRET, OTHER = b"initiator-secret", b"target-secret-16"
 class ClosedTgt(Tgt):
     """tgt that asks for CHAP, and proves who it is."""
 
+    accounts = (("me", SECRET, ""), ("it", OTHER, "--outgoing"))
+
     def configure(self) -> None:
         super().configure()
-        for user, secret, direction in (("me", SECRET, ""), ("it", OTHER, "--outgoing")):
+        for user, secret, direction in self.accounts:
             self._tell(f"--op new --mode account --user {user} --password {secret.decode()}", target="")
             self._tell(f"--op bind --mode account --user {user} {direction}")
 
 
+class AskingTgt(ClosedTgt):
+    """tgt that asks for CHAP, and proves nothing."""
+
+    accounts = ClosedTgt.accounts[:1]
+
+
 class ClosedIstgt(Istgt):
     """istgt that asks for mutual CHAP."""
+
+    how = "CHAP Mutual"
 
     def arguments(self) -> list[str]:
         made = super().arguments()
         path = self.folder / "istgt.conf"
         # The last AuthMethod is the unit's.
         before, _, after = path.read_text().rpartition("  AuthMethod None")
-        path.write_text(f"{before}  AuthMethod CHAP Mutual\n  AuthGroup AuthGroup1{after}")
+        path.write_text(f"{before}  AuthMethod {self.how}\n  AuthGroup AuthGroup1{after}")
         auth = f'[AuthGroup1]\n  Auth "me" "{SECRET.decode()}" "it" "{OTHER.decode()}"\n'
         (self.folder / "auth").write_text(auth)
         (self.folder / "auth").chmod(0o600)
         return made
+
+
+class AskingIstgt(ClosedIstgt):
+    """istgt that asks for CHAP."""
+
+    how = "CHAP"
 
 
 @pytest.fixture(params=[Tgt, Istgt, Ours], ids=lambda kind: kind.name)
@@ -57,6 +73,12 @@ def server(request: Any, tmp_path: Path) -> Iterator[Server]:
 @pytest.fixture(params=[ClosedTgt, ClosedIstgt], ids=lambda kind: kind.name)
 def closed(request: Any, tmp_path: Path) -> Iterator[Server]:
     """A target that asks who one is."""
+    yield from started(request.param(tmp_path))
+
+
+@pytest.fixture(params=[AskingTgt, AskingIstgt], ids=lambda kind: kind.name)
+def asking(request: Any, tmp_path: Path) -> Iterator[Server]:
+    """A target that asks who one is, and is not asked itself."""
     yield from started(request.param(tmp_path))
 
 
@@ -129,6 +151,23 @@ async def test_chap(closed: Server) -> None:
         await enter(closed, credentials=wrong)
     with pytest.raises((LoginRefused, ISCSIError)):
         await enter(closed)
+
+
+@ensureDeferred
+async def test_oneWay(asking: Server) -> None:
+    """CHAP one way, with MD5 alone where a list of algorithms is refused, but not against somebody's will."""
+    mine = Credentials("me", SECRET, required=True)
+    for algorithms in (STRONGEST_FIRST, (MD5,)):
+        session = await enter(asking, credentials=mine, algorithms=algorithms)
+        await unit(session, asking)
+        await session.logout()
+    for credentials, algorithms in (
+        (Credentials("me", b"not-the-secret-1"), STRONGEST_FIRST),
+        (mine, (SHA256,)),
+        (None, STRONGEST_FIRST),
+    ):
+        with pytest.raises(ISCSIError):
+            await enter(asking, credentials=credentials, algorithms=algorithms)
 
 
 @ensureDeferred

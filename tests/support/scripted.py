@@ -168,10 +168,10 @@ class ScriptedConnection(Protocol):
         assert self.transport is not None
         self.transport.write(assemble(record.pack(*(values[name] for name in record.fields)), data))
 
-    def login(self, asked: Asked, *pairs: tuple[str, str], **fields: Any) -> None:
+    def login(self, asked: Asked, *pairs: tuple[str, str], method: str = "None", **fields: Any) -> None:
         """Whoever wants to come in may."""
         stage, following = asked.flags >> 2 & 3, asked.flags & 3
-        said = [("AuthMethod", "None")] if stage == numbers.SECURITY else []
+        said = [("AuthMethod", method)] if stage == numbers.SECURITY else []
         values = {
             "flags": asked.flags & 0x8F, "isid": asked.isid, "itt": asked.itt,
             "tsih": 1 if following == numbers.FULL_FEATURE else 0, **fields,
