@@ -81,6 +81,7 @@ class Leg:
     @ivar unflushed: regions that were copied to it and may be lost in a power cut.
     @ivar mending: ranges of regions where something is being written anew, which a power cut may take back.
     @ivar isOpen: its device is open.
+    @ivar isLeft: it is no member any more, or the mirror is closed: if it is open only now nobody needs it.
     @ivar fingerprint: which device it is; None if that is not known.
     @ivar stamp: how new it was when that was asked last.
     @ivar left: how new it was when it was closed since it had failed; empty if that is not known.
@@ -109,7 +110,7 @@ class Leg:
         self.rival = Regions(0)
         self.unflushed = Regions(0)
         self.mending: list[tuple[int, int]] = []
-        self.isOpen = False
+        self.isOpen = self.isLeft = False
         self.fingerprint: str | None = None
         self.stamp: tuple[int, ...] = ()
         self.left: tuple[int, ...] = ()

@@ -255,7 +255,9 @@ class Life:
         self._mirror.keepRecord()
 
     def leave(self) -> None:
-        """The record is used no more."""
+        """The record is used no more, and neither are the members."""
+        for leg in self._mirror.legs:
+            leg.isLeft = True
         store = self._mirror.store
         if store is not None and store.serving.get(self.name) is self:
             del store.serving[self.name]

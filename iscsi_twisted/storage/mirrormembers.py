@@ -94,7 +94,9 @@ class Roster:
         """Open a member; it is open when that has ended, even if nobody waits for it by then."""
 
         def opened(outcome: Any) -> Any:
-            leg.isOpen = not isinstance(outcome, Failure)
+            leg.isOpen = not isinstance(outcome, Failure) and not leg.isLeft
+            if leg.isLeft and not isinstance(outcome, Failure):
+                self._life.go(self._abandon(leg))
             return outcome
 
         opening = leg.device.open(partial(self._mirror.memberChanged, leg))
@@ -102,6 +104,10 @@ class Roster:
             return opened(opening)
         opening.addBoth(opened)
         return opening
+
+    async def _abandon(self, leg: Leg) -> None:
+        """Close a member that is open too late."""
+        await call(leg.device.close)
 
     async def shut(self, leg: Leg) -> None:
         """Close a member, whatever it says to that; one that hangs is told to, and nobody waits for it."""
@@ -244,6 +250,7 @@ class Roster:
         """Do without a member."""
         mirror = self._mirror
         mirror.legs.remove(leg)
+        leg.isLeft = True
         leg.happens("dropped", mirror)
         mirror.arrange()
         mirror.keepRecord()

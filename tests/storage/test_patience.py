@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.errors import LocalError, OutOfSpace
+from iscsi_twisted.errors import DeviceError, LocalError, OutOfSpace
 from iscsi_twisted.storage import Concatenation, Mirror
 from iscsi_twisted.storage.legs import FAILED, IN_SYNC, MISSING, RESYNCING
 from iscsi_twisted.storage.patience import SECONDS
@@ -277,6 +277,28 @@ class PatienceTests(SynchronousTestCase):
             # What is open by then is closed before it is opened once more.
             self.assertEqual(closed, ["open"] * (name == "open"))
             self.assertEqual(self.disks[0].view, self.disks[1].view)
+
+    def test_openTooLate(self) -> None:
+        """A member that is open when the mirror is closed, or could not be started, is closed at once."""
+        for known in (True, False):
+            self.assertIsNone(self.mirror.close())
+            self.disks = again(self.disks)
+            waiting, calls = Stubborn(), []
+            self.patch(self.disks[1], "open", lambda *_, waiting=waiting: waiting)
+            self.patch(self.disks[1], "close", partial(calls.append, "close"))
+            if not known:
+                self.store.kept.clear()
+            self.mirror = Mirror(self.disks, reactor=self.clock, store=self.store)
+            opening: Any = self.mirror.open(lambda: None)
+            self.advance(SECONDS + 3)
+            if known:
+                self.successResultOf(opening)
+                self.assertIsNone(self.mirror.close())
+            else:
+                self.failureResultOf(opening, DeviceError)
+            self.assertEqual(calls, [])
+            waiting.callback(None)
+            self.assertEqual(calls, ["close"], known)
 
     def test_closing(self) -> None:
         """A member that does not end its closing is not opened before, or it would be closed again late."""
