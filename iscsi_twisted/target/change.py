@@ -249,6 +249,13 @@ class Change:
         for place in list(self.held):
             self.resume(place)
 
+    def forget(self) -> Steps[None]:
+        """Let go of what was needed for this, a little at a time: there may be thousands of devices."""
+        self._wanted = ()
+        while self.steps:
+            self.steps.pop()
+            yield
+
     def resume(self, place: Place) -> None:
         """Let a LUN go on with what it has held back."""
         if self.held.pop(place, None) is not None:

@@ -11,6 +11,7 @@ import attrs
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.logger import Logger
 
+from iscsi_twisted.config.steps import Steps
 from iscsi_twisted.scsi.codes import ACCESS_CHANGED, CAPACITY_CHANGED
 from iscsi_twisted.session.node import Target
 from iscsi_twisted.session.session import Session
@@ -51,40 +52,63 @@ class Commit:
     def __init__(self, change: Change, leave: Callable[[Deferred[Any]], None]) -> None:
         """@param leave: told of what goes on after the change has been made."""
         self._change, self._serving, self._leave = change, change.serving, leave
+        self._added: list[str] = []
+        self._names: set[str] = set()
+        self._ended = 0
 
-    def perform(self, gone: set[str]) -> Changes:
+    def perform(self, gone: set[str]) -> None:
         """Make the change; C{gone} are users that are none any more."""
-        serving, told = self._serving, Told()
+        change, serving, told = self._change, self._serving, Told()
         before, mounts = serving.plans, dict(self._mountsInUse())
-        kept = [name for name in self._change.plans if name in before]
         self._ask()
-        targets = [serving.node.remove(name) for name in self._change.removed]
+        targets = [serving.node.remove(name) for name in change.removed]
         self._withdraw(told)
-        for step in self._change.steps:
-            if step not in self._change.late:
+        for step in change.steps:
+            if step not in change.late:
                 self._take(step, told)
-        for name, plan in self._change.plans.items():
+        for name, plan in change.plans.items():
             if name not in before:
                 serving.add(plan, self._placesOf(plan))
-            else:
-                self._adapt(serving.node.targets[name], before[name], plan, told)
-        serving.plans = self._change.plans
+                continue
+            self._adapt(serving.node.targets[name], before[name], plan, told)
+            if self._stays(before[name], plan):
+                # Thousands of new objects would all have to be looked at by whoever looks for garbage.
+                change.plans[name] = before[name]
+        serving.plans = change.plans
+        kept = [name for name in change.plans if name in before]
         ending = regrant(serving.node, kept, gone, told)
         ending += [session for target in targets for session in target.sessions.values()]
-        for place in list(self._change.held):
-            self._change.resume(place)
+        for place in list(change.held):
+            change.resume(place)
         told.send()
-        for protocol in self._change.protocols():
+        for protocol in change.protocols():
             protocol.reconsider()
         used = set(self._mountsInUse())
         spare = [each for each in mounts if each not in used]
         self._leave(ensureDeferred(self._finish(ending, spare)))
+        self._added = [name for name in change.plans if name not in before]
+        self._names, self._ended = told.names, len(ending)
+
+    def measure(self) -> Steps[Changes]:
+        """
+        Let the devices that stay have a look at themselves, one after another; they may have grown.
+
+        @return: all that has changed.
+        """
+        change, told, added = self._change, Told(), set(self._added)
+        for step in change.steps:
+            place = self._serving.places.get(step.address)
+            if place is not None and place is step.old and not (step in change.drafts or step in change.late):
+                self._measure(step.address, place, told)
+                yield
+        told.send()
+        names = self._names | told.names
         return Changes(
-            tuple(name for name in self._change.plans if name not in before),
-            tuple(self._change.removed),
-            tuple(name for name in kept if name in told.names),
-            len(ending),
-            tuple(map(_whyLate, self._change.late)),
+            tuple(self._added),
+            tuple(change.removed),
+            tuple(name for name in change.plans if name in names and name not in added),
+            self._ended,
+            tuple(map(_whyLate, change.late)),
         )
 
     def _mountsInUse(self) -> dict[Mount, None]:
@@ -118,8 +142,8 @@ class Commit:
         old, (name, lun) = step.old, step.address
         unit = self._change.drafts.get(step)
         if old is not None and unit is None:
-            old.disk = step.disk
-            self._measure(step.address, old, told)
+            if old.disk.where != step.disk.where:
+                old.disk = step.disk
             return
         assert unit is not None
         mount, target = self._change.mounts[step], self._serving.node.targets.get(name)
@@ -146,6 +170,18 @@ class Commit:
         if place.unit.blockCount != blocks:
             told.unit(self._serving.node.targets[address[0]], address[1], [CAPACITY_CHANGED])
 
+    def _stays(self, before: Plan, plan: Plan) -> bool:
+        """Whether a plan says what the one before did, and the same lines of the file say it."""
+        places = self._serving.places
+        return (
+            before.luns.keys() == plan.luns.keys()
+            and before.policy == plan.policy
+            and (before.alias, before.readOnly, before.guarded) == (plan.alias, plan.readOnly, plan.guarded)
+            and before.users == plan.users
+            and _reachedAlike(before, plan)
+            and all(places[before.name, lun].disk is disk for lun, disk in before.luns.items())
+        )
+
     def _placesOf(self, plan: Plan) -> dict[int, Place]:
         found = {lun: self._serving.places.get((plan.name, lun)) for lun in plan.luns}
         return {lun: place for lun, place in found.items() if place is not None}
@@ -153,7 +189,7 @@ class Commit:
     def _adapt(self, target: Target, before: Plan, plan: Plan, told: Told) -> None:
         """Let a target be for whom it is to be, and reached as it is to be."""
         self._serving.admit(target, plan)
-        if _paths(before) == _paths(plan):
+        if _reachedAlike(before, plan):
             return
         ports = plan.ports(self._serving.groups)
         target.absent.inventory.ports = ports  # type: ignore[attr-defined]
@@ -193,8 +229,13 @@ class Commit:
         return ensureDeferred(self._serving.close([mount]))
 
 
-def _paths(plan: Plan) -> object:
-    return plan.portals, dict(plan.access), plan.preferred, plan.tpgs
+def _reachedAlike(one: Plan, other: Plan) -> bool:
+    return (
+        one.portals == other.portals
+        and one.access == other.access
+        and one.preferred == other.preferred
+        and one.tpgs == other.tpgs
+    )
 
 
 def _whyLate(step: Step) -> str:

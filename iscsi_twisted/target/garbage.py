@@ -11,6 +11,10 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Final
+
+AWHILE: Final = 60.0
+"""Seconds in which garbage may pile up: what connections leave behind is none, as a rule."""
 
 
 @contextmanager
@@ -22,6 +26,22 @@ def spared() -> Iterator[None]:
         yield
     finally:
         if collecting:
+            gc.enable()
+
+
+@contextmanager
+def sparedAwhile(reactor: Any) -> Iterator[None]:
+    """The same for what may wait for others; but when it takes too long they need not wait for it."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    timer = reactor.callLater(AWHILE, gc.enable)
+    try:
+        yield
+    finally:
+        if timer.active():
+            timer.cancel()
             gc.enable()
 
 

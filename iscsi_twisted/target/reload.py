@@ -21,6 +21,7 @@ from iscsi_twisted.errors import ConfigurationError, ConfigurationErrors, LocalE
 from iscsi_twisted.target.change import GRACE, Change, Protocols, Wanted
 from iscsi_twisted.target.commit import Changes, Commit
 from iscsi_twisted.target.farewell import within
+from iscsi_twisted.target.garbage import sparedAwhile
 from iscsi_twisted.target.serving import Serving
 from iscsi_twisted.target.slices import inSlices
 
@@ -48,12 +49,16 @@ class Reloading:
         return self._lock.run(self._perform, read)
 
     def _perform(self, read: Read) -> Deferred[Changes]:
-        running = self._running = ensureDeferred(self._change(read))
+        running = self._running = ensureDeferred(self._spared(read))
         return running.addBoth(self._ended)
 
     def _ended(self, outcome: Any) -> Any:
         self._running = None
         return outcome
+
+    async def _spared(self, read: Read) -> Changes:
+        with sparedAwhile(self._serving.reactor):
+            return await self._change(read)
 
     async def _change(self, read: Read) -> Changes:
         serving = self._serving
@@ -63,7 +68,13 @@ class Reloading:
             leaving = DeferredList(list(self._leaving))
             await within(serving.reactor, leaving, serving.reactor.seconds() + GRACE)
             change = Change(serving, wanted, self._protocols)
-            changes = Commit(change, self._leave).perform(await change.prepare())
+            gone = await change.prepare()
+            commit = Commit(change, self._leave)
+            commit.perform(gone)
+            changes = await inSlices(serving.reactor, commit.measure())
+            warnings = wanted.warnings
+            del wanted
+            await inSlices(serving.reactor, change.forget())
         except CancelledError:
             raise LocalError("the service stops") from None
         except (ConfigurationError, ConfigurationErrors, LocalError) as error:
@@ -74,7 +85,7 @@ class Reloading:
         except Exception as error:
             serving.journal.surprise(error, "changing what is served")
             raise
-        for line in wanted.warnings:
+        for line in warnings:
             self.log.warn("{line}", line=line)
         self._report(changes)
         return changes

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import gc
 
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target.command import CommandService
-from iscsi_twisted.target.garbage import settle, spared
+from iscsi_twisted.target.garbage import AWHILE, settle, spared, sparedAwhile
 from tests.support.wire import TARGET
 
 
@@ -30,6 +31,19 @@ class GarbageTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.addCleanup(gc.unfreeze)
         self.addCleanup(gc.enable)
+
+    def test_sparedAwhile(self) -> None:
+        """While something goes on that waits for others nobody looks, unless that takes too long."""
+        clock = Clock()
+        with sparedAwhile(clock), sparedAwhile(clock):
+            self.assertFalse(gc.isenabled())
+            clock.advance(AWHILE - 1)
+            self.assertFalse(gc.isenabled())
+        self.assertEqual((gc.isenabled(), clock.getDelayedCalls()), (True, []))
+        with sparedAwhile(clock):
+            clock.advance(AWHILE)
+            self.assertTrue(gc.isenabled())
+        self.assertTrue(gc.isenabled())
 
     def test_spared(self) -> None:
         """Nobody looks for garbage for a while, whatever happens; then as before."""

@@ -400,6 +400,43 @@ class SlicesTests(ReloadTestCase):
             turns += 1
         self.assertEqual((turns, len(made[0].added)), (6, 3))
 
+    def test_measured(self) -> None:
+        """Commands are answered between two looks at devices that stay; what has grown is told in the end."""
+        case = self
+
+        class Measured(FakeDevice):
+            def measure(self) -> bool:
+                case.memory.reactor.rightNow += SLICE
+                assert self.changed is not None
+                self.changed()
+                return True
+
+        devices = [Measured(synchronous=True) for _ in range(3)]
+        plans = [plan(disk(device, number), name=f"{OTHER}{number}") for number, device in enumerate(devices)]
+        self.memory = self.serve(self.first, *plans)
+        client = Client(self.memory)
+        devices[2].size *= 2
+        made: list[Changes] = []
+        again = [plan(disk(FakeDevice(), number), name=f"{OTHER}{number}") for number in range(3)]
+        self.memory.service.change([self.first, *again]).addCallback(made.append)
+        turns = 0
+        while not made:
+            self.assertEqual(client.do(read10(0, 1), read=512)["status"], 0)
+            turn(self.memory.reactor)
+            turns += 1
+        self.assertEqual((turns, made), (3, [Changes(changed=(f"{OTHER}2",))]))
+
+    def test_kept(self) -> None:
+        """Of what is served as before nothing is kept twice: thousands of targets would cost all a pause."""
+        before = plan(disk(ready(), "a"), name=OTHER)
+        other = plan(disk(ready(), "b"), name=f"{OTHER}1")
+        self.memory = self.serve(self.first, before, other)
+        again = plan(disk(FakeDevice(), "b"), name=f"{OTHER}1", alias="another")
+        self.change(self.first, plan(disk(FakeDevice(), "a"), name=OTHER), again)
+        plans = self.memory.service._serving.plans
+        self.assertIs(plans[OTHER].disks[0], before.disks[0])
+        self.assertEqual(plans[f"{OTHER}1"].alias, "another")
+
     def test_stopped(self) -> None:
         """A service that stops meanwhile gives it up, in whatever step, and closes what was opened."""
         for turns in range(6):
