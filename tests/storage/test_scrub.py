@@ -11,11 +11,11 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.errors import LocalError, NotReady, ReadError, WriteError
+from iscsi_twisted.errors import LocalError, NotReady, OutOfSpace, ReadError, WriteError
 from iscsi_twisted.storage import Mirror, scrub
 from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING
 from iscsi_twisted.storage.record import Record
-from iscsi_twisted.storage.scrub import Mismatch, differences
+from iscsi_twisted.storage.scrub import Mismatch, Scrub, differences
 from tests.support.mirrors import again, disks, knownMirror, opened, settled
 from tests.support.platters import MemoryStore
 
@@ -101,6 +101,50 @@ class ScrubTests(SynchronousTestCase):
         mine = [event for event in events if event.get("event") in ("scrub", "member")]
         told = [event["state"] if event["event"] == "member" else event["compared"] for event in mine]
         self.assertEqual(told, [REGION, IN_SYNC, SIZE - REGION])
+
+    def test_atTheEnd(self) -> None:
+        """One that has come to its end when something has to be copied need not be done once more."""
+        self.device.close()
+        self.device = opened(
+            Mirror(again(self.disks), reactor=self.clock, store=self.device.store, scrubbing=1000)
+        )
+        self.disks = self.device.members  # type: ignore[assignment]
+        self.patch(scrub, "STRETCH", 1)
+        real = self.disks[2].read
+
+        def read(offset: int, length: int) -> Any:
+            if offset >= 3 * REGION:
+                self.device.spoil(self.device.legs[1], 0, 0)
+                self.device.settleStates()
+            return real(offset, length)
+
+        self.disks[2].read = read  # type: ignore[method-assign,assignment]
+        with capturedLogs() as events:
+            self.clock.pump([5] * 250)
+        self.assertEqual([event["compared"] for event in events if event.get("event") == "scrub"], [SIZE])
+
+    def test_wanted(self) -> None:
+        """One that somebody wants now gives way to nothing, and compares all that there is to be."""
+        self.patch(scrub, "STRETCH", 1)
+        self.disks[2].broken = True
+        self.device.write(3 * REGION, b"x")
+        self.disks[2].broken = False
+
+        def full(offset: int, data: bytes) -> None:
+            raise OutOfSpace("full")
+
+        self.disks[2].write = full  # type: ignore[method-assign,assignment]
+        self.clock.pump([5, 0.1, 0.1])
+        self.assertEqual(self.device.legs[2].state, RESYNCING)
+        findings = self.scrubbed()
+        self.assertEqual((findings.compared, findings.count), (SIZE, 0))
+        self.assertIsNone(self.device.status().scrubbed)
+
+    def test_total(self) -> None:
+        """How much there is to compare: all, the rest, or what is in doubt."""
+        self.device.unverified.add(1, 2)
+        totals = [Scrub(self.device, **how).progress.total for how in ({}, {"start": 1}, {"doubtful": True})]
+        self.assertEqual(totals, [SIZE, SIZE - REGION, 2 * REGION])
 
     def test_majority(self) -> None:
         """Those that agree win, if they are more than half."""
