@@ -11,17 +11,18 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
-from twisted.internet.defer import maybeDeferred
+from attrs import evolve
+from twisted.internet.defer import CancelledError, maybeDeferred
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 
 from iscsi_twisted.cli.checkpoint import Checkpoint
 from iscsi_twisted.cli.copying import Copy, Record
-from iscsi_twisted.cli.ends import FileEnd, StreamEnd, UnitEnd, named, unitEnd
+from iscsi_twisted.cli.ends import FileEnd, StreamEnd, UnitEnd, unitEnd
 from iscsi_twisted.cli.progress import Progress
-from iscsi_twisted.cli.running import Running, runCommand, unbroken
+from iscsi_twisted.cli.running import Running, runCommand, sayAloud, unbroken
 from iscsi_twisted.cli.streams import Stream
 from iscsi_twisted.errors import DeviceError, ISCSIError, LocalError
 from iscsi_twisted.initiator import LUN, URL, Credentials, Initiator, Session, parseURL
@@ -37,6 +38,8 @@ DISK: Final = 0
 
 PING_TIME: Final = 10.0
 """Seconds in which a target has to answer a ping."""
+
+T = TypeVar("T")
 
 
 class Tool:
@@ -107,7 +110,7 @@ class Tool:
         credentials = self._credentials(url)
         offered = None if credentials is None else credentials.oneWay()
         discovery = self.initiator.discover(self._where(url), credentials=offered)
-        found = await unbroken(self._reactor, discovery, lambda found: None)
+        found = await _reached(url, unbroken(self._reactor, discovery, lambda found: None))
         told: list[Any] = []
         lines: list[str] = []
         for target in found:
@@ -355,7 +358,7 @@ class Tool:
             self._where(url), target, credentials=self._credentials(url), headerDigest=digest,
             dataDigest=digest, lasting=True,
         )  # fmt: skip
-        return await unbroken(self._reactor, login, self._sessions.append)
+        return await _reached(url, unbroken(self._reactor, login, self._sessions.append))
 
     def _where(self, url: URL) -> Any:
         if self._endpoint is not None:
@@ -388,6 +391,21 @@ class Tool:
         return Credentials(url.user, secret)
 
 
+async def _reached(url: URL, entering: Awaitable[T]) -> T:
+    """
+    The result of what makes a connection.
+
+    @raise LocalError: if none can be made, with where to.
+    """
+    try:
+        return await entering
+    except (ISCSIError, CancelledError):
+        raise
+    except Exception as error:  # what endpoints fail with has no common class
+        where = evolve(url, target="", lun=None, secret="", words=())
+        raise LocalError(f"{where}: {str(error) or type(error).__name__}") from error
+
+
 def _sameUnit(source: str, sink: str) -> bool:
     """Whether two ends are one unit, as far as their URLs tell."""
     if not (isURL(source) and isURL(sink)):
@@ -411,18 +429,6 @@ def _size(count: int) -> str:
             break
         size /= 1024
     return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-
-
-def sayAloud(line: str) -> None:
-    """
-    Print a line.
-
-    @raise OSError: if it does not arrive, which is a failure of the command.
-    """
-    if sys.stdout is None:
-        raise LocalError("standard output is closed")
-    with named("standard output"):
-        print(line, flush=True)
 
 
 def run(options: argparse.Namespace) -> NoReturn:

@@ -157,8 +157,8 @@ class Exercises:
         saved = [(0, await lun.read(0, area)), (last, await lun.read(last, lun.blockSize))]
         # Before anything is written: whoever ends this process by force has the file.
         kept = _keep(saved)
-        self.say(f"what is on the disk is kept in {kept} as well, until it is there again")
         try:
+            self.say(f"what is on the disk is kept in {kept} as well, until it is there again")
             await self._write(area)
         except BaseException:
             # What has failed first is what is told.
@@ -184,7 +184,8 @@ class Exercises:
         except Exception as error:  # what endpoints fail with has no common class
             places = ", ".join(f"{len(data)} bytes from byte {place}" for place, data in saved)
             why = f"what was on the disk is not there again ({error}): {kept} has it, {places}"
-            self.say(why)
+            with contextlib.suppress(OSError):
+                self.say(why)
             raise Failed(why) from error
         os.unlink(kept)
         self.say("what was on the disk is there again")

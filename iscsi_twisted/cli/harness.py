@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from iscsi_twisted import __version__
 from iscsi_twisted.cli.exercises import Exercises, Failed
-from iscsi_twisted.cli.running import Running, runCommand, unbroken
+from iscsi_twisted.cli.running import Running, runCommand, sayAloud, unbroken
 from iscsi_twisted.cli.values import number
 from iscsi_twisted.config.auths import Credential, loadAuths
 from iscsi_twisted.initiator import LUN, URL, Credentials, Initiator, Session
@@ -228,6 +228,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = made.parse_args(given)
 
     async def command(reactor: Any) -> None:
-        await Harness(reactor, options, lambda line: print(line, flush=True)).run()
+        await Harness(reactor, options, sayAloud).run()
 
     runCommand(Running(), command)

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
 
-from iscsi_twisted.errors import ConfigurationErrors, ISCSIError
+from iscsi_twisted.errors import ConfigurationErrors, ISCSIError, LocalError
 from iscsi_twisted.transport import tuneMalloc
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -83,6 +83,21 @@ class Running:
 
         for number in SIGNALS:
             signal.signal(number, told)
+
+
+def sayAloud(line: str) -> None:
+    """
+    Print a line.
+
+    @raise OSError: if it does not arrive, which is a failure of the command.
+    @raise LocalError: if there is no standard output.
+    """
+    if sys.stdout is None:
+        raise LocalError("standard output is closed")
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def _ofSystem(error: OSError) -> str:

@@ -82,6 +82,29 @@ class HarnessTests(HarnessTestCase):
         self.assertEqual(bytes(self.device.read(0, self.device.size)), before)
         self.assertEqual(self.node.sessions, set())
 
+    def test_unread(self) -> None:
+        """When nobody reads what it says any more it fails, and the disk is as it was, wherever that is."""
+        self.patch(tempfile, "tempdir", os.path.abspath(self.mktemp()))
+        os.mkdir(tempfile.gettempdir())
+        before = os.urandom(self.device.size)
+        self.device.write(0, before)
+        for last in ("what is on the disk", "integrity of", "what was on the disk"):
+            said: list[str] = []
+
+            def say(line: str, last: str = last, said: list[str] = said) -> None:
+                said.append(line)
+                if any(one.startswith(last) for one in said):
+                    raise BrokenPipeError(32, "Broken pipe")
+
+            options = parser().parse_args(["-u", "me", "-a", "none"])
+            run = Harness(self.clock, options, say, endpoint=self.endpoint, repeat=2)
+            result = Deferred.fromCoroutine(run.run())
+            self.turn(TURNS)
+            self.assertIn("Broken pipe", str(self.failureResultOf(result).value))
+            self.assertEqual(bytes(self.device.read(0, self.device.size)), before)
+            self.assertEqual(os.listdir(tempfile.gettempdir()), [])
+            self.assertEqual(self.node.sessions, set())
+
     def test_noRoom(self) -> None:
         """What is on the disk is not overwritten where it cannot be kept, unless nobody wants it."""
         before = os.urandom(self.device.size)

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from iscsi_twisted.cli.running import Running, unbroken
+from iscsi_twisted.cli.running import Running, sayAloud, unbroken
 from iscsi_twisted.errors import LocalError
 from tests.support.processes import Python, portIn, twistd
 
@@ -66,6 +66,15 @@ class RunningTests(SynchronousTestCase):
         ):
             self.ends(Deferred.fromCoroutine(Running("it").run(self.fail(error))))
         self.assertEqual(self.said.getvalue(), "it: disk: No space left on device\nit: Broken pipe\nit: x\n")
+
+    def test_aloud(self) -> None:
+        """An answer that nobody could read is a failure, which names what was written to."""
+        with open("/dev/full", "w") as full:
+            self.patch(sys, "stdout", full)
+            self.assertEqual(self.assertRaises(OSError, sayAloud, "text").filename, "standard output")
+            self.assertRaises(OSError, full.close)
+        self.patch(sys, "stdout", None)
+        self.assertRaises(LocalError, sayAloud, "text")
 
     def test_closed(self) -> None:
         """Where there is no standard error, standard output does not get what it would have got."""

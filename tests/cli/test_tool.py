@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, fail
 
 from iscsi_twisted.auth.chap import Credentials
 from iscsi_twisted.cli import copying
-from iscsi_twisted.cli.commands import Tool, sayAloud
+from iscsi_twisted.cli.commands import Tool
 from iscsi_twisted.cli.copying import PIECE, Differs
 from iscsi_twisted.cli.options import parser
 from iscsi_twisted.cli.tool import main
@@ -310,14 +310,12 @@ class ToolTests(ToolCase):
                     self.good(*arguments)
             self.assertEqual(bytes(self.device.read(DISK - 8192, 8192)), bytes(8192))
 
-    def test_aloud(self) -> None:
-        """An answer that nobody could read is a failure, which names what was written to."""
-        with open("/dev/full", "w") as full:
-            self.patch(sys, "stdout", full)
-            self.assertEqual(self.assertRaises(OSError, sayAloud, "text").filename, "standard output")
-            self.assertRaises(OSError, full.close)
-        self.patch(sys, "stdout", None)
-        self.assertRaises(LocalError, sayAloud, "text")
+    def test_unreached(self) -> None:
+        """Where nobody listens is told, without secrets."""
+        self.endpoint.refuses = True
+        for command in ("ls", "inq"):
+            said = self.bad(LocalError, command, self.url.replace("//", "//me%hush@"))
+            self.assertTrue(said.startswith("iscsi://me@192.0.2.1:3260: "), said)
 
     def test_json(self) -> None:
         """Every command prints one JSON value, before or behind whose name --json stands."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -11,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from iscsi_twisted.cli.options import parser
 from tests.bench.servers import ROOT, Istgt, Ours, OursOf, Server, Tgt, fill
+from tests.support.manual import commands
 
 MAIN = "from iscsi_twisted.cli.tool import main; main()"
 
@@ -89,3 +93,105 @@ def test_restarted(tmp_path: Path) -> None:
         server.stop()
     assert not state.exists()
     assert disk.read_bytes() == image.read_bytes()
+
+
+COMMANDS = {
+    "ls": "PORTAL", "inq": "URL", "capacity": "URL", "ping": "-c 2 URL", "reset": "URL", "write": "URL",
+    "read": "--length 4K URL", "copy": "URL FILE", "bench": "--count 20 URL",
+}  # fmt: skip
+
+
+def test_json(tmp_path: Path) -> None:
+    """
+    Every command prints one JSON value on one of the standard streams and nothing on the other, whether it
+    succeeds or fails; and in words without --json.
+    """
+    assert set(COMMANDS) == set(commands(parser()))
+    server = Ours(tmp_path)
+    server.disk.write_bytes(bytes(1 << 20))
+    server.start()
+    portal, nowhere = server.url.partition("/iqn")[0], server.url.replace(":target0", ":target9")
+    try:
+        for command, arguments in COMMANDS.items():
+            words = arguments.replace("FILE", f"{tmp_path}/copy")
+            right = words.replace("PORTAL", portal).replace("URL", server.url).split()
+            wrong = words.replace("PORTAL", "iscsi://127.0.0.1:1").replace("URL", nowhere).split()
+            done = tool(command, "--json", *right)
+            # What read prints is the data.
+            answer, other = (done.stderr, done.stdout) if command == "read" else (done.stdout, done.stderr)
+            assert isinstance(json.loads(answer), list if command == "ls" else dict), done
+            assert (done.returncode, len(other)) == (0, 4096 if command == "read" else 0), done
+            done = tool(command, "--json", *wrong)
+            assert (done.returncode, done.stdout) == (1, ""), done
+            assert list(json.loads(done.stderr)) == ["error"]
+            done = tool(command, *wrong)
+            assert (done.returncode, done.stdout) == (1, ""), done
+            assert done.stderr.startswith("iscsi-twisted: ")
+            assert len(done.stderr.splitlines()) == 1
+            # One that prints, one that prints data, and one that is silent.
+            for output in ("/dev/full", "&-", "PIPE") if command in ("inq", "read", "write") else ():
+                failsToTell(command, right, output)
+    finally:
+        server.stop()
+
+
+def failsToTell(command: str, arguments: list[str], output: str) -> None:
+    """A command whose output goes nowhere says so, in one line, and fails; but for write, which has none."""
+    line = shlex.join([sys.executable, "-c", MAIN, command, *arguments])
+    # The pipe is broken long before anything is written to it.
+    where = "| true; exit ${PIPESTATUS[0]}" if output == "PIPE" else f">{output}"
+    done = subprocess.run(
+        ["bash", "-c", f"{line} {where}"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    if command == "write":
+        assert (done.returncode, done.stderr) == (0, ""), done
+    else:
+        assert (done.returncode, done.stdout) == (1, ""), done
+        assert done.stderr.startswith("iscsi-twisted: standard output"), done
+        assert len(done.stderr.splitlines()) == 1, done
+
+
+def test_terminal(tmp_path: Path) -> None:
+    """A terminal shows how far a copy has come, a pipe does not; what fails is told on a line of its own."""
+    server = OursOf(
+        tmp_path,
+        f"extent0 {tmp_path}/disk 0 24MB\ndevice0 RATE extent0 bytes=8MB\n"
+        f"device1 FAULTS device0 kind=error on=write start=20MB length=4MB\ntarget0 device1 127.0.0.0/8\n",
+    )
+    image = tmp_path / "image"
+    fill(image, 24 << 20)
+    server.start()
+    try:
+        shown = onTerminal("copy", str(image), server.url)
+        quiet = onTerminal("copy", "--quiet", str(image), server.url)
+        piped = tool("copy", str(image), server.url)
+    finally:
+        server.stop()
+    *bars, told, rest = shown.replace("\r\n", "\n").replace("\n", "\r").split("\r")
+    assert bars.pop(0) == rest == ""
+    assert len(bars) > 2
+    form = r"\[#* *\] +([0-9.]+) %  [0-9]+ MB/s  [0-9:-]+ left\x1b\[K"
+    shares = [float(found[1]) for bar in bars if (found := re.fullmatch(form, bar))]
+    assert len(shares) == len(bars), bars
+    assert shares == sorted(shares)
+    for text in (told, quiet.strip(), piped.stderr.strip()):
+        assert re.fullmatch(r"iscsi-twisted: .*MEDIUM ERROR, WRITE ERROR \(sense 3h 0Ch/00h\)", text), text
+
+
+def onTerminal(*arguments: str) -> str:
+    """What a terminal shows of a command."""
+    near, far = os.openpty()
+    try:
+        subprocess.run(
+            [sys.executable, "-c", MAIN, *arguments],
+            cwd=ROOT,
+            stderr=far,
+            stdout=far,
+            timeout=60,
+            check=False,
+        )
+        return os.read(near, 1 << 16).decode()
+    finally:
+        os.close(near)
+        os.close(far)
