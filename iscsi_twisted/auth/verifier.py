@@ -29,7 +29,7 @@ LONGEST_NAME = 255
 
 class Verifier:
     """
-    The target's side of one login; see L{iscsi_twisted.session.node.Authenticator}.
+    The target's side of one login; see L{iscsi_twisted.session.target.Authenticator}.
 
     An unknown user costs the same work and gets the same answer as a wrong secret.
 

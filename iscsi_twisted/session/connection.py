@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 from iscsi_twisted.errors import RejectError, RemoteError
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session import fullfeature, notices
+from iscsi_twisted.session.doors import Peer
 from iscsi_twisted.session.login import Login
-from iscsi_twisted.session.node import Node, Peer
+from iscsi_twisted.session.node import Node
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.session.share import Share
 from iscsi_twisted.session.vigil import Vigil

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 from iscsi_twisted.errors import TextError
 from iscsi_twisted.session.keys import KEYS, NOT_UNDERSTOOD, REJECT
 from iscsi_twisted.session.names import normalise
-from iscsi_twisted.session.node import Target
 from iscsi_twisted.session.parameters import MAX_RECEIVE
 from iscsi_twisted.session.portals import addresses
+from iscsi_twisted.session.target import Target
 
 if TYPE_CHECKING:
     from iscsi_twisted.session.connection import Connection

@@ -4,12 +4,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+
+import attrs
 
 from iscsi_twisted.interfaces import Asker, Grant, IAccessPolicy
 
-if TYPE_CHECKING:
-    from iscsi_twisted.session.node import Peer
+
+@attrs.frozen
+class Peer:
+    """
+    Where a connection comes from, as the transport tells it.
+
+    @ivar address: IPv4 or IPv6 address, or None (a UNIX socket).
+    @ivar text: for people.
+    @ivar local: C{host:port} of our end, IPv6 in brackets; None where that means nothing.
+    @ivar certificate: the names in the TLS certificate that was shown and verified; empty if there is none.
+    """
+
+    address: str | None
+    text: str
+    local: str | None
+    certificate: tuple[str, ...] = ()
 
 
 def _nobody() -> None:

@@ -17,9 +17,9 @@ from iscsi_twisted.errors import (
 from iscsi_twisted.interfaces import Buffer, Grant, Pending, isPending
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.negotiation import Negotiation
-from iscsi_twisted.session.node import Authenticator, Nexus, Target
 from iscsi_twisted.session.parameters import CHOICES, MAX_RECEIVE, OURS, Parameters
 from iscsi_twisted.session.session import Session
+from iscsi_twisted.session.target import Authenticator, Nexus, Target
 from iscsi_twisted.session.verdicts import Asked, Held
 from iscsi_twisted.wire import layout, numbers, text
 from iscsi_twisted.wire.framer import LOGIN_SEGMENT

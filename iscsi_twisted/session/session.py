@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from iscsi_twisted.interfaces import ILogicalUnit
 from iscsi_twisted.session.budget import Budget
-from iscsi_twisted.session.node import LUNS_CACHED, Nexus, Node, Target
+from iscsi_twisted.session.node import Node
 from iscsi_twisted.session.parameters import Parameters
+from iscsi_twisted.session.target import Nexus, Target
 from iscsi_twisted.wire.serial import MASK, within
 
 if TYPE_CHECKING:
     from iscsi_twisted.session.connection import Connection
     from iscsi_twisted.session.task import Task
+
+LUNS_CACHED: Final = 256
+"""Forms of LUN fields that a session remembers; any more are decoded each time."""
 
 IMMEDIATE_TASKS: Final = 32
 """Immediate commands are outside the window, so they have a bound of their own."""

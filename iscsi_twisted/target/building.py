@@ -19,7 +19,7 @@ from iscsi_twisted.scsi.inventory import furnish
 from iscsi_twisted.scsi.lun import decodeLUN
 from iscsi_twisted.scsi.unit import Report
 from iscsi_twisted.session.names import complaint, normalise
-from iscsi_twisted.session.node import Target
+from iscsi_twisted.session.target import Target
 from iscsi_twisted.storage import asDevice
 from iscsi_twisted.target.assembly import Disk, Plan, absentIdentity, blockSizeOf, makeUnit
 from iscsi_twisted.target.identity import Installation

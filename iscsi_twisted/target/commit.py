@@ -13,8 +13,8 @@ from twisted.logger import Logger
 
 from iscsi_twisted.config.steps import Steps
 from iscsi_twisted.scsi.codes import ACCESS_CHANGED, CAPACITY_CHANGED
-from iscsi_twisted.session.node import Target
 from iscsi_twisted.session.session import Session
+from iscsi_twisted.session.target import Target
 from iscsi_twisted.target.assembly import Plan
 from iscsi_twisted.target.building import Address, Place
 from iscsi_twisted.target.change import GRACE, Change

@@ -13,8 +13,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from iscsi_twisted.session.connection import Connection
+from iscsi_twisted.session.doors import Peer
 from iscsi_twisted.session.names import printable
-from iscsi_twisted.session.node import Peer
 from iscsi_twisted.session.session import Session
 from iscsi_twisted.target.repeats import WINDOW, Repeats
 

@@ -16,8 +16,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from iscsi_twisted.session.connection import Connection
+from iscsi_twisted.session.doors import Peer
 from iscsi_twisted.session.names import printable
-from iscsi_twisted.session.node import Node, Peer
+from iscsi_twisted.session.node import Node
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.target.trace import Trace
 from iscsi_twisted.transport import Vectored, writeBytes

@@ -14,7 +14,8 @@ from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.errors import ConfigurationErrors, LocalError
 from iscsi_twisted.interfaces import ISecretStore
 from iscsi_twisted.session.doors import Door
-from iscsi_twisted.session.node import Authenticator, Node, Target
+from iscsi_twisted.session.node import Node
+from iscsi_twisted.session.target import Authenticator, Target
 from iscsi_twisted.session.verdicts import Verdicts
 from iscsi_twisted.target.assembly import Discovery, Plan
 from iscsi_twisted.target.building import Address, Builder, Place, build

@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IListeningPort
 
 from iscsi_twisted.scsi.unit import UnitStatus
 from iscsi_twisted.session.connection import Connection
-from iscsi_twisted.session.node import Target
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.session.session import Session
+from iscsi_twisted.session.target import Target
 from iscsi_twisted.storage import Mirror
 from iscsi_twisted.storage.mirrorlife import MirrorStatus
 

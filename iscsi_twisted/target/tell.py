@@ -14,8 +14,9 @@ from iscsi_twisted.scsi.lun import encodeLUN
 from iscsi_twisted.scsi.sense import encode
 from iscsi_twisted.session import notices
 from iscsi_twisted.session.connection import Connection
-from iscsi_twisted.session.node import Node, Target
+from iscsi_twisted.session.node import Node
 from iscsi_twisted.session.session import Session
+from iscsi_twisted.session.target import Target
 
 _log = Logger(namespace="iscsi_twisted")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.session.node import Target
+from iscsi_twisted.session.target import Target
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers, text
 from tests.support import pdus

@@ -14,7 +14,7 @@ from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.errors import RemoteError
 from iscsi_twisted.interfaces import Account, Asker, Grant
 from iscsi_twisted.session.answers import LoginRefused
-from iscsi_twisted.session.node import Peer
+from iscsi_twisted.session.doors import Peer
 from iscsi_twisted.wire import numbers, text
 from tests.auth.test_verifier import OTHER, SECRET, Store
 from tests.session.cases import DISCOVERY, NAMES, LoginTests

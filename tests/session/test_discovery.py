@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.session.connection import BATCH, TURN
+from iscsi_twisted.session.doors import Peer
 from iscsi_twisted.session.fullfeature import LONGEST_ANSWER, LONGEST_TEXT
 from iscsi_twisted.session.keys import KEYS
-from iscsi_twisted.session.node import Peer, Target
 from iscsi_twisted.session.parameters import MAX_RECEIVE
 from iscsi_twisted.session.portals import Portal
+from iscsi_twisted.session.target import Target
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers, text
 from iscsi_twisted.wire.digest import digest

@@ -12,9 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from iscsi_twisted.config.netmasks import Netmask
 from iscsi_twisted.errors import LoginError
 from iscsi_twisted.session.budget import Budget
+from iscsi_twisted.session.doors import Peer
 from iscsi_twisted.session.limits import Limits
-from iscsi_twisted.session.node import Nexus, Node, Peer, Target
+from iscsi_twisted.session.node import Node
 from iscsi_twisted.session.portals import Portal
+from iscsi_twisted.session.target import Nexus, Target
 from iscsi_twisted.storage import MemoryDevice
 from tests.support import pdus
 from tests.support.wire import TARGET, Line, Nobody, makeNode, makeTarget

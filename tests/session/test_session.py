@@ -6,8 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.session.node import LUNS_CACHED
-from iscsi_twisted.session.session import EARLY, IMMEDIATE_TASKS, Session
+from iscsi_twisted.session.session import EARLY, IMMEDIATE_TASKS, LUNS_CACHED, Session
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers
 from tests.support import pdus

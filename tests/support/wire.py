@@ -12,9 +12,11 @@ from iscsi_twisted.scsi.inventory import furnish
 from iscsi_twisted.scsi.lun import decodeLUN
 from iscsi_twisted.scsi.paths import Paths
 from iscsi_twisted.session.connection import Connection
-from iscsi_twisted.session.node import Node, Peer, Target
+from iscsi_twisted.session.doors import Peer
+from iscsi_twisted.session.node import Node
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.session.session import Session
+from iscsi_twisted.session.target import Target
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers, text
 from tests.scsi.devices import MemoryStore

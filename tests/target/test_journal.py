@@ -13,8 +13,8 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from iscsi_twisted.session.doors import Peer
 from iscsi_twisted.session.limits import Limits
-from iscsi_twisted.session.node import Peer
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target import TargetFactory
 from iscsi_twisted.target.journal import Journal

@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from iscsi_twisted.session.doors import Peer
 from iscsi_twisted.session.limits import NO_CHANGES, Limits
-from iscsi_twisted.session.node import Peer
 from iscsi_twisted.session.portals import Portal
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.target import TargetFactory
