@@ -12,7 +12,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import NotReady, ReadError
-from iscsi_twisted.storage import Mirror, salvage
+from iscsi_twisted.storage import Mirror, salvage, scrub
 from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING
 from iscsi_twisted.storage.salvage import Salvage, mayBeSplit
 from tests.support.mirrors import again, disks, knownMirror, opened, settled
@@ -264,6 +264,15 @@ class SalvageTests(SynchronousTestCase):
         self.assertEqual(
             [(event["offset"], event["end"]) for event in told], [(REGION + BLOCK, REGION + BLOCK + 5 * 512)]
         )
+
+    def test_scrubFar(self) -> None:
+        """Each piece may take so many tries, however many pieces have bad places."""
+        self.patch(scrub, "TRIES", 40)
+        for place in range(0, SIZE, REGION):
+            self.disks[0].unreadable.update(sectors(place + BLOCK, 512))
+            self.disks[1].unreadable.update(sectors(place + 3 * BLOCK, 512))
+        self.assertEqual(self.scrubbed().lost, 0)
+        self.equal()
 
     def test_compare(self) -> None:
         """

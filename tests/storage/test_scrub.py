@@ -127,7 +127,7 @@ class ScrubTests(SynchronousTestCase):
         """One that somebody wants now gives way to nothing, and compares all that there is to be."""
         self.patch(scrub, "STRETCH", 1)
         self.disks[2].broken = True
-        self.device.write(3 * REGION, b"x")
+        self.device.write(0, b"x")
         self.disks[2].broken = False
 
         def full(offset: int, data: bytes) -> None:
@@ -139,6 +139,27 @@ class ScrubTests(SynchronousTestCase):
         findings = self.scrubbed()
         self.assertEqual((findings.compared, findings.count), (SIZE, 0))
         self.assertIsNone(self.device.status().scrubbed)
+
+    def test_holes(self) -> None:
+        """Where nobody has anything nothing is read; who does not say what it has is read."""
+        for disk in self.disks:
+            disk.view[:] = bytes(SIZE)
+            able = disk.capabilities()._replace(allocated=True)
+            self.patch(disk, "capabilities", lambda able=able: able)
+            self.patch(disk, "allocated", lambda _, length: [(length, False)])
+        self.device.close()
+        self.device = opened(Mirror(self.disks, reactor=self.clock, store=MemoryStore(), trusted="disk0"))
+        settled(self.device, self.clock)
+        for disk in self.disks:
+            disk.history.clear()
+        self.assertEqual((self.scrubbed().compared, [disk.history for disk in self.disks]), (0, [[]] * 3))
+
+        def fail(offset: int, length: int) -> None:
+            raise ReadError("no", offset)
+
+        self.patch(self.disks[1], "allocated", fail)
+        self.spoil(2, 5)
+        self.assertEqual((self.scrubbed().compared, self.scrubbed().count), (SIZE, 1))
 
     def test_total(self) -> None:
         """How much there is to compare: all, the rest, or what is in doubt."""
