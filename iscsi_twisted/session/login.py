@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from iscsi_twisted.errors import (
     FramingError,
@@ -14,21 +14,18 @@ from iscsi_twisted.errors import (
     RemoteError,
     UnknownUser,
 )
-from iscsi_twisted.interfaces import Buffer, Grant, Pending, isPending
+from iscsi_twisted.interfaces import Buffer, Grant
 from iscsi_twisted.session.names import complaint, normalise
 from iscsi_twisted.session.negotiation import Negotiation
 from iscsi_twisted.session.parameters import CHOICES, MAX_RECEIVE, OURS, Parameters
+from iscsi_twisted.session.proof import PREFIX, Proof
 from iscsi_twisted.session.session import Session
-from iscsi_twisted.session.target import Authenticator, Nexus, Target
-from iscsi_twisted.session.verdicts import Asked, Held
+from iscsi_twisted.session.target import Nexus, Target
 from iscsi_twisted.wire import layout, numbers, text
 from iscsi_twisted.wire.framer import LOGIN_SEGMENT
 
 if TYPE_CHECKING:
     from iscsi_twisted.session.connection import Connection
-
-_PROOF: Final = "CHAP_"
-"""What the keys of an authentication begin with."""
 
 _IDENTITY: Final = frozenset(("InitiatorName", "SessionType", "TargetName"))
 
@@ -54,10 +51,8 @@ class Login:
         self._latest: tuple[int, ...] | None = None
         self._fixed: tuple[bytes, int, int, int] | None = None
         self._target: Target | None = None
-        self._authenticator: Authenticator | None = None
-        self._waiting: Pending | Held | Asked | None = None
+        self._proof = Proof(connection)
         self._named = ""
-        self._certified = ""
         self._joined: Session | None = None
         self.stage: int | None = None
         self.initiatorName = ""
@@ -79,9 +74,7 @@ class Login:
 
     def abandon(self) -> None:
         """The connection is closing: nobody wants to know any more who comes."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
-            waiting.cancel()
+        self._proof.abandon()
 
     def reconsider(self) -> None:
         """What is served has changed: a login that cannot succeed any more ends."""
@@ -115,7 +108,7 @@ class Login:
             raise LoginError(
                 numbers.UNSUPPORTED_VERSION, f"it wants version {versionMin} at least; ours is 0"
             )
-        if self._waiting is not None:
+        if self._proof.waits:
             raise LoginError(numbers.INITIATOR_ERROR, "a request before the last one was answered")
         transit, goesOn = flags & numbers.FINAL, flags & numbers.CONTINUE
         self._checkStage(flags)
@@ -141,7 +134,7 @@ class Login:
         pairs, self._text = text.decode(self._text), b""
         self._offered = dict(pairs)
         answers = self._answers(pairs, isid, tsih, cid)  # type: ignore[arg-type]
-        said = [pair for pair in pairs if pair[0].startswith(_PROOF)]
+        said = [pair for pair in pairs if pair[0].startswith(PREFIX)]
         if len(dict(said)) < len(said):
             raise LoginError(numbers.INITIATOR_ERROR, "a key of CHAP is given twice")
         if said:
@@ -154,58 +147,21 @@ class Login:
     ) -> bool:
         """Hand on what belongs to the authentication (RFC 7143 12.1); whether it can be answered now."""
         agreed = self._negotiation.results["AuthMethod"] == "CHAP"
-        if self._authenticator is None or self.stage != numbers.SECURITY or not agreed:
+        if not self._proof.asked or self.stage != numbers.SECURITY or not agreed:
             raise LoginError(numbers.INITIATOR_ERROR, "CHAP keys where CHAP was not agreed upon")
-        verdicts = self._connection.node.verdicts
-        if verdicts is not None and "CHAP_R" in said:
-            turn = partial(self._turn, self._authenticator, fields, answers, said)
-            self._waiting = verdicts.hold(self._connection.peer.address, self.initiatorName, turn)
-            if self._waiting is not None:
-                return False
-        return self._judge(self._authenticator, fields, answers, said)
-
-    def _judge(
-        self,
-        authenticator: Authenticator,
-        fields: tuple[int, ...],
-        answers: list[tuple[str, str]],
-        said: dict[str, str],
-    ) -> bool:
-        proof: Any = authenticator.answer(said)
-        if isPending(proof):
-            then = partial(self._proved, fields, answers), partial(self._unproved, fields)
-            verdicts, self._waiting = self._connection.node.verdicts, proof
-            if verdicts is None:
-                proof.addCallbacks(*then)
-            else:
-                self._waiting = verdicts.ask(self._connection.peer.address, proof, *then)
+        then, failed = partial(self._proved, fields, answers), partial(self._fail, fields)
+        proof = self._proof.take(said, self.initiatorName, then, failed)
+        if proof is None:
             return False
         self._unsent = text.encode(answers + proof)
         return True
-
-    def _turn(self, *attempt: Any) -> None:
-        """An attempt from where others have failed has waited long enough."""
-        self._waiting, fields = None, attempt[1]
-        try:
-            if self._judge(*attempt):
-                self._goOn(fields)
-        except Exception as error:
-            self._fail(fields, error)
 
     def _proved(
         self, fields: tuple[int, ...], answers: list[tuple[str, str]], proof: list[tuple[str, str]]
     ) -> None:
         """The authentication could be judged, after a while."""
-        self._waiting = None
-        if not self._connection.closing:
-            self._unsent = text.encode(answers + proof)
-            self._goOn(fields)
-
-    def _unproved(self, fields: tuple[int, ...], why: Any) -> None:
-        """The authentication has failed, or nobody could judge it."""
-        self._waiting = None
-        if not self._connection.closing:
-            self._fail(fields, why.value)
+        self._unsent = text.encode(answers + proof)
+        self._goOn(fields)
 
     def _goOn(self, fields: tuple[int, ...]) -> None:
         """Answer a request that had to wait."""
@@ -275,14 +231,17 @@ class Login:
             if tsih:
                 self._join(isid, tsih, cid)
             self._identified = True
-            self._guard()
+            begin = (self._target or self._connection.node).authenticate
+            methods = self._proof.require(begin, self.initiatorName, self.stage)
+            if self._proof.asked:
+                self._negotiation.accept("AuthMethod", methods)
             if self._target is not None:
                 answers.append(("TargetPortalGroupTag", str(self._connection.portal.tag)))
                 if self._target.alias:
                     answers.append(("TargetAlias", self._target.alias))
         elif any(name in _IDENTITY for name, _ in pairs):
             raise LoginError(numbers.INITIATOR_ERROR, "a name or session type after the first request")
-        answers += self._negotiation.answer(pair for pair in pairs if not pair[0].startswith(_PROOF))
+        answers += self._negotiation.answer(pair for pair in pairs if not pair[0].startswith(PREFIX))
         if self.stage == numbers.OPERATIONAL and not self._declared:
             self._declared = True
             answers.append(("MaxRecvDataSegmentLength", str(MAX_RECEIVE)))
@@ -337,39 +296,15 @@ class Login:
         self._joined = session
         self._negotiation.leading = False
 
-    def _guard(self) -> None:
-        """
-        Find out whether the initiator has to authenticate itself.
-
-        @raise LoginError: if it has to, and begins behind the stage for that.
-        """
-        node, shown = self._connection.node, self._connection.peer.certificate
-        if shown and node.certified is not None:
-            self._certified = node.certified(shown) or ""
-        begin = (self._target or node).authenticate
-        if begin is None:
-            return
-        if node.verdicts is not None and not self._certified:
-            # Who could not be judged anyway is refused before anything is done for him.
-            node.verdicts.admit(self._connection.peer.address, self.initiatorName)
-        self._authenticator = begin()
-        methods = self._authenticator.methods
-        if self._certified:
-            methods += ("None",)
-        elif self.stage != numbers.SECURITY:
-            raise LoginError(numbers.AUTHENTICATION_FAILURE, "it skips the authentication that is required")
-        self._negotiation.accept("AuthMethod", methods)
-
     @property
     def authenticating(self) -> bool:
         """Whether the initiator has to say who it is, or has said so by a certificate."""
-        return self._authenticator is not None or bool(self._certified)
+        return self._proof.authenticating
 
     @property
     def user(self) -> str:
         """Who was authenticated, by a secret or by a certificate; empty if nobody was."""
-        proved = "" if self._authenticator is None else self._authenticator.user
-        return proved or self._certified
+        return self._proof.user
 
     def _leaves(self) -> bool:
         """
@@ -379,19 +314,14 @@ class Login:
         """
         if self.stage != numbers.SECURITY:
             return True
-        authenticator, agreed = self._authenticator, self._negotiation.results["AuthMethod"]
-        if authenticator is not None and not (self._certified and agreed == "None"):
-            if not authenticator.complete() and agreed not in authenticator.methods:
-                methods = ",".join(authenticator.methods)
-                raise LoginError(
-                    numbers.AUTHENTICATION_FAILURE,
-                    f"it offers none of the AuthMethods required here: {methods}",
-                )
+        agreed = str(self._negotiation.results["AuthMethod"])
+        if self._proof.binds(agreed):
+            complete = self._proof.complete(agreed)
             if self._target is not None and not self._target.allows(self.user):
                 raise LoginError(
                     numbers.AUTHORIZATION_FAILURE, f"the user {self.user!r} may not use {self._target.name}"
                 )
-            return authenticator.complete()
+            return complete
         offered = self._offered.get("AuthMethod")
         if offered is not None and "None" not in offered.split(","):
             raise LoginError(
@@ -426,7 +356,7 @@ class Login:
     def _checkAsked(self) -> None:
         """@raise LoginError: if authentication was not required when the login began, and is by now."""
         asks = (self._target or self._connection.node).authenticate
-        if asks is not None and self._authenticator is None:
+        if asks is not None and not self._proof.asked:
             raise LoginError(numbers.AUTHENTICATION_FAILURE, "authentication is required since it began")
 
     def _grant(self, target: Target | None) -> Grant | None:
