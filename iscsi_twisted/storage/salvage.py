@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from twisted.internet.defer import CancelledError
+
 from iscsi_twisted.errors import DeviceError, ReadError
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.storage.legs import Leg
@@ -47,9 +49,12 @@ class Salvage:
         Read the range.
 
         @param tried: all have been asked for the whole of it already, and could not read it.
+        @raise CancelledError: if the mirror is closed meanwhile.
         """
         ranges = halves(self._mirror, offset, end) if tried else [(offset, end)]
         while ranges and not self._stopped:
+            if self._mirror.life.stopping:
+                raise CancelledError
             start, stop = ranges.pop(0)
             if not await self._part(start, stop):
                 ranges[:0] = halves(self._mirror, start, stop)

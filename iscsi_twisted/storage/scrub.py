@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -237,7 +237,10 @@ class Scrub:
 
         @param whole: it is the piece itself.
         @return: whether members are equal there now.
+        @raise CancelledError: if the mirror is closed meanwhile.
         """
+        if self._mirror.life.stopping:
+            raise CancelledError
         reads = [attempt(leg.device.read, offset, end - offset) for leg in legs]
         results = await ready(self._mirror.watch.answers(legs, reads))
         failures = {leg: one for leg, one in zip(legs, results, strict=True) if isinstance(one, Failure)}

@@ -12,6 +12,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import NotReady, ReadError
+from iscsi_twisted.interfaces import isPending
 from iscsi_twisted.storage import Mirror, salvage, scrub
 from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING
 from iscsi_twisted.storage.salvage import Salvage, mayBeSplit
@@ -129,6 +130,38 @@ class SalvageTests(SynchronousTestCase):
         operation.fire()
         self.assertEqual([disk.operations for disk in self.disks], [[], []])
         self.assertEqual(self.device.errors, 0)
+
+    def test_closed(self) -> None:
+        """A mirror that is closed does not try all parts before, neither of a resync nor of a comparison."""
+        for resyncing in (True, False):
+            if resyncing:
+                self.crashed(REGION, b"new" * 1000, b"old" * 1000)
+                self.start()
+            for disk in self.disks:
+                disk.unreadable.update(sectors(0, SIZE))
+                disk.waits = True
+            scrub = None if resyncing else self.device.scrub()
+            for _ in range(3):
+                self.clock.advance(0)
+                for disk in self.disks:
+                    for operation in list(disk.operations):
+                        operation.fire()
+            self.assertNotEqual(self.device.status().activity, "")
+            before, closing = PlatterDisk.misses, self.device.close()
+            for disk in self.disks:
+                disk.waits = False
+                for operation in list(disk.operations):
+                    operation.fire()
+            self.assertLess(PlatterDisk.misses - before, 5, resyncing)
+            if isPending(closing):
+                self.successResultOf(closing)  # type: ignore[arg-type]
+            if scrub is not None:
+                self.failureResultOf(scrub, CancelledError)
+            for disk in self.disks:
+                disk.unreadable.clear()
+            self.device = opened(Mirror(again(self.disks), reactor=self.clock, store=self.store))
+            self.disks = self.device.members  # type: ignore[assignment]
+            settled(self.device, self.clock)
 
     def test_other(self) -> None:
         """What the chosen member cannot read after a crash is taken from another, and written anew."""
