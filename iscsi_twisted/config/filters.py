@@ -229,6 +229,7 @@ class OverlaySettings(Settings):
     file: str | None = row(
         _path, "The sparse file for what is written.  Absent: memory, forgotten when the target stops."
     )
+    adopt: bool = row(parseYes, "Whether to take the base as it is, though it has been changed since.", False)
 
 
 @attrs.frozen(kw_only=True)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from iscsi_twisted.storage.filters import Filter, ReadOnly, Slice
     from iscsi_twisted.storage.memory import MemoryDevice
     from iscsi_twisted.storage.mirror import Mirror
-    from iscsi_twisted.storage.overlay import Overlay, OverlayFile
+    from iscsi_twisted.storage.overlay import Overlay
+    from iscsi_twisted.storage.overlayfile import OverlayFile
     from iscsi_twisted.storage.rate import Rate
     from iscsi_twisted.storage.stripe import Stripe
 
@@ -53,7 +54,8 @@ _HOMES = {
     "filters": "Filter ReadOnly Slice",
     "memory": "MemoryDevice",
     "mirror": "Mirror",
-    "overlay": "Overlay OverlayFile",
+    "overlay": "Overlay",
+    "overlayfile": "OverlayFile",
     "rate": "Rate",
     "stripe": "Stripe",
 }

@@ -3,41 +3,38 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Callable
 from functools import partial
 from math import lcm
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from iscsi_twisted.errors import DeviceError, LocalError, WriteProtected
 from iscsi_twisted.interfaces import Buffer, Capabilities, IBlockDevice, Pending, Space
 from iscsi_twisted.storage.concatenation import chained, shift, shifted
 from iscsi_twisted.storage.device import ZEROS, BlockDevice, asDevice, checkRange, outOfRange
-from iscsi_twisted.storage.extent import FileExtent
-from iscsi_twisted.storage.fingerprint import Stamp, jointFingerprint, jointStamp
-from iscsi_twisted.storage.memory import UNRESERVED, MemoryDevice
+from iscsi_twisted.storage.fingerprint import Stamp, jointFingerprint, jointStamp, stampOf
+from iscsi_twisted.storage.memory import MemoryDevice
+from iscsi_twisted.storage.overlayfile import (
+    COMMITTING,
+    FORGETTING,
+    GRANULE,
+    HEADER,
+    PAGE,
+    SETTLED,
+    UNKNOWN,
+    Header,
+    Held,
+    decode,
+    digest,
+    mapLength,
+    zeros,
+)
 from iscsi_twisted.storage.pending import answered, attempt, gather, ifLater, ready, whenDone
 
 _T = TypeVar("_T")
-
-GRANULE: Final = 4096
-"""Bytes that come from one place: what file systems write, so that they seldom write a part of one."""
-
-PAGE: Final = 4096
-"""Bytes of the map that are written at once."""
-
-MAGIC: Final = b"iscsi-twisted overlay 1\n"
-HEADER: Final = 4096
-"""Bytes before the map: the magic words, then the size of the base as eight bytes."""
-
-
-def mapLength(size: int) -> int:
-    """Bytes of the map of a device of so many bytes: one for each granule, in whole pages."""
-    granules = -(-size // GRANULE)
-    return -(-granules // PAGE) * PAGE
 
 
 class Overlay(BlockDevice):
@@ -52,28 +49,42 @@ class Overlay(BlockDevice):
     durable with a flush, after the granules.  So after a power cut each granule is what it was or what
     it became, and what had been flushed is there.
 
+    The store knows when the base was changed last, if that can be known, and is refused over one that was
+    changed since.  To forget all changes is noted in the store before it is done, so that it is done wholly.
+
     @ivar base: what is below; it is only read.
     @ivar store: where the rest is, once the device is open.
     """
 
+    log = Logger(namespace="iscsi_twisted")
+
     def __init__(
-        self, base: Any, store: Callable[[int], Any] | None = None, *, readOnly: bool = False
+        self,
+        base: Any,
+        store: Callable[[int], Any] | None = None,
+        *,
+        readOnly: bool = False,
+        adopt: bool = False,
     ) -> None:
         """
         @param store: given a number of bytes, makes a device of that size, which is not open.  What begins
             with zeros is taken for a new one.  None for memory, where all is forgotten on closing.
         @param readOnly: nothing more is written; the store has to be there.
+        @param adopt: whether to take the base as it is, though it was changed since the store was begun.
         """
         self.base: IBlockDevice = asDevice(base)
         self.store: IBlockDevice = _NONE
         self._kept = store is not None
         self._makeStore = store or partial(MemoryDevice, reserved=False)
         self._readOnly = readOnly
+        self._adopt = adopt
+        self._header = Header(0)
+        self._seen = UNKNOWN
         self._volatile = False
         self._marks: Any = bytearray()
         self._start = 0
         self._dirty: set[int] = set()
-        self._held: list[_Held] = []
+        self._held: list[Held] = []
         self._saving: list[Deferred[None]] | None = None
 
     def __str__(self) -> str:
@@ -121,23 +132,44 @@ class Overlay(BlockDevice):
         able = self.store.capabilities()
         self._readOnly = self._readOnly or able.readOnly
         self._volatile = able.volatileCache
-        self._marks = _zeros(mapLength(size))
+        self._header = Header(size, SETTLED, digest(await ready(stampOf(self.base))))
+        self._marks = zeros(mapLength(size))
         if self._kept:
             await self._load(size)
         self.size, self.blockSize = size, block
 
     async def _load(self, size: int) -> None:
         """Read the header and the map, or begin them."""
-        header = bytes(await ready(self.store.read(0, HEADER)))
-        if header == _header(size):
-            await self._loadMap()
-        elif header.startswith(MAGIC):
-            other = int.from_bytes(header[len(MAGIC) : len(MAGIC) + 8], "big")
-            raise DeviceError(f"{self.store}: lies over a base of {other} bytes, but this one has {size}")
-        elif any(header):
-            raise DeviceError(f"{self.store}: {_FOREIGN}")
-        elif not self._readOnly:
-            await ready(self.store.write(0, _header(size)))
+        try:
+            found = decode(await ready(self.store.read(0, HEADER)))
+        except DeviceError as error:
+            error.args = (f"{self.store}: {error}",)
+            raise
+        wanted = self._header
+        if found is not None:
+            self._compare(found, wanted)
+            if found.state == FORGETTING:
+                await self._forget()
+            else:
+                await self._loadMap()
+                wanted = wanted._replace(state=found.state)
+        self._header = wanted
+        if not self._readOnly and found != wanted:
+            await ready(self.store.write(0, wanted.encode()))
+
+    def _compare(self, found: Header, wanted: Header) -> None:
+        """@raise DeviceError: if what the store lies over is not this base, or not as it was."""
+        if found.size != wanted.size:
+            raise DeviceError(
+                f"{self.store}: lies over a base of {found.size} bytes, but this one has {wanted.size}"
+            )
+        changed = found.base != wanted.base and UNKNOWN not in (found.base, wanted.base)
+        if changed and found.state == SETTLED and not self._adopt:
+            raise DeviceError(
+                f"{self.store}: was begun over another base than {self.base}, or before that was changed:"
+                " together they would be a mixture; put the right base there, remove the overlay, or say"
+                " adopt=yes if the base holds what it always did"
+            )
 
     async def _loadMap(self) -> None:
         """The map, as far as it has storage: that of a large device is mostly a hole."""
@@ -150,6 +182,19 @@ class Overlay(BlockDevice):
                 self._marks[position - HEADER : position - HEADER + piece] = data
                 position += piece
             position = end
+
+    def examine(self) -> None:
+        """See whether somebody has changed the base; that is logged, once."""
+        if self._start and self._header.base != UNKNOWN:
+            whenDone(attempt(stampOf, self.base), self._examined)
+
+    def _examined(self, stamp: Any) -> None:
+        if digest(stamp) not in (self._header.base, self._seen):
+            self._seen = digest(stamp)
+            self.log.error(
+                "{base}: was changed while an overlay lies over it, which shows a mixture of both now",
+                event="baseChanged", base=str(self.base),
+            )  # fmt: skip
 
     def close(self) -> Pending | None:
         """Make the map durable, and close store and base."""
@@ -305,17 +350,17 @@ class Overlay(BlockDevice):
             self._release(held)
         await self._keep()
 
-    async def _hold(self, first: int, last: int) -> _Held:
+    async def _hold(self, first: int, last: int) -> Held:
         """Wait until nobody else fills these granules, and keep others from it."""
         while (other := next((one for one in self._held if one.touches(first, last)), None)) is not None:
             waiter: Deferred[None] = Deferred()
             other.waiters.append(waiter)
             await waiter
-        held = _Held(first, last)
+        held = Held(first, last)
         self._held.append(held)
         return held
 
-    def _release(self, held: _Held) -> None:
+    def _release(self, held: Held) -> None:
         self._held.remove(held)
         for waiter in held.waiters:
             waiter.callback(None)
@@ -388,17 +433,33 @@ class Overlay(BlockDevice):
             raise LocalError(f"{self}: is being written; end that first")
 
     async def _revert(self) -> None:
-        self._marks = _zeros(len(self._marks))
+        self._marks = zeros(len(self._marks))
         self._dirty.clear()
         if self._kept:
+            await self._note(FORGETTING)
+            await self._forget()
+            base = digest(await ready(stampOf(self.base)))
+            self._header = self._header._replace(base=base)
+            await self._note(SETTLED)
+        await ready(self.store.discard(self._start, self.size))
+
+    async def _note(self, state: int) -> None:
+        """Let the store know, durably, what is under way."""
+        self._header = self._header._replace(state=state)
+        await ready(self.store.write(0, self._header.encode()))
+        await ready(self.store.flush())
+
+    async def _forget(self) -> None:
+        """Let the stored map name nothing, durably."""
+        if not self._readOnly:
             await ready(self.store.zero(HEADER, len(self._marks), True))
             await ready(self.store.flush())
-        await ready(self.store.discard(self._start, self.size))
 
     def commit(self, device: Any) -> Pending | None:
         """
         Write all that was written to another device, make it durable there, and forget it here.  Nobody may
-        write meanwhile.  If that fails the changes are still here, and it may be tried again.
+        write meanwhile.  If that fails, or the process is killed, the changes are still here, and it may be
+        done again, with the same device.
 
         @param device: an open device of the same size with the base's content; mostly the base, opened
             once more for writing.
@@ -413,6 +474,9 @@ class Overlay(BlockDevice):
         return answered(self._commit(target))  # type: ignore[no-any-return]
 
     async def _commit(self, target: IBlockDevice) -> None:
+        if self._kept:
+            await self._save()
+            await self._note(COMMITTING)
         for mark, offset, length in self._runs(0, self.size):
             end = offset + length
             while mark and offset < end:
@@ -424,50 +488,4 @@ class Overlay(BlockDevice):
         await self._revert()
 
 
-class _Held:
-    """Granules that are being filled."""
-
-    def __init__(self, first: int, last: int) -> None:
-        self.waiters: list[Deferred[None]] = []
-        self._first = first
-        self._last = last
-
-    def touches(self, first: int, last: int) -> bool:
-        """Whether any of these is among them."""
-        return first < self._last and self._first < last
-
-
 _NONE: Final[IBlockDevice] = BlockDevice()
-_FOREIGN: Final = "is no overlay; name the file of one, or a file that does not exist"
-
-
-def _zeros(size: int) -> mmap.mmap:
-    """Zeros that take memory only where they are written: the map of a large device is mostly empty."""
-    return mmap.mmap(-1, max(size, PAGE), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | UNRESERVED)
-
-
-def _header(size: int) -> bytes:
-    return (MAGIC + size.to_bytes(8, "big")).ljust(HEADER, b"\0")
-
-
-class OverlayFile(FileExtent):
-    """The store of an L{Overlay} in a sparse file of its own."""
-
-    def open(self, changed: Callable[[], None]) -> None:
-        """@raise DeviceError: if the file holds something else, which is left alone."""
-        try:
-            with open(self.path, "rb") as file:
-                foreign = file.read(len(MAGIC)) != MAGIC and _hasData(file.fileno())
-        except OSError:
-            foreign = False  # Whatever is wrong, opening it properly says it better.
-        if foreign:
-            raise DeviceError(f"{self.path}: {_FOREIGN}")
-        super().open(changed)
-
-
-def _hasData(fd: int) -> bool:
-    try:
-        os.lseek(fd, 0, os.SEEK_DATA)
-    except OSError:
-        return False
-    return True

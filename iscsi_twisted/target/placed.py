@@ -193,7 +193,7 @@ def makeFilter(
     if isinstance(settings, CryptSettings):
         return PlacedCrypt(member, KeyFile(settings.key), sector=settings.sector, reactor=reactor)
     if isinstance(settings, OverlaySettings):
-        return _overlay(settings.file, member, reactor, readOnly, writeCache)
+        return _overlay(settings, member, reactor, readOnly, writeCache)
     return PlacedReadOnly(member)
 
 
@@ -211,11 +211,14 @@ def _fault(settings: FaultsSettings) -> Fault:
     )
 
 
-def _overlay(path: str | None, base: Any, reactor: Any, readOnly: bool, writeCache: bool) -> PlacedOverlay:
+def _overlay(
+    settings: OverlaySettings, base: Any, reactor: Any, readOnly: bool, writeCache: bool
+) -> PlacedOverlay:
+    path = settings.file
     if path is None:
         return PlacedOverlay(base, readOnly=readOnly)
 
     def store(size: int) -> OverlayFile:
         return OverlayFile(path, 0, size, readOnly=readOnly, writeCache=writeCache, reactor=reactor)
 
-    return PlacedOverlay(base, store, readOnly=readOnly)
+    return PlacedOverlay(base, store, readOnly=readOnly, adopt=settings.adopt)

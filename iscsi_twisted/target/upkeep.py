@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from iscsi_twisted.errors import DeviceError, LocalError
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.disk import DiskUnit
-from iscsi_twisted.storage import Filter
+from iscsi_twisted.storage import Filter, Overlay
 from iscsi_twisted.storage.pending import call
 from iscsi_twisted.target.placed import Placed
 from iscsi_twisted.target.status import members
@@ -25,6 +25,13 @@ def parts(device: Any) -> Iterator[Any]:
     yield device
     for member in members(device):
         yield from parts(member)
+
+
+def _repaired(device: Any) -> Iterator[Any]:
+    """A device and its parts, but not what lies below overlays: that has no writes to lose, and must stay."""
+    yield device
+    for member in (device.store,) if isinstance(device, Overlay) else members(device):
+        yield from _repaired(member)
 
 
 def named(devices: Iterable[Any], name: str) -> Any:
@@ -78,7 +85,7 @@ async def reopen(unit: DiskUnit) -> None:
 
     @raise DeviceError: the first error, when all were tried.
     """
-    again = [part for part in parts(unit.device) if hasattr(part, "reopen")]
+    again = [part for part in _repaired(unit.device) if hasattr(part, "reopen")]
     outcomes = await DeferredList([call(part.reopen) for part in again], consumeErrors=True)
     unit.attention(codes.MEDIUM_MAY_HAVE_CHANGED)
     for success, outcome in outcomes:

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import DeviceError, LocalError, ReadError, WriteError, WriteProtected
 from iscsi_twisted.interfaces import Capabilities, Space
 from iscsi_twisted.storage import FileExtent, MemoryDevice, Overlay, OverlayFile
-from iscsi_twisted.storage.overlay import GRANULE, HEADER, mapLength
+from iscsi_twisted.storage.overlayfile import GRANULE, HEADER, mapLength
 from tests.support.devicecontract import SIZE, DeviceContract, ProtectedContract, modelSettings
 from tests.support.devices import FakeDevice
 from tests.support.extents import ExtentCase
@@ -288,6 +290,142 @@ class OverlayTests(SynchronousTestCase):
         self.assertEqual(self.store.contents, before)
         self.assertEqual(self.store.closings, self.store.openings)
 
+    def stamped(self, *stamps: int) -> None:
+        """Let the base tell when it was changed last."""
+        self.base.stamp = lambda: stamps  # type: ignore[method-assign,assignment]
+
+    def refused(self) -> str:
+        """Why the store is."""
+        return str(self.assertRaises(DeviceError, self.opened))
+
+    def test_changedBase(self) -> None:
+        """So is one over a base that was changed since, unless that is taken as it is, once."""
+        self.stamped(5)
+        self.opened().close()
+        self.stamped(6)
+        before = bytes(self.store.contents)
+        for _ in range(2):
+            self.assertIn("before that was changed", self.refused())
+        self.assertEqual(self.store.contents, before)
+        adopting = Overlay(self.base, lambda size: self.store, adopt=True)
+        adopting.open(lambda: None)
+        adopting.close()
+        self.opened().close()
+        self.stamped(5)
+        self.refused()
+        self.stamped(5, 6)
+        self.refused()
+
+    def test_untoldBase(self) -> None:
+        """A base that does not tell is taken, and so is an overlay that does not know, which does then."""
+        self.opened().close()
+        self.stamped(5)
+        self.opened().close()
+        self.stamped()
+        self.opened().close()
+        self.stamped(6)
+        self.opened().close()
+        self.stamped(5)
+        self.refused()
+
+    def test_watched(self) -> None:
+        """A base that is changed while an overlay lies over it is told of, once for each change."""
+        self.stamped(5)
+        device = self.opened()
+        told = []
+        for stamp in (5, 6, 6, 7):
+            self.stamped(stamp)
+            with capturedLogs() as events:
+                device.examine()
+            told.append([event["event"] for event in events])
+        self.assertEqual(told, [[], ["baseChanged"], [], ["baseChanged"]])
+        self.stamped()
+        silent = Overlay(self.base)
+        silent.examine()
+        silent.open(lambda: None)
+        self.stamped(5)
+        silent.examine()
+
+    def killed(self, after: int) -> None:
+        """Let the store fail for ever after so many writes, flushes and discards."""
+        real, left = FakeDevice.perform, [after]
+
+        def perform(device: FakeDevice, name: str, *arguments: Any) -> Any:
+            if device is self.store and name in ("write", "flush", "zero", "discard"):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise WriteError("killed")
+            return real(device, name, *arguments)
+
+        patch = self.patch(FakeDevice, "perform", perform)
+        self.addCleanup(patch.restore)
+        self.restore = patch.restore
+
+    def test_revertedWholly(self) -> None:
+        """A process that is killed while it reverts leaves all changes, or none."""
+        found = set()
+        for after in range(12):
+            self.store = self.keeping(SIZE)
+            device = self.opened()
+            device.write(0, b"x" * 9000)
+            device.write(50000, b"y" * 9000)
+            device.flush()
+            whole = bytes(device.read(0, SIZE))  # type: ignore[arg-type]
+            self.killed(after)
+            with contextlib.suppress(WriteError):
+                device.revert()
+            self.restore()
+            again = bytes(self.opened().read(0, SIZE))  # type: ignore[arg-type]
+            self.assertIn(again, (whole, GOLDEN))
+            found.add(again)
+            protected = Overlay(self.base, lambda size: self.store, readOnly=True)
+            protected.open(lambda: None)
+            self.assertEqual(protected.read(0, SIZE), again)
+        self.assertEqual(found, {whole, GOLDEN})
+
+    def test_forgottenReadOnly(self) -> None:
+        """What is being forgotten is not shown by one that may not write."""
+        device = self.opened()
+        device.write(0, b"x" * 9000)
+        device.flush()
+        self.killed(2)
+        self.assertRaises(WriteError, device.revert)
+        self.restore()
+        before = bytes(self.store.contents)
+        protected = Overlay(self.base, lambda size: self.store, readOnly=True)
+        protected.open(lambda: None)
+        self.assertEqual(protected.read(0, SIZE), GOLDEN)
+        self.assertEqual(self.store.contents, before)
+
+    def test_committedWholly(self) -> None:
+        """A process that is killed while it commits to the base can do so again, over what that is now."""
+        for after in range(14):
+            self.base, self.store = golden(synchronous=True), self.keeping(SIZE)
+            self.stamped(5)
+            device = self.opened()
+            device.write(0, b"x" * 9000)
+            device.write(50000, b"y" * 9000)
+            whole = bytes(device.read(0, SIZE))  # type: ignore[arg-type]
+            real = self.base.write
+
+            def write(offset: int, data: Any, real: Any = real) -> Any:
+                self.stamped(7, offset)
+                return real(offset, data)
+
+            self.base.write = write  # type: ignore[method-assign]
+            self.killed(after)
+            with contextlib.suppress(WriteError):
+                device.commit(self.base)
+            self.restore()
+            if bytes(self.base.contents) != GOLDEN:
+                again = self.opened()
+                self.assertEqual(again.read(0, SIZE), whole)
+                self.assertIsNone(again.commit(self.base))
+                self.assertEqual(self.base.contents, whole)
+                self.opened().close()
+        self.stamped(8)
+        self.refused()
+
     def test_large(self) -> None:
         """In memory an overlay may lie over far more than the machine has."""
         base = FakeDevice(synchronous=True)
@@ -366,13 +504,17 @@ class FileTests(ExtentCase):
         with open(self.path, "wb") as file:
             file.write(GOLDEN)
 
-    def overlay(self, name: str) -> Overlay:
-        """An open overlay over the golden file."""
+    def made(self, name: str) -> Overlay:
+        """An overlay over the golden file."""
 
         def store(size: int) -> OverlayFile:
             return OverlayFile(name, 0, size, reactor=StepReactor(), threadPool=self.pool)
 
-        device = Overlay(self.makeExtent(start=0, length=None, readOnly=True), store)
+        return Overlay(self.makeExtent(start=0, length=None, readOnly=True), store)
+
+    def overlay(self, name: str) -> Overlay:
+        """One that is open."""
+        device = self.made(name)
         result: Any = device.open(lambda: None)
         if result is not None:
             self.outcome(result)
@@ -389,6 +531,24 @@ class FileTests(ExtentCase):
         self.assertEqual((one.read(4096, 3), two.read(4096, 3)), (GOLDEN[:3], b"two"))
         with open(self.path, "rb") as file:
             self.assertEqual(file.read(), GOLDEN)
+
+    def test_changedBase(self) -> None:
+        """A golden file that was written since is refused, and one with the same time of change is not."""
+        name = self.mktemp()
+        self.closed(self.overlay(name))  # type: ignore[arg-type]
+        before = os.stat(self.path)
+        os.rename(self.path, self.path + ".away")
+        with open(self.path, "wb") as file:
+            file.write(GOLDEN)
+        os.utime(self.path, ns=(0, before.st_mtime_ns))
+        self.closed(self.overlay(name))  # type: ignore[arg-type]
+        os.utime(self.path, ns=(0, before.st_mtime_ns + 1))
+        result: Any = self.made(name).open(lambda: None)
+        self.pool.run()
+        why = str(self.failureResultOf(result, DeviceError).value)
+        self.assertIn(
+            f"{name}: was begun over another base than {self.path}, or before that was changed", why
+        )
 
     def test_protected(self) -> None:
         """While an overlay lies over it nobody can open the golden file for writing."""
