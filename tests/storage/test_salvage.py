@@ -320,6 +320,21 @@ class SalvageTests(SynchronousTestCase):
         self.equal()
         self.assertEqual(self.disks[1].view, self.content)
 
+    def test_compareLost(self) -> None:
+        """What nobody can read is told once in a comparison of what is in doubt, and stays so alone."""
+        self.device.close()
+        self.store.kept.clear()
+        self.disks[0].unreadable.update(sectors(BLOCK, 512))
+        for disk in self.disks:
+            disk.unreadable.update(sectors(3 * BLOCK, 512))
+        with capturedLogs() as events:
+            self.start()
+            self.clock.pump([0.1] * 50)
+        told = [(each["offset"], each["end"]) for each in events if each.get("event") == "unreadable"]
+        self.assertEqual(told, [(3 * BLOCK, 3 * BLOCK + 512)])
+        self.assertEqual(self.device.status().unverified, REGION)
+        self.assertEqual(self.disks[0].unreadable, sectors(3 * BLOCK, 512))
+
     def test_compareDiffers(self) -> None:
         """Where members differ somewhere nobody knows who is right in the rest either."""
         self.device.close()

@@ -190,6 +190,17 @@ class ScrubTests(SynchronousTestCase):
         findings = self.scrubbed()
         self.assertEqual((findings.unreadable, findings.count), (1, 1))
 
+    def test_unreadableAndOther(self) -> None:
+        """Where one cannot be read and the others differ nothing is lost; once they agree it is mended."""
+        self.disks[1].unreadable = {3}
+        self.spoil(2, 3 * 64)
+        findings = self.scrubbed()
+        self.assertEqual((findings.unreadable, findings.count, findings.lost), (1, 1, 0))
+        self.assertEqual(self.disks[1].unreadable, {3})
+        self.assertEqual([one.repaired for one in self.scrubbed("disk0").mismatches], [True])
+        self.assertEqual(self.disks[2].view, self.disks[0].view)
+        self.assertEqual((self.scrubbed().lost, self.disks[1].unreadable), (0, set()))
+
     def test_unreadableElsewhere(self) -> None:
         """What one cannot read is written anew there, if the others agree."""
         self.disks[1].unreadable = {3}
