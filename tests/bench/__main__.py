@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench import layers, mirrors, sizes
+from tests.bench.copies import copies
 from tests.bench.flood import flood
 from tests.bench.loads import ROWS, Figures, Row
 from tests.bench.servers import Istgt, Ours, Server, Tgt, Unavailable, fill
@@ -31,8 +32,9 @@ SIZES = {
     "mirror": mirrors.mirror,
     "client": sizes.client,
     "flood": flood,
+    "copies": lambda folder, seconds, rounds: copies(folder, rounds),
 }
-TIMED = ("slow", "layers", "mirror", "client", "flood")
+TIMED = ("slow", "layers", "mirror", "client", "flood", "copies")
 """Those that take seconds and rounds."""
 
 Results = dict[str, list[Figures]]

@@ -260,7 +260,6 @@ _ISTGT = """\
   UseDigest Auto
   UnitType Disk
   QueueDepth 64
-  LUN0 Storage {disk} Auto
 """
 
 
@@ -272,8 +271,13 @@ class Istgt(Server):
     def arguments(self) -> list[str]:
         path = self.folder / "istgt.conf"
         (self.folder / "auth").touch()
-        path.write_text(_ISTGT.format(folder=self.folder, port=self.port, control=freePort(), disk=self.disk))
+        head = _ISTGT.format(folder=self.folder, port=self.port, control=freePort())
+        path.write_text(head + self.units())
         return ["istgt", "-D", "-c", str(path), "-p", str(self.folder / "pid")]
+
+    def units(self) -> str:
+        """The lines of its disks."""
+        return f"  LUN0 Storage {self.disk} Auto\n"
 
 
 def fill(path: Path, size: int) -> None:
