@@ -72,11 +72,19 @@ def overlaps(extents: Iterable[Extent]) -> Iterator[tuple[Extent, Extent]]:
     byPath: dict[str, list[tuple[int, float, int, Extent]]] = {}
     for order, extent in enumerate(extents):
         end = float("inf") if extent.length is None else extent.start + extent.length
-        path = "/" + os.path.normpath(extent.path).lstrip("/")
-        byPath.setdefault(path, []).append((extent.start, end, order, extent))
+        byPath.setdefault(_place(extent), []).append((extent.start, end, order, extent))
     for ranges in byPath.values():
         if len(ranges) > 1:
             yield from _collisions(sorted(ranges, key=lambda each: each[:3]))
+
+
+def _place(extent: Extent) -> str:
+    """The same text for the same place, as far as that goes."""
+    if extent.url is None:
+        return "/" + os.path.normpath(extent.path).lstrip("/")
+    # Whoever logs in, and how, it is the same unit; names of targets and hosts know no case.
+    scheme, slashes, place = extent.path.partition("?")[0].partition("//")
+    return slashes + place.rpartition("@")[2].lower() if slashes else scheme
 
 
 def _collisions(ranges: list[tuple[int, float, int, Extent]]) -> Iterator[tuple[Extent, Extent]]:

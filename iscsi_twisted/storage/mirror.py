@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from iscsi_twisted.errors import DeviceError, LocalError, OutOfSpace, WriteProtected
 from iscsi_twisted.interfaces import Buffer, Capabilities, Pending, Space, isPending
 from iscsi_twisted.storage.device import checkRange, outOfRange
-from iscsi_twisted.storage.fingerprint import restartsOf, restored
+from iscsi_twisted.storage.fingerprint import fingerprintOf, restartsOf, restored
 from iscsi_twisted.storage.legs import IN_SYNC, RESYNCING, Leg
 from iscsi_twisted.storage.members import jointSpace
 from iscsi_twisted.storage.mirrorlife import Life, MirrorStatus
@@ -205,9 +205,16 @@ class Mirror(Inner, MirrorReading):
         """The same."""
 
     def opened(self) -> None:
-        """@raise DeviceError: if the sizes of the members that are open differ."""
+        """@raise DeviceError: if the sizes of the members that are open differ, or two are one device."""
         legs = [leg for leg in self.legs if leg.isOpen]
         first = legs[0].device
+        known: dict[str | None, Leg] = {}
+        for leg in legs:
+            same = known.setdefault(fingerprintOf(leg.device), leg)
+            if same is not leg and fingerprintOf(leg.device) is not None:
+                raise DeviceError(
+                    f"{leg.name} is the same device as {same.name}, and no copy of it; a mirror needs others"
+                )
         for leg in legs[1:]:
             if leg.device.size != first.size:
                 raise DeviceError(

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Final, NoReturn
 
 from iscsi_twisted.errors import DeviceError, InUse, NotReady, OutOfSpace, WriteProtected
+from iscsi_twisted.storage.beneath import Occupied, lockBelow
 from iscsi_twisted.storage.direct import DirectRange, beDirect
 from iscsi_twisted.storage.fallocate import Abilities, probeBlocks, probeFile, queueSetting, sectorSize
 from iscsi_twisted.storage.locks import growing, holder, lockRange
@@ -213,7 +214,7 @@ class Opening:
         locked = self.lock(fd, size)
         if self.start + size > end:
             self._reach(fd, self.start + size, end, isBlock, making)
-        return kind(
+        opened = kind(
             self.path,
             fd,
             self.start,
@@ -224,6 +225,9 @@ class Opening:
             abilities=self._abilities(status),
             rotational=bool(queueSetting(status.st_rdev if isBlock else status.st_dev, "rotational")),
         )
+        if isBlock:
+            opened.below = self._lockBelow(fd, size)
+        return opened
 
     def _align(self, fd: int, size: int, isBlock: bool) -> int:
         """
@@ -270,6 +274,19 @@ class Opening:
             raise InUse(f"{self.path}: {self._conflict(fd, size)}") from error
         except OSError as error:
             raise DeviceError(f"{self.path}: cannot be locked: {error.strerror}") from error
+
+    def _lockBelow(self, fd: int, size: int) -> tuple[int, ...]:
+        """
+        Lock what a device lies on, too.
+
+        @raise DeviceError: if others use that.
+        """
+        try:
+            return lockBelow(fd, self.start, size, shared=self.readOnly)
+        except Occupied as error:
+            raise InUse(f"{self.path}: {error}") from None
+        except OSError as error:
+            raise DeviceError(f"{self.path}: what it lies on cannot be locked: {error.strerror}") from error
 
     def _conflict(self, fd: int, size: int) -> str:
         mine = f"bytes {self.start} to {self.start + size - 1}"

@@ -79,6 +79,7 @@ class OpenRange:
     @ivar rotational: the medium rotates.
     @ivar lost: why writes could not be made durable, which then may be gone; None if that never happened.
     @ivar short: the file was found to end before the range does.
+    @ivar below: descriptors that lock what the node lies on.
     """
 
     alignment = 1
@@ -108,6 +109,7 @@ class OpenRange:
         self._sector = sectorSize(fd) if isBlock else 1
         self.lost: DeviceError | None = None
         self.short = False
+        self.below: tuple[int, ...] = ()
         self._punches = isBlock and abilities.punch
 
     def forget(self) -> None:
@@ -117,8 +119,9 @@ class OpenRange:
 
     def close(self) -> None:
         """Let the file go, and the lock with it."""
-        fd, self.fd = self.fd, -1
-        os.close(fd)
+        fds, self.fd, self.below = (self.fd, *self.below), -1, ()
+        for fd in fds:
+            os.close(fd)
 
     def read(self, buffer: bytearray, got: int, offset: int) -> bytearray:
         """

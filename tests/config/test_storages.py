@@ -77,6 +77,18 @@ class ExtentTests(TargetsTestCase):
             ConfigurationErrors, parse, text.format("512K"), "F", noComplaint, nameRemote=str
         )
         self.assertIn("extent1 shares bytes of 'iscsi://h/t/0' with extent0", str(error).replace('"', "'"))
+        text = "extent0 iscsi://h:3260/iqn.t/0 0 1M\nextent1 {} 0 1M\ntarget0 extent0 extent1 any"
+        for url in (
+            "iscsi://me%***@h:3260/iqn.t/0",
+            "iscsi://H:3260/iqn.T/0",
+            "iscsis://h:3260/iqn.t/0?ca=x",
+        ):
+            error = self.assertRaises(
+                ConfigurationErrors, parse, text.format(url), "F", noComplaint, nameRemote=str
+            )
+            self.assertIn("extent1 shares bytes of", str(error))
+        for url in ("iscsi://h:3260/iqn.t/1", "iscsi://i:3260/iqn.t/0", "iscsi://h:3261/iqn.t/0"):
+            parse(text.format(url), "F", noComplaint, nameRemote=str)
 
     def test_options(self) -> None:
         """Options of the unit stand at the end."""

@@ -95,6 +95,13 @@ class MemberTests(SynchronousTestCase):
         self.failureResultOf(self.device.replace("disk1", twin), DeviceError)
         self.assertEqual(self.states(), [IN_SYNC] * 2)
 
+    def test_sameAtStart(self) -> None:
+        """Nor does a mirror start whose members are one device, under two names."""
+        twins = [PlatterDisk(self.new.platter, title) for title in ("twin0", "twin1")]
+        error = self.assertRaises(DeviceError, Mirror(twins, reactor=self.clock).open, lambda: None)
+        self.assertIn("twin1 is the same device as twin0, and no copy of it", str(error))
+        self.assertEqual([twin._open for twin in twins], [False, False])
+
     def test_changedMeanwhile(self) -> None:
         """One that has failed and was changed before it returns gets everything, also over a restart."""
         for restart in (False, True):
