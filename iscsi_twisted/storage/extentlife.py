@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.storage.test_extent -*-
+# -*- test-case-name: tests.storage.test_extent,tests.storage.test_extentchanged -*-
 """What an extent has open, from its opening to its end, and whether that is to be trusted."""
 
 from __future__ import annotations
