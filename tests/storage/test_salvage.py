@@ -298,6 +298,17 @@ class SalvageTests(SynchronousTestCase):
             [(event["offset"], event["end"]) for event in told], [(REGION + BLOCK, REGION + BLOCK + 5 * 512)]
         )
 
+    def test_scrubTold(self) -> None:
+        """Places that nobody can read are told one by one, but not without end; all are counted."""
+        self.patch(scrub, "TOLD", 2)
+        for disk in self.disks:
+            for place, length in ((BLOCK, 1024), (3 * BLOCK, 512), (5 * BLOCK, 512)):
+                disk.unreadable.update(sectors(place, length))
+        with capturedLogs() as events:
+            self.assertEqual(self.scrubbed().lost, 2048)
+        told = [(each["offset"], each["end"]) for each in events if each.get("event") == "unreadable"]
+        self.assertEqual(told, [(BLOCK, BLOCK + 1024), (3 * BLOCK, 3 * BLOCK + 512)])
+
     def test_scrubFar(self) -> None:
         """Each piece may take so many tries, however many pieces have bad places."""
         self.patch(scrub, "TRIES", 40)

@@ -18,6 +18,7 @@ from iscsi_twisted.interfaces import Account, Asker, Grant, IAccessPolicy
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.target.assembly import Discovery
 from iscsi_twisted.target.farewell import LOGOUT
+from iscsi_twisted.target.protocol import TargetProtocol
 from iscsi_twisted.target.users import FileUsers
 from iscsi_twisted.wire import numbers
 from tests.auth.test_verifier import Store
@@ -56,12 +57,12 @@ class AccessTests(ReloadTestCase):
         policy = cast(IAccessPolicy, Netmask("10.0.0.0/8"))
         with capturedLogs() as events:
             self.change(plan(disk(self.device), policy=policy))
-        for line, gone in ((silent, True), (slow, True), (near, False)):
-            self.assertEqual(line.transport.disconnected, gone)
+            for line, gone in ((silent, True), (slow, True), (near, False)):
+                self.assertEqual(line.transport.disconnected, gone)
+            silent.lose()
+            slow.lose()
         told = [each["address"] for each in events if each.get("event") == "turnedAway"]
         self.assertEqual(told, ["192.0.2.7"] * 2)
-        silent.lose()
-        slow.lose()
         self.assertEqual(list(self.memory.service.node.unfinished), [near.protocol.core])
         self.assertEqual([each for each in events if each.get("event") == "lost"], [])
         self.assertEqual(near.login()["status"], 0)
@@ -112,17 +113,34 @@ class AccessTests(ReloadTestCase):
         self.assertEqual(refused["status"], numbers.TARGET_ERROR)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
+    def wrapped(self) -> tuple[TargetProtocol, StringTransport]:
+        """A connection through a wrapper, of which the first bytes tell who it is."""
+        factory = self.memory.service.factories[0]
+        wrapper = ProtocolWrapper(WrappingFactory(factory), Protocol())
+        transport = StringTransport(peerAddress=PEER, lenient=True)
+        protocol = factory.buildProtocol(None)
+        wrapper.makeConnection(transport)
+        protocol.makeConnection(wrapper)
+        return protocol, transport
+
     def test_unknownMeanwhile(self) -> None:
         """Whom a wrapper has not told yet is not judged by the address that the wrapper has."""
-        wrapper = ProtocolWrapper(WrappingFactory(self.memory.service.factories[0]), Protocol())
         policy = cast(IAccessPolicy, Netmask("10.0.0.0/8"))
-        protocol = self.memory.service.factories[0].buildProtocol(None)
-        wrapper.makeConnection(StringTransport(peerAddress=PEER, lenient=True))
-        protocol.makeConnection(wrapper)
+        before = self.wrapped()
         self.change(plan(disk(self.device), policy=policy))
-        self.assertFalse(wrapper.transport.disconnected)
-        protocol.dataReceived(b"x")
-        self.assertTrue(wrapper.transport.disconnected)
+        for protocol, transport in (before, self.wrapped()):
+            self.assertFalse(transport.disconnected)
+            protocol.dataReceived(b"x")
+            self.assertTrue(transport.disconnected)
+
+    def test_knownMeanwhile(self) -> None:
+        """Whom a wrapper has told is judged as all others."""
+        policy = cast(IAccessPolicy, Netmask("10.0.0.0/8"))
+        protocol, transport = self.wrapped()
+        protocol.dataReceived(pdus.loginRequest(NAMES, stage=0, following=None))
+        self.assertFalse(transport.disconnected)
+        self.change(plan(disk(self.device), policy=policy))
+        self.assertTrue(transport.disconnected)
 
     def test_masked(self) -> None:
         """A session that sees other LUNs than before is told; what it does not see is not there."""
