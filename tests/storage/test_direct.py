@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import random
@@ -63,6 +64,37 @@ class RangeTests(DirectCase):
         self.assertEqual(calls, [(8192, 4096)])
         self.assertEqual(opened.read(bytearray(8192), 0, 0), b"x" * 8192)
         self.assertEqual(self.content()[4096:12288], b"x" * 8192)
+
+    def test_pastTheCache(self) -> None:
+        """The file is really opened so, and its alignment is one that the system takes."""
+        opened = self.open()
+        self.assertTrue(fcntl.fcntl(opened.fd, fcntl.F_GETFL) & os.O_DIRECT)
+        self.assertIn(opened.alignment, (512, 1024, 2048, 4096))
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.integers(0, 5 * 8192), st.integers(0, 5 * 8192), st.integers(0, 99))
+    def test_anyPieces(self, one: int, other: int, seed: int) -> None:
+        """So can any bytes of several pieces, and what is there already of a buffer is not read again."""
+        size = 5 * 8192
+        before = random.Random(seed).randbytes(size)
+        with open(self.path, "wb") as file:
+            file.write(before)
+        first, end = sorted((one, other))
+        data = random.Random(seed + 1).randbytes(end - first)
+        patches = self.patch(direct, "PIECE", 8192), self.patch(direct, "BUFFERS", Buffers())
+        opened = Opening(self.path, 0, size, readOnly=False, create=False, durable=False, direct=True).open()
+        try:
+            opened.write(first, data)
+            model = before[:first] + data + before[end:]
+            self.assertEqual(opened.read(bytearray(end - first), 0, first), data)
+            self.assertEqual(opened.read(bytearray(size), 0, 0), model)
+            half = len(data) // 2
+            buffer = bytearray(b"!" * half + bytes(len(data) - half))
+            self.assertEqual(opened.read(buffer, half, first), b"!" * half + data[half:])
+        finally:
+            opened.close()
+            for patch in patches:
+                patch.restore()
 
     @settings(max_examples=60, deadline=None)
     @given(st.integers(0, SIZE), st.integers(0, SIZE), st.sampled_from([512, 1024, 4096]), st.integers(0, 99))

@@ -63,6 +63,56 @@ class FaultsTests(SynchronousTestCase):
         self.assertIs(self.assertRaises(WriteError, device.flush).offset, None)
         self.assertEqual(self.member.history, [])
 
+    def test_outside(self) -> None:
+        """What is outside of the device is refused and not counted, also where nothing would be done."""
+        fault = Fault("lost")
+        device = self.device(fault)
+        for method, arguments in (
+            (device.write, (1 << 20, b"x")),
+            (device.discard, (1 << 20, 1)),
+            (device.zero, (0, (1 << 20) + 1, False)),
+        ):
+            self.assertRaises(LocalError, method, *arguments)
+        self.assertEqual((fault.seen, fault.hits), (0, 0))
+
+    def test_anyBit(self) -> None:
+        """Corruption turns any one bit over, and no more; of nothing it leaves nothing."""
+        device = self.device(Fault("corrupt", ["read"]))
+        found = {int.from_bytes(bytes(device.read(0, 2)), "big") for _ in range(400)}  # type: ignore[arg-type]
+        self.assertEqual(found, {1 << bit for bit in range(16)})
+        self.assertEqual(device.read(0, 0), b"")
+
+    def test_tornSectors(self) -> None:
+        """A torn write leaves any number of its first sectors, and never all."""
+        found = set()
+        for seed in range(60):
+            self.member = FakeDevice(1 << 20, synchronous=True)
+            device = self.device(Fault("torn"), seed=seed)
+            error: Any = self.assertRaises(WriteError, device.write, 4096, b"x" * 2048)
+            kept = bytes(self.member.contents[4096:8192]).count(b"x")
+            self.assertEqual(
+                (error.offset, self.member.contents[4096 : 4096 + kept]), (4096 + kept, b"x" * kept)
+            )
+            found.add(kept)
+        self.assertEqual(found, {0, 512, 1024, 1536})
+
+    def test_certain(self) -> None:
+        """What is certain takes no chance, so that it changes nothing for what comes after it."""
+        patterns = []
+        for faults in ([], [Fault("error", ["flush"])]):
+            device = self.device(*faults, Fault("error", ["read"], probability=0.5))
+            hits = []
+            for _ in range(40):
+                for method, arguments in ((device.flush, ()), (device.read, (0, 1))):
+                    try:
+                        method(*arguments)
+                    except (ReadError, WriteError) as error:
+                        hits.append(isinstance(error, ReadError))
+                    else:
+                        hits.append(False)
+            patterns.append(hits)
+        self.assertEqual(patterns[0], patterns[1])
+
     def test_on(self) -> None:
         """A fault hits only the operations that it is on."""
         device = self.device(Fault("error", ["write"]))

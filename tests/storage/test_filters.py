@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from iscsi_twisted.errors import DeviceError, LocalError, ReadError
@@ -53,6 +54,39 @@ class FilterTests(SynchronousTestCase):
         self.assertEqual(member.closings, 1)
         self.assertEqual(str(filter_), "Filter(FakeDevice)")
 
+    def test_everything(self) -> None:
+        """What the other device answers later is answered later, and so is what it knows of itself."""
+        member = FakeDevice(8192)
+        filter_ = Filter(member)
+        self.assertEqual(filter_.members, (member,))
+        for name, arguments in (
+            ("read", (0, 1)), ("write", (0, b"x")), ("flush", ()), ("discard", (0, 1)),
+            ("zero", (0, 1, True)), ("allocated", (0, 1)),
+        ):  # fmt: skip
+            result = getattr(filter_, name)(*arguments)
+            self.assertNoResult(result)
+            member.fire()
+            self.successResultOf(result)
+        knows: Any = member
+        answers = {name: object() for name in ("fingerprint", "stamp", "witness", "keepWitness", "rekey")}
+        for name, answer in answers.items():
+            setattr(knows, name, lambda *given, answer=answer: (answer, given))
+        self.assertEqual(filter_.fingerprint(), (answers["fingerprint"], ()))
+        self.assertEqual(filter_.stamp(), (answers["stamp"], ()))
+        self.assertEqual(filter_.witness("key"), (answers["witness"], ("key",)))
+        self.assertEqual(filter_.keepWitness("key", 7), (answers["keepWitness"], ("key", 7)))
+        self.assertEqual(filter_.rekey(), (answers["rekey"], ()))
+
+    def test_readOnlyRange(self) -> None:
+        """Behind ReadOnly what is outside of the device is told as that."""
+        device = ReadOnly(FakeDevice(8192))
+        for method, arguments in (
+            (device.write, (8192, b"x")),
+            (device.discard, (8000, 193)),
+            (device.zero, (8192, 1, True)),
+        ):
+            self.assertRaises(LocalError, method, *arguments)
+
     def test_readOnlyCapabilities(self) -> None:
         """Behind ReadOnly nothing can be discarded or zeroed, but holes are told."""
         member = FakeDevice(capabilities=Capabilities(True, True, True, True, True, True, True))
@@ -88,6 +122,41 @@ class SliceTests(SynchronousTestCase):
         device = Slice(self.member, 100, 50)
         device.open(lambda: None)
         self.assertEqual((device.capabilities().space, device.space()), (False, None))
+
+    def test_fingerprint(self) -> None:
+        """It is a part of a device that is known, and not known if that is not."""
+        device = Slice(self.member, 100, 50)
+        device.open(lambda: None)
+        self.member.fingerprint = lambda: "disk"  # type: ignore[method-assign]
+        self.assertEqual(device.fingerprint(), "disk, of these 100 to 150")
+        self.member.fingerprint = lambda: None  # type: ignore[method-assign]
+        self.assertIs(device.fingerprint(), None)
+
+    def test_opensLater(self) -> None:
+        """A part of a device that opens later is there when that is open."""
+        opening: Deferred[None] = Deferred()
+        self.member.open = lambda changed: opening  # type: ignore[method-assign]
+        for length in (None, 50):
+            device = Slice(self.member, 100, length)
+            self.assertEqual(device.size, length or 0)
+            result: Any = device.open(lambda: None)
+            self.assertNoResult(result)
+        opening.callback(None)
+        self.successResultOf(result)
+        self.assertEqual(device.size, 50)
+
+    def test_smallest(self) -> None:
+        """One byte is a part, and so is the whole device."""
+        for start, length in ((999, 1), (999, None), (0, 1000), (0, None)):
+            device = Slice(FakeDevice(1000), start, length)
+            self.assertIsNone(device.open(lambda: None))
+            self.assertEqual(device.size, 1000 - start)
+
+    def test_misfitNames(self) -> None:
+        """What is told names the part that is wanted."""
+        for length, said in ((None, "slice from byte 1000"), (11, "slice from byte 1000 to byte 1011")):
+            result: Any = Slice(FakeDevice(1000), 1000, length).open(lambda: None)
+            self.assertTrue(str(self.failureResultOf(result, DeviceError).value).endswith(said))
 
     def test_toTheEnd(self) -> None:
         """Without a length it goes to the end."""

@@ -162,6 +162,30 @@ class RateTests(SynchronousTestCase):
         self.assertEqual([name for name, _ in self.member.history], ["flush", "read"])
         kept.cancel()
 
+    def test_cancelAll(self) -> None:
+        """When all that waited was cancelled nothing is left to be done; what has ended is not cancelled."""
+        device = self.rate(iops=1, burst=0)
+        done: Any = device.flush()
+        result: Any = device.flush()
+        result.cancel()
+        self.failureResultOf(result, CancelledError)
+        self.assertEqual((done, device.waiting, self.clock.getDelayedCalls()), (None, 0, []))
+        late: Any = device.flush()
+        self.clock.advance(1)
+        late.cancel()
+        self.assertIsNone(self.successResultOf(late))
+
+    def test_noLimits(self) -> None:
+        """By default there are none, and what is set later has a tenth of a second saved up."""
+        device = self.rate()
+        for _ in range(1000):
+            self.assertEqual(device.read(0, 1), b"\0")
+        device.limit(iops=100)
+        self.clock.advance(60)
+        waiting = [device.read(0, 1) for _ in range(20)]
+        self.assertEqual(sum(isinstance(each, bytes) for each in waiting), 11)
+        device.active = False
+
     def test_cancelBegun(self) -> None:
         """When it has begun the device decides."""
         self.member.synchronous = False
