@@ -107,7 +107,8 @@ def pack(flags: bytes | bytearray) -> bytes:
     """One bit for each flag that is not 0, compressed."""
     if not flags:
         return b""
-    number = int(flags.translate(_DIGITS), 2)
+    # Most sets are empty, and that is seen at once.
+    number = int(flags.translate(_DIGITS), 2) if flags != bytes(len(flags)) else 0
     return zlib.compress(number.to_bytes(-(-len(flags) // 8)), 1)
 
 
@@ -126,6 +127,8 @@ def unpack(data: bytes, count: int) -> Regions:
         bits = expand.decompress(data, length + 1)
     except zlib.error as error:
         raise ValueError(f"a set of regions is damaged: {error}") from None
+    if bits == bytes(length):
+        return regions
     number = int.from_bytes(bits)
     if len(bits) != length or number >> count:
         raise ValueError(f"a set of regions has not {count} of them")
