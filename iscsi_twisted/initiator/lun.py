@@ -20,6 +20,7 @@ from iscsi_twisted.errors import (
     WriteProtected,
 )
 from iscsi_twisted.initiator.asked import Asked, AskedAgain, Flushed, Flushing, Reading, Volatile, Writing
+from iscsi_twisted.initiator.identity import PAGES, named
 from iscsi_twisted.initiator.parts import ROUNDS, RUNS, addRun, addRuns, few, together
 from iscsi_twisted.initiator.session import Session
 from iscsi_twisted.interfaces import Buffer, Capabilities
@@ -375,10 +376,24 @@ class LUN(BlockDevice):
         if self.inquiry.kind != 0:
             raise NotReady(f"{self} is no disk (peripheral device type {self.inquiry.kind})")
         await self.ready()
+        await self._recognisable()
         self._measure(await self.capacity())
         self._step = self._same = LARGEST // self.blockSize * self.blockSize
         await self._limits()
         await self._mode()
+
+    async def _recognisable(self) -> None:
+        """A session that lasts has to know the unit again, if that says who it is."""
+        if not self.session.lasting:
+            return
+        for code in PAGES:
+            try:
+                name = named(code, await self.page(code))
+            except (CheckCondition, RemoteError):
+                continue
+            if name:
+                self.session.known[self._field] = code, name
+                return
 
     def _measure(self, capacity: Capacity) -> None:
         """@raise NotReady: for what no disk has."""

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from iscsi_twisted.errors import ISCSIError, LocalError, RemoteError
 from iscsi_twisted.initiator.dialling import Dialler
+from iscsi_twisted.initiator.identity import AnotherUnit, Name, recognise
 from iscsi_twisted.initiator.pulse import Pulse
 from iscsi_twisted.initiator.request import (
     AGAIN,
@@ -52,6 +53,8 @@ class Session:
 
     @ivar connection: the current one, or None between two.
     @ivar told: called with each L{Event} that the target sends; may be replaced.
+    @ivar lasting: whether it connects again when the connection is lost.
+    @ivar known: who units are that have to be the same then, by their numbers.
     @ivar logins: how often it has logged in.
     @ivar events: how many L{Event}s have come.
     @ivar error: why it is over; None while it is not.
@@ -82,9 +85,10 @@ class Session:
         self.connection: ClientConnection | None = None
         self.logins = self.events = 0
         self.dialler = Dialler(reactor, endpoint, elsewhere, self._make, self.lost, patience)
+        self.known: dict[bytes, Name] = {}
         self._pulse = Pulse(reactor, ping)
         self._authenticate = authenticate
-        self._lasting = lasting
+        self.lasting = lasting
         self._kept: dict[Request, None] = {}
         self._later: dict[Request, Any] = {}
         self._timeouts = Timeouts(reactor)
@@ -112,7 +116,19 @@ class Session:
         return ClientConnection(Link(self), self.wish, self._authenticate(), send=send, close=close)
 
     def loggedIn(self, connection: ClientConnection) -> None:
-        """The full feature phase has begun."""
+        """The full feature phase has begun; before anything else is done, units are asked who they are."""
+        if self.logins and self.known and not self._closing:
+            recognise(connection, self.known, partial(self._recognised, connection))
+        else:
+            self._enter(connection)
+
+    def _recognised(self, connection: ClientConnection, wrong: AnotherUnit | None) -> None:
+        if wrong is None:
+            self._enter(connection)
+        else:
+            connection.end(wrong)
+
+    def _enter(self, connection: ClientConnection) -> None:
         self.dialler.arrived()
         if self._closing:
             # Whoever wanted it has gone meanwhile; the target is told.
@@ -135,7 +151,7 @@ class Session:
         self.dialler.settled()
         if isinstance(error, Redirected) and self.dialler.follow(error):
             return
-        lasts = self._lasting and self.logins and not self._closing
+        lasts = self.lasting and self.logins and not self._closing and not isinstance(error, AnotherUnit)
         delay = self.dialler.again(error) if lasts else None
         if delay is None:
             self._giveUp(error)
@@ -217,7 +233,7 @@ class Session:
         connection = self.connection
         if connection is not None and connection.full:
             connection.execute(request)
-        elif self._lasting and self.error is None and not self._closing:
+        elif self.lasting and self.error is None and not self._closing:
             self._kept[request] = None
         else:
             request.fail(LocalError("the session is not connected"))
@@ -244,7 +260,7 @@ class Session:
             request.cuts += 1
             request.spoilt += isinstance(error, RemoteError)
         enough = request.spoilt > AGAIN or request.cuts > CUTS
-        if (sent and not request.replay) or enough or not self._lasting or self._closing:
+        if (sent and not request.replay) or enough or not self.lasting or self._closing:
             request.fail(error)
         else:
             request.restart()

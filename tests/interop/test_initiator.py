@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from iscsi_twisted.auth.chap import MD5, SHA256, STRONGEST_FIRST, Credentials
 from iscsi_twisted.errors import ISCSIError, WriteError
 from iscsi_twisted.initiator import LUN, Initiator, Session
+from iscsi_twisted.initiator.identity import AnotherUnit
 from iscsi_twisted.session.answers import ConnectionEnded, LoginRefused
 from iscsi_twisted.wire import numbers
 from tests.bench.servers import Istgt, Ours, OursOf, Server, Tgt, fill
@@ -56,6 +58,17 @@ class ClosedIstgt(Istgt):
         (self.folder / "auth").write_text(auth)
         (self.folder / "auth").chmod(0o600)
         return made
+
+
+class RenamedTgt(Tgt):
+    """tgt whose disk has other names when it is started again."""
+
+    renamed = False
+
+    def _tell(self, words: str, target: str = "--tid 1") -> None:
+        super()._tell(words, target)
+        if self.renamed and words.startswith("--op new --mode logicalunit"):
+            super()._tell("--op update --mode logicalunit --lun 1 --params scsi_id=another,scsi_sn=another")
 
 
 class AskingIstgt(ClosedIstgt):
@@ -250,6 +263,29 @@ async def test_restart(server: Server) -> None:
         assert bytes(await lun.read(place, 4096)) == data
     assert session.logins == 2
     await session.logout()
+
+
+@pytest.mark.parametrize("kind", [RenamedTgt, Ours], ids=lambda kind: kind.name)
+@ensureDeferred
+async def test_anotherDisk(kind: type[Server], tmp_path: Path) -> None:
+    """A target that comes back with another disk at the same number: nothing is written to that."""
+    for server in started(kind(tmp_path)):
+        session = await enter(server, lasting=True, patience=60.0)
+        lun = await unit(session, server)
+        await lun.write(0, b"x" * 4096)
+        server.kill()
+        if isinstance(server, RenamedTgt):
+            server.renamed = True
+        else:
+            shutil.rmtree(server.folder / "state")
+        writing = lun.write(4096, b"y" * 4096)
+        before = server.disk.read_bytes()
+        server.start()
+        with pytest.raises(AnotherUnit):
+            await writing
+        with pytest.raises(ISCSIError, match="is another unit"):
+            await lun.write(4096, b"y" * 4096)
+        assert server.disk.read_bytes() == before
 
 
 @ensureDeferred
