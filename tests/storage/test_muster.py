@@ -215,6 +215,36 @@ class MusterTests(SynchronousTestCase):
         legs = [leg("a"), leg(None, isOpen=False)]
         self.assertRaises(NotReady, muster, legs, record(member("a")), COUNT, legs[1])
 
+    def test_void(self) -> None:
+        """
+        A member of another mirror starts without what nobody has, and remembers that; but not if somebody
+        who is away may have it.
+        """
+        here = [member("a", behind=[1, 2], stamp=(5,)), member("b", behind=[1], stamp=(5,))]
+        nobody = [
+            [],
+            [member("c", behind=[1])],
+            [member("c", present=False, behind=[0, 1])],
+            # It was away when that was under way.
+            [member("c", present=False)],
+        ]
+        somebody = [[member("c")], [member("c", behind=[2])]]
+        for away, starts in [(each, True) for each in nobody] + [(each, False) for each in somebody]:
+            legs = [leg("a", (5,)), leg("b", (5,))]
+            known = record(*here, *away, marked=[1])
+            self.assertRaises(NotReady, muster, legs, known, COUNT, None)
+            if not starts:
+                self.assertRaises(NotReady, muster, legs, known, COUNT, None, permitVoid=True)
+                continue
+            verdict = muster(legs, known, COUNT, None, permitVoid=True)
+            self.assertEqual(list(verdict.void), [1])
+            # They have to be equal there, whatever they hold.
+            self.assertEqual(self.behind(legs), [[1, 2], []])
+        here = [member("a", behind=[1], stamp=(5,)), member("b", present=False, behind=[1, 3])]
+        legs = [leg("a", (5,)), leg("b", (7,))]
+        known = record(*here, member("c", present=False, behind=[2]))
+        self.assertRaises(NotReady, muster, legs, known, COUNT, None, permitVoid=True)
+
 
 class ChoiceTests(SynchronousTestCase):
     """Tests of L{choose}."""
