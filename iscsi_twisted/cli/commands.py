@@ -28,6 +28,8 @@ from iscsi_twisted.errors import DeviceError, ISCSIError, LocalError
 from iscsi_twisted.initiator import LUN, URL, Credentials, Initiator, Session, parseURL
 from iscsi_twisted.initiator.remote import parseUnit
 from iscsi_twisted.initiator.url import SECRET, isURL
+from iscsi_twisted.session.answers import LoginRefused
+from iscsi_twisted.wire import numbers
 
 COPYING: Final = ".copying"
 """What is added to the name of a file that is copied to, for the one that tells how far the copy has come."""
@@ -395,10 +397,14 @@ async def _reached(url: URL, entering: Awaitable[T]) -> T:
     """
     The result of what makes a connection.
 
-    @raise LocalError: if none can be made, with where to.
+    @raise LocalError: if none can be made, with where to; and if it has to be told who we are, and was not.
     """
     try:
         return await entering
+    except LoginRefused as error:
+        if url.user or error.status != numbers.AUTHENTICATION_FAILURE:
+            raise
+        raise LocalError(f"{error}, as no user was named: right would be iscsi://USER@HOST") from error
     except (ISCSIError, CancelledError):
         raise
     except Exception as error:  # what endpoints fail with has no common class

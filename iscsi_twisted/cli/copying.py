@@ -153,7 +153,8 @@ class Copy:
         got = await self._origin.read(self._source + place, whole[:length])
         if got < length:
             if not self._origin.ordered:
-                raise LocalError(f"{self._origin} ends at byte {self._source + place + got} now: it was cut")
+                byte = self._source + place + got
+                raise LocalError(f"{self._origin} has no byte {byte} any more: it was cut meanwhile")
             self._ended = True
         if got % self._target.blockSize:
             raise LocalError(f"{place + got} bytes are not whole blocks of {self._target.blockSize} bytes")

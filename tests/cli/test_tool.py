@@ -7,12 +7,14 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from typing import Any
 
 from attrs import evolve
 from twisted.internet.defer import Deferred, fail
 
 from iscsi_twisted.auth.chap import Credentials
+from iscsi_twisted.auth.verifier import Verifier
 from iscsi_twisted.cli import copying
 from iscsi_twisted.cli.commands import Tool
 from iscsi_twisted.cli.copying import PIECE, Differs
@@ -20,12 +22,13 @@ from iscsi_twisted.cli.options import parser
 from iscsi_twisted.cli.tool import main
 from iscsi_twisted.errors import CheckCondition, LocalError, NotReady
 from iscsi_twisted.initiator import LUN, parseURL
-from iscsi_twisted.interfaces import Capabilities
+from iscsi_twisted.interfaces import Account, Capabilities
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.session import asking
-from iscsi_twisted.session.answers import LogoutRefused
+from iscsi_twisted.session.answers import LoginRefused, LogoutRefused
 from iscsi_twisted.storage import MemoryDevice
 from iscsi_twisted.wire import numbers
+from tests.auth.test_verifier import SECRET, Store
 from tests.support.initiator import InitiatorTests
 from tests.support.manual import WORDS
 
@@ -274,7 +277,7 @@ class ToolTests(ToolCase):
         # More than are read at once.
         self.patch(copying, "DEPTH", 1)
         said = self.bad(LocalError, "copy", path, self.url)
-        self.assertIn(f"{path} ends at byte {PIECE} now", said)
+        self.assertIn(f"{path} has no byte {PIECE} any more", said)
 
     def test_streams(self) -> None:
         """Standard input and output, in order."""
@@ -309,6 +312,15 @@ class ToolTests(ToolCase):
                 else:
                     self.good(*arguments)
             self.assertEqual(bytes(self.device.read(DISK - 8192, 8192)), bytes(8192))
+
+    def test_unnamed(self) -> None:
+        """Who has named no user where one is asked for is told how to."""
+        verifier = partial(Verifier, Store(me=Account(SECRET)), os.urandom)
+        self.target.authenticate = self.node.authenticate = verifier
+        for command in ("ls", "inq"):
+            self.assertIn("iscsi://USER@HOST", self.bad(LocalError, command, self.url))
+            url = self.url.replace("//", "//me%a-secret-that-is-none@")
+            self.assertNotIn("USER@", self.bad(LoginRefused, command, url))
 
     def test_unreached(self) -> None:
         """Where nobody listens is told, without secrets."""
