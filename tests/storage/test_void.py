@@ -142,6 +142,13 @@ class VoidTests(SynchronousTestCase):
         self.store.kept[name] = attrs.evolve(record, members=members).encode()
         self.assertRaises(NotReady, self.make().open, lambda: None)
 
+    def test_unknown(self) -> None:
+        """Where nobody knows which member is right one that lacks something is not compared with others."""
+        self.lose(self.behind)
+        del self.store.kept[self.device.life.name]
+        error = self.assertRaises(NotReady, self.make().open, lambda: None)
+        self.assertIn("none of the members of ", str(error))
+
     def test_notTrusted(self) -> None:
         """Such a member cannot be taken for the truth."""
         self.lose(self.behind)
