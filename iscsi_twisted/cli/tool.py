@@ -14,9 +14,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     # There is nothing to log out from yet, and nothing to tell.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from iscsi_twisted.cli.concealing import conceal
     from iscsi_twisted.cli.loading import lightly
     from iscsi_twisted.cli.options import parser
 
+    conceal()
     options = parser().parse_args(arguments)
     with lightly("iscsis:" in str(vars(options))):
         from iscsi_twisted.cli.commands import run
