@@ -169,15 +169,13 @@ class ExtentLife(BlockDevice):
 
     def measure(self) -> bool:
         """
-        See whether the file has grown, and take what is new, if the extent goes to its end.  One that has
-        become too short is logged.
+        See whether the file has grown, and take what is new, if the extent goes to its end.
 
         @return: whether it has; then whoever opened the extent has been told.
         @raise DeviceError: if others use what is new; the extent stays as it is.
         """
         opened = self._ready()
         size = os.lseek(opened.fd, 0, os.SEEK_END) - self.start
-        self._compare(size)
         size -= size % opened.alignment
         if self._opening.length is not None or size <= self.size:
             return False

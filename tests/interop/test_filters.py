@@ -135,11 +135,13 @@ async def test_delays(daemon: Daemon) -> None:
 @ensureDeferred
 async def test_killed(daemon: Daemon) -> None:
     """
-    What was flushed to an overlay in a file is there after a kill; what is in memory is not.
+    What was flushed to an overlay in a file is there after a kill; what is in memory is not, nor what was
+    flushed to a disk that only says so.
     """
     lines = (
         "extent0 golden 0 1M\ndevice0 OVERLAY extent0 file=good\ndevice1 MEMORY size=1M\n"
-        "target0 device0 device1 any\n"
+        "device2 OVERLAY extent0 file=bad\ndevice3 FAULTS device2 kind=lost on=flush\n"
+        "target0 device0 device1 device3 any\n"
     )
     (daemon.directory / "golden").write_bytes(bytes(1 << 20))
     await daemon.start(lines)
@@ -151,7 +153,7 @@ async def test_killed(daemon: Daemon) -> None:
     # It ends by SIGKILL.
     await daemon.process.stop()
     await daemon.start(lines)
-    for lun, byte in ((0, 7), (1, 0)):
+    for lun, byte in ((0, 7), (1, 0), (2, 0)):
         text = await good("qemu-io", "-f", "raw", "-c", f"read -P {byte} 0 64k", daemon.url(lun=lun))
         assert "failed" not in text
 
