@@ -316,6 +316,9 @@ class FileTests(SynchronousTestCase):
         mirror = self.opened(*self.paths)
         self.assertEqual([leg.state for leg in mirror.legs], [IN_SYNC, MISSING])
         self.assertIn("not made anew", mirror.legs[1].reason)
+        for _ in range(20):
+            self.pool.run()
+            self.reactor.advance(1)
         self.assertFalse(os.path.exists(self.paths[1]))
         self.closed(mirror)
         mirror = self.opened(self.paths[0], self.mktemp())

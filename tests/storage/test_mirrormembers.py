@@ -9,6 +9,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from iscsi_twisted.errors import DeviceError, LocalError, NotReady
 from iscsi_twisted.storage import Mirror, resync
 from iscsi_twisted.storage.legs import FAILED, IN_SYNC, MISSING, REPLACED, RESYNCING
+from iscsi_twisted.storage.record import Record
 from tests.support.mirrors import again, disks, knownMirror, opened, settled
 from tests.support.platters import MemoryStore, Platter, PlatterDisk
 
@@ -204,6 +206,65 @@ class MemberTests(SynchronousTestCase):
         self.assertEqual(gaps, sorted(gaps))
         self.assertEqual((gaps[0], gaps[-1]), (10, 300))
         self.assertEqual(self.device.status().members[0].reason, "gone")
+
+    def opening(self) -> Deferred[None]:
+        """The first member has failed, and is being opened: what that waits for."""
+        waiting: Deferred[None] = Deferred()
+        self.disks[0].faults = 1
+        self.device.write(0, b"x" * 100)
+        self.patch(self.disks[0], "open", lambda changed: waiting)
+        self.clock.pump([1] * 5)
+        self.assertEqual((self.states(), self.disks[0]._open), ([FAILED, IN_SYNC], False))
+        return waiting
+
+    def test_removedMeanwhile(self) -> None:
+        """One that is open when it was removed is closed."""
+        waiting = self.opening()
+        self.successResultOf(self.device.remove("disk0"))
+        self.disks[0]._open = True
+        waiting.callback(None)
+        self.assertEqual((self.states(), self.disks[0]._open), ([IN_SYNC], False))
+
+    def test_closedMeanwhile(self) -> None:
+        """So is one that is open when the mirror is being closed."""
+        waiting = self.opening()
+        closing: Any = self.device.close()
+        self.disks[0]._open = True
+        waiting.callback(None)
+        self.successResultOf(closing)
+        self.assertEqual((self.states(), self.disks[0]._open), ([FAILED, IN_SYNC], False))
+
+    def test_notMade(self) -> None:
+        """Nothing is made for a member that is tried again, or what is made of it later would be missing."""
+        permitted: list[bool] = []
+        self.disks[0].permitCreation = permitted.append  # type: ignore[attr-defined]
+        open_ = self.disks[0].open
+        self.patch(self.disks[0], "open", lambda changed: permitted.append(None) or open_(changed))
+        self.disks[0].faults = 1
+        self.device.write(0, b"x" * 100)
+        settled(self.device, self.clock)
+        self.assertEqual(permitted, [False, None, True])
+
+    def test_left(self) -> None:
+        """How new one is that has failed is recorded when it is closed, if it says so."""
+        for silent in (False, True):
+            self.disks[0].faults = 1
+            self.device.write(0, b"x" * 100)
+            if silent:
+                self.patch(self.disks[0], "stamp", self.refuse)
+            self.disks[0].broken = True
+            self.clock.pump([1] * 5)
+            (data,) = self.store.kept.values()
+            stamps = {each.fingerprint: each.stamp for each in Record.decode(data).members}
+            version = self.disks[0].platter.version
+            self.assertEqual(stamps[self.disks[0].fingerprint()], () if silent else (version,))
+            self.disks[0].broken = False
+            settled(self.device, self.clock)
+            self.assertEqual(self.disks[0].view, self.disks[1].view)
+
+    def refuse(self) -> None:
+        """Say nothing."""
+        raise NotReady("gone")
 
     def test_otherReturns(self) -> None:
         """If another device is there under its name, that is a new member."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
@@ -164,6 +165,36 @@ class SampleTests(SynchronousTestCase):
             self.there.operations[0].fire()
         settled(self.device, self.clock)
         self.assertEqual(self.there.view, self.content)
+
+    def test_replayedMeanwhile(self) -> None:
+        """So it is while nobody knows yet whether one that writes again by itself holds what it held."""
+        self.there.replays = True
+        opened(self.device)
+        self.there.waits = True
+        self.device._turn = 0
+        reading: Any = self.device.read(512, 512)
+        self.there.view[:] = bytes(SIZE)
+        self.there.restarts += 1
+        self.device.memberChanged(self.device.leg("there"))
+        self.assertTrue(self.device.leg("there").suspect)
+        self.there.operations[0].fire()
+        self.assertEqual(self.successResultOf(reading), self.content[512:1024])
+        self.there.waits = False
+        while self.there.operations:
+            self.there.operations[0].fire()
+        settled(self.device, self.clock)
+        self.assertTrue(self.there.view == self.content, "it does not get what it has lost")
+
+    def test_closing(self) -> None:
+        """That a member tells of a new start while it is closed is no failure to close it."""
+        opened(self.device)
+        waiting: Deferred[None] = Deferred()
+        self.patch(self.there, "close", lambda: waiting)
+        closing: Any = self.device.close()
+        self.there.restarts += 1
+        self.device.memberChanged(self.device.leg("there"))
+        waiting.callback(None)
+        self.assertIsNone(self.successResultOf(closing))
 
     def restart(self) -> None:
         """What a member stands on is started anew, and it is known at once what that means."""
