@@ -291,6 +291,22 @@ class ResyncTests(SynchronousTestCase):
         settled(self.device, self.clock)
         self.assertEqual(old.view, new.view)
 
+    def test_different(self) -> None:
+        """Each member gets what it lacks, and not what only another one lacks."""
+        self.patch(resync, "STRETCH", 64)
+        self.patch(resync, "PIECE", REGION)
+        third = PlatterDisk(Platter(SIZE), "third")
+        self.successResultOf(self.device.add(third))
+        settled(self.device, self.clock)
+        away = [self.disks[1], third]
+        for disk, region in zip(away, (2, 5), strict=True):
+            disk.history.clear()
+            leg = self.device.leg(disk)
+            self.device.spoil(leg, region, region + 1)
+        self.device.settleStates()
+        settled(self.device, self.clock)
+        self.assertEqual([self.copied(disk) for disk in away], [[2, 3], [5, 6]])
+
     def test_nothingToCopy(self) -> None:
         """Where nobody knows what to copy it is found out region by region, and others have their turns."""
         self.crashed()
