@@ -10,7 +10,6 @@ read, where others may write, has SIMPLE tasks alone: it must not stop the other
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -53,7 +52,8 @@ class Order:
         self._idle: Callable[[], None] | None = None
         self.active = False
         self.held = False
-        self.dormant: deque[ITask] = deque()
+        # A queue that is empty is small in a list; there are thousands of units, and few tasks in each.
+        self.dormant: list[ITask] = []
 
     def enter(self, task: ITask) -> None:
         """
@@ -117,7 +117,7 @@ class Order:
         self._advancing = True
         try:
             while self._ready():
-                task = self.dormant.popleft()
+                task = self.dormant.pop(0)
                 try:
                     self._begin(task)
                 except Exception as error:

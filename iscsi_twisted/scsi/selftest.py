@@ -199,7 +199,8 @@ def _ended(unit: DiskUnit, test: SelfTest, work: Work) -> None:
         work.condition = CheckCondition(codes.HARDWARE_ERROR, codes.FAILED_SELF_TEST)
     elif test.result == IN_PROGRESS:
         test.result = INTERRUPTED if work.aborted else PASSED
-    unit.tests.appendleft(test)
+    unit.tests.insert(0, test)
+    del unit.tests[LATEST:]
 
 
 @COMMANDS.handles(RECEIVE_DIAGNOSTIC)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -81,7 +80,7 @@ class Journal:
         self.store = store
         self.stale = stale
         self._changed = changed
-        self.waiting: deque[tuple[Work, Iterator[Step]]] = deque()
+        self.waiting: list[tuple[Work, Iterator[Step]]] = []
 
     def enter(self, work: Work, steps: Iterator[Step]) -> None:
         """Begin work when it is its turn."""
@@ -113,7 +112,7 @@ class Journal:
 
     def _next(self, work: Work) -> None:
         first = self.waiting[0][0] if self.waiting else None
-        self.waiting = deque(each for each in self.waiting if each[0] is not work)
+        self.waiting = [each for each in self.waiting if each[0] is not work]
         if first is work and self.waiting:
             self.waiting[0][0].begin(self.waiting[0][1])
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from time import perf_counter, time
 from typing import Any, ClassVar, Final
@@ -108,7 +107,7 @@ class Upkeep(LogicalUnit):
         self.buffer = bytearray()
         self.echoes: dict[INexus, bytes] = {}
         self.testing: SelfTest | None = None
-        self.tests: deque[SelfTest] = deque(maxlen=selftest.LATEST)
+        self.tests: list[SelfTest] = []
         self.calendar = calendar
         self.ahead: float | None = None
         self.logBase: dict[str, float] = {}
