@@ -119,7 +119,11 @@ class ShrunkTests(ExtentCase):
         """A file that is whole again does not end distrust."""
         device = self.opened()
         self.cut(device, 100)
-        device.examine()
+        with capturedLogs() as events:
+            device.examine()
+            device.examine()
+        self.assertEqual([(event["event"], event["left"]) for event in events], [("shrunk", 100)])
+        self.assertTrue(device.shrunk)
         self.failing("fdatasync", errno.EIO, openrange)
         result: Any = device.flush()
         self.pool.run()
@@ -162,6 +166,14 @@ class DisplacedTests(ExtentCase):
         os.rename(self.path + ".away", self.path)
         self.assertEqual((self.told(device), self.told(device)), (["replaced"], []))
         self.assertEqual(device.displaced, "")
+
+    def test_nothingLeft(self) -> None:
+        """A file that ends before the extent begins has nothing left of it."""
+        device = self.opened()
+        os.truncate(self.path, 1)
+        with capturedLogs() as events:
+            device.examine()
+        self.assertEqual([event["left"] for event in events], [0])
 
     def test_closed(self) -> None:
         """What is not open has nothing to look at."""

@@ -7,6 +7,8 @@ import errno
 import os
 from typing import Any
 
+from twisted.logger import capturedLogs
+
 from iscsi_twisted.errors import (
     DeviceError,
     LocalError,
@@ -146,6 +148,30 @@ class DistrustTests(ExtentCase):
         error = self.assertRaises(DeviceError, device.reopen)
         self.assertIn(f"lengthen the file to {self.START + SIZE}", str(error))
         self.assertEqual(bytes(device.read(0, 10)), b"x" * 10)  # type: ignore[arg-type]
+
+    def test_nothingInline(self) -> None:
+        """While it is opened anew, and when it is closed, nothing goes to the descriptor that it had."""
+        self.cachedAnswers(False)
+        for end in (FileExtent.reopen, FileExtent.close):
+            device = self.opened()
+            self.assertIsNone(device.write(0, b"x"))
+            self.assertEqual(device.read(0, 1), b"x")
+            zeroing: Any = device.zero(100, 10, False)
+            ending: Any = end(device)
+            self.assertRaises(NotReady, device.read, 0, 1)
+            self.assertRaises(NotReady, device.write, 0, b"y")
+            self.assertIsNone(self.outcome(ending))
+            self.assertIsNone(self.successResultOf(zeroing))
+            self.closed(device)
+
+    def test_told(self) -> None:
+        """That it was opened anew is logged; whoever opened it hears of nothing if its size is the same."""
+        device = self.makeExtent()
+        device.open(self.fail)
+        self.addCleanup(self.closed, device)
+        with capturedLogs() as events:
+            self.assertIsNone(self.successResultOf(device.reopen()))
+        self.assertEqual([event["event"] for event in events], ["reopened"])
 
     def test_vanishes(self) -> None:
         """One that vanishes while it is opened anew is not made either, and can be tried again."""
