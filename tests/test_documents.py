@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
 import sys
 import textwrap
 from contextlib import redirect_stdout
@@ -111,23 +112,20 @@ class DocumentTests(InitiatorTests):
         self.assertEqual((asked, len(self.served(names["service"], "mail"))), ([("mail",)], 1))
 
     def test_overlay(self) -> None:
-        """Changes that are kept elsewhere, and taken back."""
+        """Changes that are kept elsewhere, and written to the image by a program."""
         content = os.urandom(SIZE)
         Path("golden.img").write_bytes(content)
-        copy = MemoryDevice(SIZE)
-        copy.open(lambda: None)
-        copy.write(0, content)
-
-        def later() -> None:
-            overlay = scope["overlay"]
-            overlay.open(lambda: None)
-            overlay.write(0, b"x" * 512)
-
-        scope: dict[str, Any] = {"copy": copy, "later": later, "reactor": self.reactor}
-        exec(compile(text_("filters.rst"), "filters.rst", "exec"), scope)
-        self.assertEqual(bytes(copy.read(0, 1024)), b"x" * 512 + content[512:1024])
-        self.assertEqual(bytes(scope["overlay"].read(0, 512)), content[:512])
-        scope["overlay"].close()
+        program = text_("filters.rst")
+        # What a target would have done before.
+        change = program.replace("await overlay.commit(base)", "await call(overlay.write, 512, b'x' * 512)")
+        change = "from iscsi_twisted.storage.pending import call\n" + change
+        self.assertIn("overlay.write", change)
+        for text, said in ((change, "0 bytes"), (program, "4096 bytes")):
+            command = [sys.executable, "-c", text, "golden.img", "changes"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+            self.assertEqual((done.stderr, done.stdout.strip()), ("", said))
+        whole = content[:512] + b"x" * 512 + content[1024:]
+        self.assertEqual(Path("golden.img").read_bytes(), whole)
 
     def test_faults(self) -> None:
         """Devices that misbehave, made by a program, and of a targets file."""

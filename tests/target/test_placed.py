@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from iscsi_twisted.config.targets import parse
 from iscsi_twisted.errors import ConfigurationError, DeviceError, WriteProtected
@@ -94,22 +94,6 @@ class PlacedTests(SynchronousTestCase):
         with open(os.path.join(self.directory, name), "wb") as file:
             file.write(content)
 
-    def test_golden(self) -> None:
-        """Overlays over one extent share its file and see only their own changes."""
-        self.make("a", b"g" * MB)
-        first, second = (
-            self.opened(disk.device)
-            for disk in self.disks(
-                "extent0 a 0 size\ndevice0 OVERLAY extent0 file=o\ndevice1 OVERLAY extent0\n"
-                "target0 device0 any\ntarget1 device1 any"
-            )
-        )
-        second.write(0, b"x" * 4096)
-        self.assertEqual((first.read(0, 4), second.read(0, 4)), (b"gggg", b"xxxx"))
-        self.assertTrue(os.path.exists(os.path.join(self.directory, "o")))
-        with open(os.path.join(self.directory, "a"), "rb") as file:
-            self.assertEqual(file.read(), b"g" * MB)
-
     def test_readOnly(self) -> None:
         """Behind READONLY a file is opened for reading only, so it is never made."""
         device = self.device("READONLY extent0")
@@ -165,3 +149,32 @@ class PlacedTests(SynchronousTestCase):
             faults = takeFaults(disk.device)
             self.assertEqual(len(faults), wanted, (line, faults))
             self.assertEqual((os.listdir(self.directory), takeFaults(disk.device)), ([], []))
+
+
+class GoldenTests(TestCase):
+    """Overlays over one extent, with the real reactor for the threads that ask how new it is."""
+
+    async def test_golden(self) -> None:
+        """They share its file and see only their own changes."""
+        from twisted.internet import reactor
+
+        image, kept = os.path.abspath(self.mktemp()), os.path.abspath(self.mktemp())
+        with open(image, "wb") as file:
+            file.write(b"g" * MB)
+        text = (
+            f"extent0 {image} 0 size\ndevice0 OVERLAY extent0 file={kept}\ndevice1 OVERLAY extent0\n"
+            "target0 device0 any\ntarget1 device1 any"
+        )
+        configuration = parse(text, "F", lambda name: None)
+        made = plans(configuration, base="iqn.2001-04.com.example", blockSize=512, reactor=reactor)
+        first, second = (disk.device for plan in made for disk in plan.disks)
+        for device in (first, second):
+            await call(device.open, lambda: None)
+        await call(second.write, 0, b"x" * 4096)
+        seen = [bytes(await call(device.read, 0, 4)) for device in (first, second)]
+        self.assertEqual(seen, [b"gggg", b"xxxx"])
+        for device in (first, second):
+            await call(device.close)
+        self.assertTrue(os.path.exists(kept))
+        with open(image, "rb") as file:
+            self.assertEqual(file.read(), b"g" * MB)
