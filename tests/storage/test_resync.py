@@ -14,6 +14,7 @@ from iscsi_twisted.errors import OutOfSpace
 from iscsi_twisted.interfaces import Capabilities
 from iscsi_twisted.storage import Mirror, progress, resync
 from iscsi_twisted.storage.legs import FAILED, IN_SYNC, RESYNCING
+from iscsi_twisted.storage.record import Record
 from tests.support.mirrors import again, disks, knownMirror, opened, settled
 from tests.support.platters import MemoryStore, Platter, PlatterDisk
 from tests.support.turns import turn
@@ -161,6 +162,7 @@ class ResyncTests(SynchronousTestCase):
         zeros: list[tuple[int, int]] = []
 
         def zero(offset: int, length: int, unmap: bool) -> Any:
+            self.assertTrue(unmap)
             zeros.append((offset, length))
             return PlatterDisk.zero(empty, offset, length, unmap)
 
@@ -179,6 +181,8 @@ class ResyncTests(SynchronousTestCase):
         self.disks[0].faults = 1
         self.clock.pump([5, 0.1, 0.1])
         self.assertEqual(self.device.legs[0].state, FAILED)
+        (data,) = self.store.kept.values()
+        self.assertEqual([member.present for member in Record.decode(data).members], [False, True])
         settled(self.device, self.clock)
         self.assertEqual(self.disks[0].view, self.disks[1].view)
 
@@ -263,6 +267,36 @@ class ResyncTests(SynchronousTestCase):
         del new.write
         settled(self.device, self.clock)
         self.assertEqual(self.disks[0].view, new.view)
+
+    def test_noRoomNow(self) -> None:
+        """One that has room again between has not refused so many in a row, and gets all for which it has."""
+        self.patch(resync, "REFUSALS", 2)
+        self.patch(resync, "AT_ONCE", 1)
+        (new,) = self.lost("new")
+        self.patch(resync, "PIECE", REGION)
+        real = new.write
+
+        def full(offset: int, data: bytes) -> Any:
+            if offset // REGION % 2:
+                raise OutOfSpace("full")
+            return real(offset, data)
+
+        new.write = full  # type: ignore[method-assign,assignment]
+        opened(self.device)
+        self.clock.pump([0.1] * 50)
+        self.assertEqual(list(self.device.legs[1].behind), [1, 3, 5, 7])
+
+    def test_noRoomTurns(self) -> None:
+        """That a member has no room is found out region by region, and others have their turns."""
+        self.patch(resync, "REFUSALS", 1)
+        (new,) = self.lost("new")
+        self.patch(resync, "STRETCH", 1)
+        self.refuse(new)
+        opened(self.device)
+        turn(self.clock, 8)
+        self.assertEqual(self.device.status().activity, "resync")
+        turn(self.clock, 8)
+        self.assertEqual(self.device.status().activity, "")
 
     def test_noRoomElsewhere(self) -> None:
         """One that has no room keeps no other from becoming a good one."""

@@ -61,6 +61,7 @@ class SalvageTests(SynchronousTestCase):
         settled(self.device, self.clock)
         self.assertEqual(self.disks[0].view, self.disks[1].view)
         self.assertEqual([disk.unreadable for disk in self.disks], [set(), set()])
+        self.assertEqual([list(leg.rival) for leg in self.device.legs], [[], []])
 
     def test_parts(self) -> None:
         """What no member can read as a whole is put together, and written anew where it could not be read."""
