@@ -177,6 +177,9 @@ class SampleTests(SynchronousTestCase):
         self.there.restarts += 1
         self.device.memberChanged(self.device.leg("there"))
         self.assertTrue(self.device.leg("there").suspect)
+        self.device.leg("there").late = False
+        for offset in range(0, SIZE, 4096):
+            self.assertEqual(self.device.read(offset, 512), self.content[offset : offset + 512])
         self.there.operations[0].fire()
         self.assertEqual(self.successResultOf(reading), self.content[512:1024])
         self.there.waits = False
