@@ -216,6 +216,34 @@ class OpenRangeTests(SynchronousTestCase):
             self.assertEqual(str(error), "p: cannot write: why")
         self.assertIs(type(deviceError(ReadError, "p", "read", OSError(errno.ENOSPC, ""), 0)), ReadError)
 
+    def test_modified(self) -> None:
+        """When a file was changed last is told when that is durable, or a power cut would make it look older."""
+        calls: list[int] = []
+        self.patch(openrange.os, "fsync", calls.append)
+        before = self.range.modified()
+        os.utime(self.path, ns=(0, before[0] + 5))
+        self.assertEqual((self.range.modified(), calls), ((before[0] + 5,), [self.range.fd] * 2))
+
+    def test_witness(self) -> None:
+        """A number is kept beside the content, each under its key, where the file system can do that."""
+        kept: dict[str, bytes] = {}
+
+        def find(fd: int, name: str) -> bytes:
+            if name not in kept:
+                raise OSError(errno.ENODATA, "none")
+            return kept[name]
+
+        self.patch(openrange.os, "setxattr", lambda fd, name, value: kept.update({name: value}))
+        self.patch(openrange.os, "getxattr", find)
+        self.range.keepWitness("a", 17)
+        self.assertEqual((self.range.witness("a"), self.range.witness("b")), (17, 0))
+        self.assertEqual(kept, {"user.iscsi_twisted.a": b"17"})
+        kept["user.iscsi_twisted.b"] = b"none of ours"
+        self.assertEqual(self.range.witness("b"), 0)
+        self.raising("setxattr", errno.EOPNOTSUPP)
+        self.range.keepWitness("a", 18)
+        self.assertEqual(self.range.witness("a"), 17)
+
     def test_flushFailed(self) -> None:
         """Once a flush has failed every later one fails too: the system forgets which data it lost."""
         self.range.flush()
