@@ -54,7 +54,10 @@ class CopyTests(ExtentCase):
     def test_copied(self) -> None:
         """These bytes are copied and no others, and counted on both sides."""
         reads, writes = self.source.reads, self.destination.writes
+        bytesRead, bytesWritten = self.source.bytesRead, self.destination.bytesWritten
         self.assertIsNone(self.copy(100, 300, 1000))
+        self.assertEqual(self.source.bytesRead, bytesRead + 1000)
+        self.assertEqual(self.destination.bytesWritten, bytesWritten + 1000)
         self.assertEqual(self.content(self.destination), bytes(300) + DATA[100:1100] + bytes(SIZE - 1300))
         self.assertEqual((self.source.reads, self.destination.writes), (reads + 1, writes + 1))
 
@@ -139,6 +142,20 @@ class CopyTests(ExtentCase):
         self.pool.run()
         self.successResultOf(copying)
         self.pool.run()
+        self.successResultOf(closing)
+        self.assertEqual(self.content(self.destination), DATA[:SIZE])
+
+    def test_protectedCloses(self) -> None:
+        """So does one that has nothing to flush."""
+        path, self.path = self.path, self.source.path
+        self.closed(self.source)
+        self.source, self.path = self.opened(readOnly=True), path
+        copying = self.destination.copy(self.source, 0, 0, SIZE)
+        closing = self.source.close()
+        assert closing is not None
+        self.assertNoResult(closing)
+        self.pool.run()
+        self.successResultOf(copying)
         self.successResultOf(closing)
         self.assertEqual(self.content(self.destination), DATA[:SIZE])
 

@@ -217,7 +217,7 @@ class OpenRangeTests(SynchronousTestCase):
         self.assertIs(type(deviceError(ReadError, "p", "read", OSError(errno.ENOSPC, ""), 0)), ReadError)
 
     def test_modified(self) -> None:
-        """When a file was changed last is told when that is durable, or a power cut would make it look older."""
+        """When a file was changed last is durable before it is told, so that it never looks older later."""
         calls: list[int] = []
         self.patch(openrange.os, "fsync", calls.append)
         before = self.range.modified()
