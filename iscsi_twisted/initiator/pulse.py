@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from iscsi_twisted.errors import ISCSIError
 from iscsi_twisted.session import asking
-from iscsi_twisted.session.answers import ConnectionEnded
+from iscsi_twisted.session.answers import ConnectionEnded, NoRoom
 from iscsi_twisted.session.client import ClientConnection
 
 STALLS: Final = 10
@@ -26,11 +27,13 @@ class Pulse:
         self._call: Any = None
         self._bytesIn = -1
         self._pinged = self._unasked = 0
+        self._cmdSN, self._stuck = -1, False
 
     def begin(self, connection: ClientConnection) -> None:
         """Listen to a connection."""
         self._connection = connection
         self._bytesIn, self._pinged, self._unasked = -1, 0, 0
+        self._cmdSN, self._stuck = -1, False
         if self._seconds:
             self._listen()
 
@@ -46,6 +49,7 @@ class Pulse:
     def _listened(self) -> None:
         connection = self._connection
         assert connection is not None
+        self._look(connection)
         silent = connection.bytesIn == self._bytesIn
         if self._pinged and (silent or self._pinged >= STALLS):
             waited = self._pinged * self._seconds
@@ -54,7 +58,7 @@ class Pulse:
         if self._pinged:
             # Its answer may be behind much else.
             self._pinged += 1
-        elif silent or self._unasked >= STALLS:
+        elif silent or self._stuck or self._unasked >= STALLS:
             self._pinged, self._unasked = 1, 0
             asking.ping(connection, self._answered)
         else:
@@ -62,5 +66,20 @@ class Pulse:
         self._bytesIn = connection.bytesIn
         self._listen()
 
-    def _answered(self, _: Any) -> None:
+    def _look(self, connection: ClientConnection) -> None:
+        """Whether commands wait, and since the last look none was sent and none is under way."""
+        waits = connection.waiting and not connection.commands
+        self._stuck = bool(waits and connection.cmdSN == self._cmdSN)
+        self._cmdSN = connection.cmdSN
+
+    def _answered(self, result: Any) -> None:
         self._pinged = 0
+        connection = self._connection
+        if not self._stuck or connection is None or isinstance(result, ISCSIError):
+            return
+        self._look(connection)
+        if self._stuck:
+            # Some targets make their window smaller with each command that is aborted, until none is left.
+            connection.end(
+                NoRoom(f"the target has taken no command for {self._seconds:g} seconds, with none to do")
+            )

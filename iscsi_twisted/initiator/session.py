@@ -28,7 +28,7 @@ from iscsi_twisted.initiator.request import (
 )
 from iscsi_twisted.interfaces import Buffer
 from iscsi_twisted.session import asking
-from iscsi_twisted.session.answers import ConnectionEnded, Event, LogoutRefused, Redirected
+from iscsi_twisted.session.answers import ConnectionEnded, Event, LogoutRefused, NoRoom, Redirected
 from iscsi_twisted.session.client import ClientConnection
 from iscsi_twisted.session.command import SIMPLE
 from iscsi_twisted.session.request import Authentication, Wish
@@ -256,7 +256,7 @@ class Session:
         What the target did wrong may have been its answer to this request.
         """
         sent = request.itt >= 0
-        if sent:
+        if sent or isinstance(error, NoRoom):
             request.cuts += 1
             request.spoilt += isinstance(error, RemoteError)
         enough = request.spoilt > AGAIN or request.cuts > CUTS

@@ -28,7 +28,7 @@ class StatusError(ISCSIError):
     """
 
     def __init__(self, status: int) -> None:
-        super().__init__((self.__doc__ or "").split(" (")[0].rstrip(".") + f" (status {status:02X}h)")
+        super().__init__((self.__doc__ or "").split(" (")[0].strip(". \n") + f" (status {status:02X}h)")
         self.status = status
 
 

@@ -157,6 +157,10 @@ class Aborted(ISCSIError):
     """A command was ended by a task management function of ours, and not answered."""
 
 
+class NoRoom(RemoteError):
+    """The target takes no command, though it has none to do."""
+
+
 class ConnectionEnded(ISCSIError):
     """The connection is gone; whether the command was carried out is not known."""
 

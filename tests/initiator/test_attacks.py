@@ -12,11 +12,11 @@ from iscsi_twisted.errors import LocalError, ReadError, RemoteError
 from iscsi_twisted.initiator import MemoryEndpoint, Residual
 from iscsi_twisted.initiator.dialling import FIRST_DELAY
 from iscsi_twisted.initiator.node import LUNS, collect, numbersOf
-from iscsi_twisted.initiator.request import CUTS
+from iscsi_twisted.initiator.request import AGAIN, CUTS
 from iscsi_twisted.initiator.session import ABORT_TIME
 from iscsi_twisted.scsi import codes
 from iscsi_twisted.scsi.cdb import READ_10
-from iscsi_twisted.session.answers import ConnectionEnded, Event, LoginRefused
+from iscsi_twisted.session.answers import ConnectionEnded, Event, LoginRefused, NoRoom
 from iscsi_twisted.wire import numbers, text
 from tests.support.attacks import AttackTestCase
 from tests.support.scripted import (
@@ -233,6 +233,53 @@ class AgainAndAgainTests(AttackTestCase):
         self.clock.advance(1)
         self.turn()
         self.successResultOf(writing)
+
+    def test_closedWindow(self) -> None:
+        """
+        A target that takes no command, though it has none to do, is left, and others are not kept for ever
+        by one that does so each time.
+        """
+        target = ScriptedTarget()
+        target.delta = 1
+        lun = self.lun(target, lasting=True, ping=5.0)
+        target.delta = 0
+        self.now(lun.read(0, BLOCK))
+        reads = [lun.read(0, BLOCK) for _ in range(AGAIN + 9)]
+        for _ in range(4):
+            self.clock.advance(5)
+            self.turn()
+        self.assertTrue(target.connections[0].lost)
+        self.assertIn(numbers.NOP_OUT, target.asked)
+        for _ in range(200):
+            self.clock.advance(5)
+            self.turn()
+        # The first command of a connection needs no leave.
+        ends = [one.addErrback(lambda why: why.trap(NoRoom)).result for one in reads]
+        self.assertEqual((ends.count(bytes(BLOCK)), ends.count(NoRoom)), (AGAIN, 9))
+        target.delta = 64
+        reading = lun.read(0, BLOCK)
+        for _ in range(5):
+            self.clock.advance(5)
+            self.turn()
+        self.assertEqual(self.successResultOf(reading), bytes(BLOCK))
+
+    def test_slowWindow(self) -> None:
+        """One that is only slow, or has a command to do, is waited for."""
+        held: list[Asked] = []
+        target = ScriptedTarget(READ_10=lambda connection, asked: held.append(asked))
+        lun = self.lun(target, ping=5.0)
+        target.delta = 1
+        self.now(lun.session.ping())
+        reads = [lun.read(0, BLOCK) for _ in range(70)]
+        for _ in range(20):
+            self.clock.advance(5)
+            self.turn()
+        while held:
+            connection, asked = target.connections[0], held.pop(0)
+            connection.dataIn(asked, bytes(BLOCK))
+            self.clock.advance(4)
+            self.turn()
+        self.assertEqual([len(self.successResultOf(one)) for one in reads], [BLOCK] * 70)
 
     def test_events(self) -> None:
         """A million messages do not fill the log."""

@@ -63,6 +63,7 @@ class SenseTests(SynchronousTestCase):
             error = failure(status, b"")
             self.assertIs(type(error), kind)
             self.assertIn(f"{status:02X}h", str(error))
+            self.assertTrue(str(error)[0].isupper() and str(error).isprintable(), str(error))
 
 
 class DataTests(SynchronousTestCase):

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from iscsi_twisted.session import asking
 from iscsi_twisted.session.answers import (
     LOGOUTS,
     REASONS,
     RESPONSES,
+    STATUSES,
     ConnectionEnded,
+    FunctionRefused,
+    LoginRefused,
     LogoutRefused,
     Rejected,
     TargetFailure,
@@ -18,6 +23,33 @@ from iscsi_twisted.session.answers import (
 from iscsi_twisted.session.command import Outcome
 from iscsi_twisted.wire import layout, numbers
 from tests.session.test_client import FINAL, NO_LUN, SessionTestCase, pdu
+
+
+class TableTests(SynchronousTestCase):
+    """What a target can answer by a code."""
+
+    def test_whole(self) -> None:
+        """Every code that RFC 7143 defines has its words, and no other."""
+        self.assertEqual({*STATUSES}, {0x101, 0x102, *range(0x200, 0x20C), *range(0x300, 0x303)})
+        self.assertEqual({*REASONS}, {*range(2, 13)})
+        self.assertEqual({*RESPONSES}, {*range(1, 7), 255})
+        self.assertEqual({*LOGOUTS}, {1, 2, 3})
+
+    def test_told(self) -> None:
+        """Each is an exception that says it in one line, with its code; others are told, too."""
+        tables: tuple[tuple[Any, Any, str], ...] = (
+            (LoginRefused, STATUSES, "04x"),
+            (Rejected, REASONS, "02x"),
+            (FunctionRefused, RESPONSES, "d"),
+            (LogoutRefused, LOGOUTS, "d"),
+            (TargetFailure, {1: "the target has failed"}, "02x"),
+        )
+        for made, words, form in tables:
+            for code in (*words, 0x77):
+                told = str(made(code))
+                self.assertIn(words.get(code, ""), told)
+                self.assertIn(format(code, form), told)
+                self.assertTrue(told.isprintable())
 
 
 class AnswerTests(SessionTestCase):
