@@ -135,6 +135,14 @@ class ConcatenationTests(SynchronousTestCase):
         self.members[1].operations[0].fail(OSError(errno.EIO, "bad"))
         self.members[0].operations[0].fire()
         self.assertEqual(self.failureResultOf(result, WriteError).value.offset, 100)
+        result = self.device.read(90, 20)
+        self.members[0].operations[0].fire()
+        self.members[1].operations[0].fail(OSError(errno.EIO, "bad"))
+        self.assertEqual(self.failureResultOf(result, ReadError).value.offset, 100)
+        for error, wanted in ((OSError(errno.EIO, "bad"), 104), (WriteError("bad", 5), 105)):
+            result = self.device.write(104, b"xx")
+            self.members[1].operations[0].fail(error)
+            self.assertEqual(self.failureResultOf(result, WriteError).value.offset, wanted)
         full = self.device.write(160, b"x")
         self.members[2].operations[0].fail(OSError(errno.ENOSPC, "full"))
         self.failureResultOf(full, OSError)
@@ -188,6 +196,15 @@ class ConcatenationTests(SynchronousTestCase):
         self.members[2].fire()
         self.failureResultOf(result, WriteError)
 
+    def test_empty(self) -> None:
+        """A member of no bytes is asked for none."""
+        members = [FakeDevice(100, synchronous=True), FakeDevice(0), FakeDevice(100, synchronous=True)]
+        device = Concatenation(members)
+        device.open(lambda: None)
+        self.assertIsNone(device.write(90, b"x" * 20))
+        self.assertEqual(bytes(device.read(90, 20)), b"x" * 20)
+        self.assertEqual(members[1].history, [])
+
     def test_spread(self) -> None:
         """Discards, zeroing and allocation go to the members whose bytes they are."""
         calls: list[Any] = [
@@ -220,6 +237,10 @@ class ConcatenationTests(SynchronousTestCase):
             ),
         )
         self.assertEqual(Concatenation([FakeDevice(1, capabilities=good)] * 2).capabilities(), good)
+        able = Capabilities(space=True)
+        for second in (able, Capabilities()):
+            both = Concatenation([FakeDevice(1, capabilities=able), FakeDevice(1, capabilities=second)])
+            self.assertEqual(both.capabilities().space, second.space)
 
     def test_blockSize(self) -> None:
         """Blocks are whole blocks of every member."""

@@ -137,8 +137,10 @@ class StripeTests(SynchronousTestCase):
     def test_flush(self) -> None:
         """All members are flushed, and one failure is told."""
         result: Any = self.device.flush()
+        self.assertEqual([len(member.operations) for member in self.members], [1, 1, 1])
         self.members[0].operations[0].fail(WriteError("bad"))
         self.members[1].fire()
+        self.assertNoResult(result)
         self.members[2].fire()
         self.assertIsNone(self.failureResultOf(result, WriteError).value.offset)
 
