@@ -186,6 +186,21 @@ class ResyncTests(SynchronousTestCase):
         settled(self.device, self.clock)
         self.assertEqual(self.disks[0].view, self.disks[1].view)
 
+    def test_neededFails(self) -> None:
+        """One that fails and cannot be left out, since it has what others lack, gets it in the next pass."""
+        self.device.write(0, os.urandom(SIZE))
+        wanted = bytes(self.disks[0].view)
+        for disk, region in zip(self.disks, (2, 5), strict=True):
+            disk.view[region * REGION : (region + 1) * REGION] = bytes(REGION)
+            self.device.spoil(self.device.leg(disk), region, region)
+        self.disks[0].faults = 1
+        self.device.settleStates()
+        self.clock.pump([0.1] * 20)
+        self.assertEqual([leg.state for leg in self.device.legs], [RESYNCING, IN_SYNC])
+        self.assertEqual([list(leg.behind) for leg in self.device.legs], [[2], []])
+        settled(self.device, self.clock)
+        self.assertEqual([bytes(disk.view) == wanted for disk in self.disks], [True, True])
+
     def test_noRoom(self) -> None:
         """One that has no room for it stays, and gets it later."""
         self.disks[0].broken = True
