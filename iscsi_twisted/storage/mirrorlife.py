@@ -19,7 +19,7 @@ from iscsi_twisted.errors import DeviceError, LocalError
 from iscsi_twisted.interfaces import Pending
 from iscsi_twisted.storage.fingerprint import stampOf
 from iscsi_twisted.storage.legs import FAILED, IN_SYNC, MISSING, RESYNCING, Leg, MemberStatus
-from iscsi_twisted.storage.mirrormembers import Roster
+from iscsi_twisted.storage.mirrormembers import LONGEST, Roster
 from iscsi_twisted.storage.mirrorstart import Start
 from iscsi_twisted.storage.pending import answered, attempt, ended, ready
 from iscsi_twisted.storage.progress import Progress
@@ -102,7 +102,7 @@ class Life:
         self._pauses: list[Deferred[None]] = []
         self._stopping = True
         self._progress: Progress | None = None
-        self._compared, self._compareAt = False, 0.0
+        self._compared, self._compareAt, self._vain = False, 0.0, 0
         self._trying: list[Deferred[Any]] = []
         self.roster = Roster(mirror, self)
         self.witnesses = Witnesses(mirror, self)
@@ -141,7 +141,7 @@ class Life:
 
     def _begin(self) -> None:
         self._stopping = self._compared = False
-        self._compareAt = 0.0
+        self._compareAt, self._vain = 0.0, 0
         self._timer = self._reactor.callLater(TICK, self._tick)
         for leg in self._mirror.legs:
             if not leg.isOpen:
@@ -389,12 +389,28 @@ class Life:
         if not mirror.readOnly:
             await self.stampAll()
             mirror.keepRecord()
+        pause = self._compareLater(work)
         if mirror.unverified:
+            how = f"a member gave no answer, and is asked again in {pause:.0f} s; or " if pause else ""
             _log.warn(
-                "{mirror}: {bytes} bytes are still in doubt; say which member holds the truth",
-                event="mirror", mirror=str(mirror), bytes=len(mirror.unverified) << mirror.shift,
+                "{mirror}: {bytes} bytes are still in doubt; {how}say which member holds the truth",
+                event="mirror", mirror=str(mirror), bytes=len(mirror.unverified) << mirror.shift, how=how,
             )  # fmt: skip
         return findings
+
+    def _compareLater(self, work: Scrub) -> float:
+        """
+        Compare again what could not be compared, each time twice as late.
+
+        @return: seconds until then; 0 if all was.
+        """
+        if not (work.inVain and self._mirror.unverified):
+            self._vain = 0
+            return 0.0
+        pause: float = min(LONGEST, AGAIN * 2**self._vain)
+        self._vain = min(self._vain + 1, 20)
+        self._compared, self._compareAt = False, self.now() + pause
+        return pause
 
     def _worked(self, outcome: Any) -> None:
         self._working = self._progress = None

@@ -239,8 +239,9 @@ class MirrorReading(Composition):
         @raise DeviceError: if nobody has it, or the only one that should has not written it.
         """
         first, last = self.regions(offset, end)
-        if not self._others(leg, offset, end):
-            # It is right in all else that is there, and nobody must doubt it because it was changed.
+        if not self._others(leg, offset, end) or self.unverified.has(first, last):
+            # It is right in all else that is there, and nobody must doubt it because it was changed.  Where
+            # nobody knows what is right all are compared after a power cut.
             if data is not None:
                 await ready(self.intent.mark(first, last))
                 await self._replace(leg, offset, end, data)
@@ -275,7 +276,7 @@ class MirrorReading(Composition):
         if not isinstance(outcome, Failure):
             outcome = await self.watch.tell(leg, leg.device.flush)
         if isinstance(outcome, Failure):
-            if not self._others(leg, offset, end):
+            if not self._others(leg, offset, end) or self.unverified.has(*self.regions(offset, end)):
                 outcome.raiseException()
             self.notWritten(leg, *self.regions(offset, end), outcome)
         else:

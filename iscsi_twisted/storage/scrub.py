@@ -32,6 +32,9 @@ STRETCH: Final = 64
 TOLD: Final = 100
 """Differences, and places nobody can read, that are logged and kept one by one; the others are counted."""
 
+OUT: Final = 4
+"""Pieces in a row for which a member gives no answer before a comparison that needs it waits for it."""
+
 SECTOR: Final = 512
 """Differences are told in units of this many bytes, which disks write wholly or not at all."""
 
@@ -79,6 +82,7 @@ class Scrub:
 
     @ivar progress: how far it is.
     @ivar gaveWay: it ended early, since something has to be copied.
+    @ivar inVain: a member of which nobody knows whether it is right gave no answer; it is to be asked again.
     @ivar began: when it did, in seconds of the reactor's.
     """
 
@@ -108,6 +112,7 @@ class Scrub:
         self._places = 0
         self._partial = False
         self._agreed, self._open = False, Regions(len(mirror.unverified.flags))
+        self.inVain, self._out = False, 0
         self._mismatches: list[Mismatch] = []
         step = 1 << mirror.shift
         total = (len(mirror.unverified) if doubtful else len(mirror.unverified.flags) - start) * step
@@ -132,7 +137,7 @@ class Scrub:
         mirror = self._mirror
         count = len(mirror.unverified.flags)
         region: int | None = self._start
-        while region is not None and region < count and not self.gaveWay:
+        while region is not None and region < count and not self.gaveWay and self._out < OUT:
             if self._doubtful:
                 region = mirror.unverified.after(region)
                 if region is None:
@@ -146,18 +151,19 @@ class Scrub:
                 await self._reached(region % count)
             behind = any(leg.state == RESYNCING for leg in mirror.legs)
             self.gaveWay = self._gives and behind and region < count
-        if self._doubtful and not self._count:
+        if self._doubtful and self._compared and not (self._count or self.inVain):
             await self._believe()
         self._finish()
         return Findings(self._compared, self._count, tuple(self._mismatches), self._unreadable, self._lost)
 
     async def _believe(self) -> None:
         """
-        Members agree wherever they can be compared: so what one of them cannot read the others have.
+        Members agree wherever they can be compared: so what one of them cannot read the others have.  That is
+        so if it can write it; else it is the member that is not well, and when it is again it may be right.
         """
         self._agreed = True
         for region in self._open:
-            if self._mirror.unverified.flags[region]:
+            if self._mirror.unverified.flags[region] and not self.inVain:
                 await self._region(region)
 
     async def _stretch(self, first: int, last: int) -> None:
@@ -168,7 +174,8 @@ class Scrub:
             self._done(first, last, end - offset)
             return
         for region in range(first, last + 1):
-            await self._region(region)
+            if self._out < OUT:
+                await self._region(region)
 
     async def _allHoles(self, offset: int, end: int) -> bool:
         legs = self._holders(offset, end)
@@ -250,6 +257,7 @@ class Scrub:
         if failures:
             self._unreadable += whole and not self._agreed
             return await self._restore(legs, failures, data, offset, end)
+        self._out = 0
         self._compared += end - offset
         return await self._compare(legs, data, offset, end)
 
@@ -270,14 +278,22 @@ class Scrub:
         """
         mirror = self._mirror
         regions = mirror.regions(offset, end)
-        doubt = mirror.unverified.has(*regions) and not self._agreed
-        if data and not (doubt or mirror.readOnly) and all(one == data[0] for one in data):
+        unsure = mirror.unverified.has(*regions)
+        splits = [mayBeSplit(leg, failure.value) for leg, failure in failures.items()]
+        if unsure and not all(splits):
+            # That is no place which cannot be read.
+            self.inVain = True
+            self._out += 1
+            return False
+        split = any(splits) and self._tries + len(failures) < TRIES and end - offset > grain(mirror)
+        doubt = unsure and not self._agreed
+        right = data and not (doubt or mirror.readOnly) and all(one == data[0] for one in data)
+        if right and not (unsure and split):
             for leg in failures:
-                await mirror.rewrite(leg, offset, end, data[0])
-            return all(leg.gets for leg in legs)
+                await self._rewrite(leg, offset, end, data[0])
+            return not self.inVain and all(leg.gets for leg in legs)
         self._tries += len(failures)
-        broken = any(mayBeSplit(leg, failure.value) for leg, failure in failures.items())
-        if broken and self._tries < TRIES and end - offset > grain(mirror):
+        if split:
             equal = [await self._part(legs, *half) for half in halves(mirror, offset, end)]
             return all(equal)
         if doubt and data:
@@ -315,8 +331,22 @@ class Scrub:
     async def _even(self, legs: list[Leg], data: list[Buffer], right: Buffer, offset: int, end: int) -> bool:
         for leg, one in zip(legs, data, strict=True):
             if one != right:
-                await self._mirror.rewrite(leg, offset, end, right)
-        return all(leg.gets for leg in legs)
+                await self._rewrite(leg, offset, end, right)
+        return not self.inVain and all(leg.gets for leg in legs)
+
+    async def _rewrite(self, leg: Leg, offset: int, end: int, data: Buffer) -> None:
+        """
+        Write to one member what others have.
+
+        @raise DeviceError: if nobody can do without it, and it has not; but where there is doubt that stays.
+        """
+        try:
+            await self._mirror.rewrite(leg, offset, end, data)
+        except (DeviceError, OSError) as error:
+            if not self._mirror.unverified.has(*self._mirror.regions(offset, end)):
+                raise
+            self.inVain = True
+            self._mirror.life.tellError(error)
 
     def _tell(self, offset: int, length: int, repaired: bool) -> None:
         self._count += 1

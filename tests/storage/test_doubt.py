@@ -20,6 +20,9 @@ from tests.support.platters import SECTOR, MemoryStore, PlatterDisk
 REGION = 1 << 18
 SIZE = 4 * REGION
 
+OTHER = 2 * REGION + 7 * SECTOR
+"""In the half of 512 bytes that a torn write does not change."""
+
 
 class DoubtTests(SynchronousTestCase):
     """
@@ -173,6 +176,74 @@ class DoubtTests(SynchronousTestCase):
         self.clock.pump([0.5] * 20)
         self.assertNotEqual(*(bytes(disk.view[SECTOR : 2 * SECTOR]) for disk in self.disks))
         self.assertTrue(self.mirror.unverified.flags[0])
+
+    def test_outage(self) -> None:
+        """
+        One that cannot be read at all while members are compared may hold what no other does, and is believed
+        or not when it can be compared.
+        """
+        self.disks[0].broken = True
+        self.clock.pump([0.5] * 20)
+        self.assertEqual((self.states(), self.mirror.status().unverified), ([IN_SYNC, IN_SYNC], SIZE))
+        self.disks[0].broken = False
+        self.clock.pump([5.0] * 20)
+        self.assertEqual(self.mirror.status().unverified, REGION)
+        self.truth()
+
+    def test_outageBetween(self) -> None:
+        """The same if others could be compared before: what is not there is no place that cannot be read."""
+        self.later()
+        self.step(2 * REGION)
+        self.disks[0].broken = True
+        self.clock.pump([0.5] * 20)
+        self.assertEqual((self.states(), self.mirror.status().unverified), ([IN_SYNC, IN_SYNC], 2 * REGION))
+        self.disks[0].broken = False
+        self.clock.pump([5.0] * 20)
+        self.assertEqual(self.mirror.status().unverified, REGION)
+        self.mirror.trust(self.disks[0])
+        settled(self.mirror, self.clock)
+        self.assertEqual(bytes(self.mirror.read(OTHER, 5)), b"other")
+
+    def test_unreadable(self) -> None:
+        """If nothing at all of one can be read nobody knows whether it agrees."""
+        self.disks[0].unreadable.update(range(SIZE // SECTOR))
+        self.clock.pump([0.5] * 400)
+        self.assertEqual(self.mirror.status().unverified, SIZE)
+
+    def test_neitherReadNorWritten(self) -> None:
+        """What one can neither read nor write is not known to be lost there."""
+        self.later()
+        self.disks[0].unreadable.add(OTHER // SECTOR)
+        self.disks[0].faults = 1
+        self.clock.pump([0.5] * 20)
+        self.assertEqual((self.states(), self.mirror.status().unverified), ([IN_SYNC, IN_SYNC], REGION))
+        self.disks[0].unreadable.clear()
+        self.mirror.trust(self.disks[0])
+        settled(self.mirror, self.clock)
+        self.assertEqual(bytes(self.mirror.read(OTHER, 5)), b"other")
+
+    def later(self) -> None:
+        """The record is lost again; they differ in the third region, of which the first has what is right."""
+        self.assertIsNone(self.mirror.close())
+        self.put(self.disks[1], 0, b"truth")
+        self.put(self.disks[0], OTHER, b"other")
+        self.mirror = self.start(store=MemoryStore())
+
+    def step(self, unverified: int) -> None:
+        """Let time go by until no more than so much is in doubt."""
+        for disk in self.disks:
+            disk.waits = True
+        for _ in range(100):
+            if self.mirror.status().unverified <= unverified:
+                break
+            self.clock.advance(0.01)
+            for disk in self.disks:
+                if disk.operations:
+                    disk.operations[0].fire()
+        for disk in self.disks:
+            disk.waits = False
+            while disk.operations:
+                disk.operations[0].fire()
 
     def test_removed(self) -> None:
         """It can be removed only when the doubt is over."""
