@@ -149,6 +149,11 @@ class Start:
             absent = wanted(record.members, prints, mirror.unverified)
             if absent:
                 raise NotReady(absent)
+        if mirror.unverified and record is not None and not record.marked:
+            # What is found to be the same in all must not differ any more after a power cut.
+            failure = await self._flushAll()
+            if failure is not None:
+                failure.raiseException()
         if mirror.void:
             warnings.append(
                 "none of its members has all of it; it gets the rest as a member of another mirror"

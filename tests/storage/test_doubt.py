@@ -5,12 +5,13 @@ Tests of mirrors of which nobody knows which member is right: what one of them m
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from iscsi_twisted.errors import DeviceError, LocalError, NotReady
+from iscsi_twisted.errors import DeviceError, LocalError, NotReady, WriteError
 from iscsi_twisted.storage import Mirror
 from iscsi_twisted.storage.legs import FAILED, IN_SYNC, RESYNCING
 from iscsi_twisted.storage.patience import SECONDS
@@ -287,3 +288,38 @@ class DoubtTests(SynchronousTestCase):
         self.assertIsNone(self.mirror.close())
         self.disks[0] = disks(1, SIZE)[0]
         self.assertRaises(NotReady, self.start)
+
+
+class OldTests(SynchronousTestCase):
+    """The record comes from a backup, of which members know that it is old."""
+
+    def setUp(self) -> None:
+        self.clock, self.store = Clock(), MemoryStore()
+        self.disks = disks(2, SIZE)
+        knownMirror(self.disks, self.clock, self.store)
+        self.backup = dict(self.store.kept)
+        self.mirror = opened(Mirror(again(self.disks), reactor=self.clock, store=self.store))
+        self.disks = self.mirror.members
+        self.assertIsNone(self.mirror.write(0, b"x" * SECTOR))
+        self.clock.pump([5.0] * 3)
+        # Whoever served is killed; the power stays.
+        for disk in self.disks:
+            self.assertNotIn(b"x", disk.crash(Random(0), False).durable)
+        self.store.serving.clear()
+        self.store.kept = self.backup
+        self.clock = Clock()
+        self.disks = again(self.disks)
+        self.mirror = Mirror(self.disks, reactor=self.clock, store=self.store)
+
+    def test_durable(self) -> None:
+        """What members are found to agree on they do after a power cut."""
+        opened(self.mirror)
+        self.assertEqual(self.mirror.status().unverified, SIZE)
+        settled(self.mirror, self.clock)
+        for disk in self.disks:
+            self.assertIn(b"x", disk.platter.durable)
+
+    def test_notDurable(self) -> None:
+        """If that cannot be made sure it does not start."""
+        self.disks[0].faults = 1
+        self.assertRaises(WriteError, opened, self.mirror)
