@@ -63,6 +63,8 @@ class Cells:
         self.requests: list[Request] = []
         self._acknowledged = [0] * count
         self._touched: set[int] = set()
+        self._unsure: dict[int, set[int]] = {}
+        """What cells of writes that failed may hold after a kill."""
         self._zeros = {0}
         self._number = 0
 
@@ -137,10 +139,12 @@ class Cells:
         if isinstance(outcome, Failure):
             self._failed(request, outcome)
         elif request.kind == "write":
+            self._unsure.clear()
             for cell in request.cells:
                 self.live[cell] = {number for number in self.live[cell] if number >= request.number}
                 self._acknowledged[cell] = max(self._acknowledged[cell], request.number)
         elif request.kind == "flush":
+            self._unsure.clear()
             self._flushed(request.floor)
         else:
             data = bytes(outcome)
@@ -148,9 +152,15 @@ class Cells:
                 self.holds(cell, data[index * self._size :][: self._size], request.allowed[cell])
 
     def _failed(self, request: Request, failure: Failure) -> None:
-        if failure.check(CancelledError) or (request.excused and failure.check(DeviceError)):
+        if failure.check(CancelledError):
             return
-        raise AssertionError(f"{request} failed: {failure.getTraceback()}")
+        if not (request.excused and failure.check(DeviceError)):
+            raise AssertionError(f"{request} failed: {failure.getTraceback()}")
+        if request.kind == "write":
+            # Copies may differ there.  If nobody could keep which is right nobody knows that after a kill,
+            # even if somebody has read one of them; it is kept before anything else is acknowledged.
+            for cell in request.cells:
+                self._unsure.setdefault(cell, set()).update(self.live[cell])
 
     def _flushed(self, floors: Iterable[int]) -> None:
         for cell, floor in enumerate(floors):
@@ -193,10 +203,14 @@ class Cells:
     def killed(self) -> None:
         """Whoever served has died; the power has stayed."""
         self.requests.clear()
+        for cell, numbers in self._unsure.items():
+            self.live[cell] |= numbers
+        self._unsure.clear()
 
     def lost(self) -> None:
         """The power was lost."""
         self.requests.clear()
         self.live = [set(cell) for cell in self.durable]
+        self._unsure.clear()
         self._acknowledged = [0] * self.count
         self._touched.clear()

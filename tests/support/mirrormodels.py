@@ -331,13 +331,19 @@ class RecordMachine(MirrorMachine):
 class RemoteMachine(MirrorMachine):
     """One of the members is somewhere else: it is started anew now and then, and tells that."""
 
-    bounced = False
+    bounced, alone = 0, False
+    """The newest record that does not tell that it has lost something; nobody else is there then."""
 
     def lose(self, seed: int, power: bool, away: int) -> None:
-        untold, self.bounced = self.bounced and bool(self.store.pending), False
+        alone = away < len(self.disks) and self.disks[away].platter is not self.far
         super().lose(seed, power, away)
-        if untold and away < len(self.disks):
-            # Nobody who is left knows that it was started anew, and has lost what was not flushed.
+        newest = max(Record.decode(data).generation for data in self.store.kept.values())
+        self.alone, self.bounced = alone and self.bounced >= newest, 0
+
+    def again(self) -> None:
+        super().again()
+        if self.alone and self.broken:
+            # Nobody but itself is there, which does not know that what was not flushed is lost there.
             self.cells.lost()
 
     def fresh(self, platters: list[Platter]) -> list[PlatterDisk]:
@@ -353,7 +359,8 @@ class RemoteMachine(MirrorMachine):
         disk = next(disk for disk in self.disks if disk.platter is self.far)
         if self.dispensable(disk) and not disk.broken:
             disk.replays = replays
-            self.bounced = not replays
+            if not replays:
+                self.bounced = self.mirror.life.generation
             disk.bounce(Random(seed))
 
 
