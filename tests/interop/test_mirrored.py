@@ -5,11 +5,14 @@ from __future__ import annotations
 import filecmp
 import os
 import struct
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from threading import Event
 from typing import Any
 
+import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
@@ -17,7 +20,7 @@ from twisted.internet.threads import deferToThread
 
 from iscsi_twisted.errors import LocalError
 from iscsi_twisted.storage import FileExtent
-from tests.support.clients import BASE, Serve, Served
+from tests.support.clients import BASE, Serve, Served, run
 from tests.support.rawclient import RawClient
 
 SIZE = 64 << 20
@@ -150,3 +153,49 @@ async def test_busy(serve: Serve, tmp_path: Path) -> None:
     await until(lambda: not mirror.lock.holds)
     for name in "bc":
         assert filecmp.cmp(tmp_path / "a", tmp_path / name, shallow=False), name
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 MiB."""
+    path = tmp_path / "small"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(path)], check=True)
+    yield path
+    # The service lets go of its files at the very end.
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["all", "one"])
+@ensureDeferred
+async def test_room(serve: Serve, small: Path, tmp_path: Path, alone: bool) -> None:
+    """
+    If no member has room the command fails with that, and none is left out; if one alone has none it is left
+    out, and qemu-io notices nothing.  When there is room again all hold the same.
+    """
+    second = tmp_path / "b" if alone else small / "b"
+    served = await serve(
+        f"extent0 %/small/a 0 64M\nextent1 {second} 0 64M\n"
+        "device0 RAID1 extent0 extent1\ntarget0 device0 any\n"
+    )
+    mirror = served.service.device("device0")
+
+    def states() -> list[str]:
+        return [member.state for member in mirror.status().members]
+
+    async def do(*commands: str) -> str:
+        words = [word for command in commands for word in ("-c", command)]
+        return (await run("qemu-io", "-f", "raw", *words, served.url())).text
+
+    await until(lambda: states() == ["in sync"] * 2 and not mirror.status().unverified)
+    assert "failed" not in await do("write -P 1 0 256k", "flush")
+    space = os.statvfs(small)
+    (small / "other").write_bytes(bytes(space.f_bavail * space.f_frsize - (128 << 10)))
+    text = await do("write -P 2 8M 256k", "write -P 3 0 256k", "read -P 3 0 256k", "flush")
+    assert text.count("write failed: No space left on device") == text.count("(0x2707)") == (not alone), text
+    assert ("failed" in text) is not alone, text
+    assert ("failed" in states()) is alone, states()
+    (small / "other").unlink()
+    assert "failed" not in await do("write -P 2 8M 256k", "read -P 2 8M 256k", "read -P 3 0 256k", "flush")
+    await until(lambda: states() == ["in sync"] * 2)
+    assert filecmp.cmp(small / "a", second, shallow=False)
