@@ -244,6 +244,37 @@ class ReadTests(ExtentCase):
         self.assertEqual(self.failureResultOf(result, ReadError).value.offset, 100)
         self.assertEqual(device.errors, 1)
 
+    def test_missedOnce(self) -> None:
+        """One read that was not cached begins the row anew."""
+        self.cachedAnswers(True)
+        device = self.opened()
+        for _ in range(TRUST - 1):
+            device.read(0, 1)
+        real = os.preadv
+
+        def miss(fd: int, buffers: Any, offset: int, flags: int = 0) -> int:
+            patch.restore()
+            raise BlockingIOError(errno.EAGAIN, "")
+
+        patch = self.patch(extent.os, "preadv", miss)
+        self.outcome(device.read(0, 1))
+        self.patch(extent.os, "preadv", lambda fd, buffers, offset, flags=0: real(fd, buffers, offset))
+        device.read(0, 1)
+        self.assertFalse(device._readPace.inline)
+
+    def test_slowInThread(self) -> None:
+        """While threads take long, inline is not tried."""
+        self.cachedAnswers(False)
+        device = self.opened()
+        self.clock.cost = 0.1
+        device.read(0, 1)
+        result = device.read(0, 1)
+        self.clock.now += 0.1 * REST - 0.1
+        self.outcome(result)
+        self.clock.now += 0.3
+        self.clock.cost = 0.0
+        self.outcome(device.read(0, 1))
+
     def test_cancel(self) -> None:
         """A cancelled read is not counted as an error."""
         device = self.opened()
@@ -385,6 +416,13 @@ class OtherTests(ExtentCase):
         self.assertEqual(told, [1])
         self.assertFalse(device.capabilities().discard)
         self.assertEqual(bytes(device.read(0, 10)), bytes(10))  # type: ignore[arg-type]
+
+    def test_nothingLost(self) -> None:
+        """What changes nothing of what the extent can do is not told as a change."""
+        device = self.makeExtent()
+        device.open(self.fail)
+        self.addCleanup(self.closed, device)
+        self.assertIsNone(self.outcome(device.flush()))
 
     def test_flushFails(self) -> None:
         """A flush that failed is an error, and so is every later one."""
