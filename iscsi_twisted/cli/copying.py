@@ -150,12 +150,8 @@ class Copy:
             self._count(length)
             return
         whole = self._free.pop() if self._free else memoryview(bytearray(PIECE))
-        got = await self._origin.read(self._source + place, whole[:length])
-        if got < length:
-            if not self._origin.ordered:
-                byte = self._source + place + got
-                raise LocalError(f"{self._origin} has no byte {byte} any more: it was cut meanwhile")
-            self._ended = True
+        got = await self._read(place, whole[:length])
+        self._ended = self._ended or got < length
         if got % self._target.blockSize:
             raise LocalError(f"{place + got} bytes are not whole blocks of {self._target.blockSize} bytes")
         data = whole[:got]
@@ -164,6 +160,18 @@ class Copy:
         # Only what nobody uses any more is used again: not after a failure.
         self._free.append(whole)
         self._count(got)
+
+    async def _read(self, place: int, view: memoryview) -> int:
+        """
+        Fill a buffer with what is to be copied; how far it is filled.
+
+        @raise LocalError: if there is less, but at the end of a stream.
+        """
+        got = await self._origin.read(self._source + place, view)
+        if got < len(view) and not self._origin.ordered:
+            byte = self._source + place + got
+            raise LocalError(f"{self._origin} has no byte {byte} any more: it was cut meanwhile")
+        return got
 
     def _count(self, length: int) -> None:
         self.copied += length
@@ -210,7 +218,7 @@ class Copy:
 
     async def _compare(self, place: int, length: int) -> None:
         one, other = bytearray(length), bytearray(length)
-        await self._origin.read(self._source + place, memoryview(one))
+        await self._read(place, memoryview(one))
         await self._target.read(self._sink + place, memoryview(other))
         if one != other:
             wrong = next(at for at, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])

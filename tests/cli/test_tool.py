@@ -279,6 +279,21 @@ class ToolTests(ToolCase):
         said = self.bad(LocalError, "copy", path, self.url)
         self.assertIn(f"{path} has no byte {PIECE} any more", said)
 
+    def test_cutHole(self) -> None:
+        """If what becomes shorter is a hole, which is not read, the comparison finds it."""
+        path = self.mktemp()
+        with open(path, "wb") as file:
+            file.truncate(2 * PIECE)
+        real = self.device.zero
+
+        def zero(offset: int, length: int, *more: Any) -> Any:
+            os.truncate(path, 5000)
+            return real(offset, length, *more)
+
+        self.patch(self.device, "zero", zero)
+        said = self.bad(LocalError, "copy", "--verify", path, self.url)
+        self.assertIn(f"{path} has no byte 5000 any more", said)
+
     def test_streams(self) -> None:
         """Standard input and output, in order."""
         read, write = os.pipe()
