@@ -151,6 +151,25 @@ class ResyncTests(SynchronousTestCase):
         """And where storage stays."""
         self.holes(discard=False, discardZeroes=False)
 
+    def test_filledMeanwhile(self) -> None:
+        """What is written where the source had nothing a moment ago is not made zeros."""
+        full, empty = HoledDisk(Platter(SIZE), "full"), HoledDisk(Platter(SIZE), "empty")
+        knownMirror([full, HoledDisk(Platter(SIZE), "lost")], self.clock, self.store)
+        empty.view[:] = b"?" * SIZE
+        allocated, written = full.allocated, []
+
+        def ask(offset: int, length: int) -> list[tuple[int, bool]]:
+            answer = allocated(offset, length)
+            if not written:
+                written.append(self.device.write(offset, b"n" * 512))
+            return answer
+
+        full.allocated = ask  # type: ignore[method-assign]
+        self.device = opened(Mirror([full, empty], reactor=self.clock, store=self.store, trusted=full))
+        settled(self.device, self.clock)
+        self.assertEqual((written, bytes(full.view[:512])), ([None], b"n" * 512))
+        self.assertTrue(full.view == empty.view, "a member holds zeros instead")
+
     def holes(self, **abilities: bool) -> None:
         """Copy to a member that can do this."""
         full, empty = HoledDisk(Platter(SIZE), "full"), HoledDisk(Platter(SIZE), "empty")
