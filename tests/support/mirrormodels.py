@@ -25,7 +25,7 @@ from iscsi_twisted.storage import (
 )
 from iscsi_twisted.storage.legs import IN_SYNC, Leg
 from iscsi_twisted.storage.record import Record
-from tests.support.mirrormachine import FIRST, SEEDS, SIZE, WHICH, MirrorMachine
+from tests.support.mirrormachine import COUNTS, FIRST, SEEDS, SIZE, WHICH, MirrorMachine
 from tests.support.platters import SECTOR, MemoryStore, Platter, PlatterDisk
 
 MOST = 4
@@ -276,6 +276,20 @@ class RecordMachine(MirrorMachine):
     def backup(self) -> None:
         """A backup is made of the records."""
         self.backups.append(dict(self.store.kept))
+
+    @precondition(lambda self: self.mirror.unverified)
+    @rule(which=WHICH, first=FIRST, count=COUNTS, seconds=st.sampled_from([15, 30, 45]))
+    def outage(self, which: int, first: int, count: int, seconds: int) -> None:
+        """A member that may be right gives no answer for a while; nothing is wrong with the others."""
+        disk = self.disk(which)
+        if any(other.unreadable or other.faults or other.broken for other in self.disks):
+            return
+        disk.broken = True
+        self.cells.excuse()
+        self.write(first, count, "w")
+        self.idle(seconds)
+        self.cells.excuse()
+        disk.broken = False
 
     def lose(self, seed: int, power: bool, away: int) -> None:
         self.heal()
