@@ -178,6 +178,9 @@ class Roster:
         vouched = stamp and (left or (known is not None and known.stamp))
         if not vouched and not await self._plausible(leg):
             leg.behind.add(0, len(leg.behind.flags) - 1)
+        if leg not in mirror.legs:
+            # Another has taken its place meanwhile.
+            return
         leg.behind.update(mirror.intent.marked())
         leg.spoilt += 1
         leg.happens("behind", mirror, why)

@@ -189,6 +189,23 @@ class MemberTests(SynchronousTestCase):
         self.assertEqual(self.states(), [IN_SYNC, RESYNCING])
         settled(self.device, self.clock)
 
+    def test_replaceReturning(self) -> None:
+        """One that is looked at, as it has come back, is none any more."""
+        disk = self.disks[0]
+        disk.broken = True
+        self.device.write(0, b"x" * 100)
+        disk.broken, disk.stamped, disk.waits = False, False, True
+        for _ in range(4):
+            self.clock.advance(5.0)
+        self.assertTrue(disk.operations)
+        replacing = self.device.replace("disk0", self.new)
+        while disk.operations:
+            disk.operations[0].fire()
+        self.successResultOf(replacing)
+        self.assertEqual(self.states(), [IN_SYNC, RESYNCING])
+        settled(self.device, self.clock)
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
+
     def test_failedAgain(self) -> None:
         """A member that does not come back is tried less and less often."""
         self.disks[0].broken = True
