@@ -317,6 +317,8 @@ class Roster:
         leg.fingerprint = fingerprintOf(leg.device)
         count = len(mirror.unverified.flags)
         leg.behind, leg.rival, leg.unflushed = Regions(count, full=True), Regions(count), Regions(count)
+        # What was known of it before must not count any more.
+        self._life.old = [one for one in self._life.old if one.fingerprint != leg.fingerprint]
         mirror.legs.append(leg)
         leg.happens("behind", mirror, "it is a new member")
         self._joined(leg)

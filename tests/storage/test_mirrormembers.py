@@ -206,6 +206,17 @@ class MemberTests(SynchronousTestCase):
         settled(self.device, self.clock)
         self.assertEqual(len(self.flushLoggedErrors()), 0)
 
+    def test_addKnown(self) -> None:
+        """Nothing is left of what was known of a new member when it was one before."""
+        old, store = disks(2, SIZE), MemoryStore()
+        knownMirror(old, self.clock, store)
+        first, second = again(old)
+        mirror = opened(Mirror([first, self.new], reactor=self.clock, store=store))
+        self.successResultOf(mirror.add(second))
+        prints = [member.fingerprint for member in mirror.life.record().members]
+        self.assertEqual(sorted(prints), sorted(set(prints)))
+        self.assertEqual(len(prints), 3)
+
     def test_failedAgain(self) -> None:
         """A member that does not come back is tried less and less often."""
         self.disks[0].broken = True
