@@ -28,6 +28,7 @@ from iscsi_twisted.storage.regions import Regions
 from iscsi_twisted.storage.resync import Resync
 from iscsi_twisted.storage.rota import Rota
 from iscsi_twisted.storage.scrub import Findings, Scrub
+from iscsi_twisted.storage.sweep import Sweep
 from iscsi_twisted.storage.witnesses import Witnesses
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ class Life:
         self._trying: list[Deferred[Any]] = []
         self.roster = Roster(mirror, self)
         self.witnesses = Witnesses(mirror, self)
+        self._sweep = Sweep(mirror, self)
 
     @property
     def stopping(self) -> bool:
@@ -215,7 +217,7 @@ class Life:
                 if leg.gets:
                     leg.unflushed.clear()
             await self.stampAll()
-            self._unmark(quiet)
+            self.unmark(quiet)
             saved = mirror.intent.save()
             if saved is not None:
                 await saved
@@ -280,7 +282,7 @@ class Life:
         self._timer = self._reactor.callLater(TICK, self._tick)
         self._ticks += 1
         if self._ticks % AGE == 0:
-            self.go(self._sweep())
+            self._sweep.begin()
         now = self.now()
         for leg in self._mirror.legs:
             if leg.shunned and leg.shunned <= now:
@@ -306,30 +308,7 @@ class Life:
 
         running.addBoth(ended)
 
-    async def _sweep(self) -> None:
-        """Take back marks where nothing was written for a while, once all that is durable."""
-        mirror = self._mirror
-        self.witnesses.tellNow()
-        covered = self.flushed >= self.epoch
-        busy = mirror.lock.holds
-        regions = mirror.intent.age()
-        self.epoch += 1
-        for hold in busy:
-            first, last = mirror.regions(hold.offset, hold.end)
-            regions = [region for region in regions if not first <= region <= last]
-        if not regions:
-            return
-        if not covered:
-            await ready(mirror.flush())
-        await self.stampAll()
-        quiet = mirror.intent.quiet(regions)
-        if quiet:
-            self._unmark(quiet)
-            saved = mirror.intent.save()
-            if saved is not None:
-                await saved
-
-    def _unmark(self, regions: Regions) -> None:
+    def unmark(self, regions: Regions) -> None:
         """Take marks back; who is not here lacks what was written there."""
         for leg in self._mirror.legs:
             if not leg.gets:
