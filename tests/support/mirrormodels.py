@@ -145,6 +145,11 @@ class RosterMachine(MirrorMachine):
         self.spare: list[Platter] = []
         self.leaving: list[PlatterDisk] = []
 
+    def complete(self, disk: PlatterDisk) -> bool:
+        """One that leaves soon is nobody to rely on: what its successor cannot read later is lost."""
+        leg = self.leg(disk)
+        return leg is not None and leg.successor is None and super().complete(disk)
+
     def sort(self) -> None:
         """Find out who is a member now."""
         members: list[Any] = [leg.device for leg in self.mirror.legs]
