@@ -293,6 +293,9 @@ class Resync:
         mirror = self._mirror
         self._kept = mirror.life.now()
         for leg in self._legs():
+            if leg.state != RESYNCING:
+                # It has gone, or failed, while another one was flushed.
+                continue
             copied = leg.unflushed.copy()
             spoilt = leg.spoilt
             outcome = await mirror.watch.tell(leg, leg.device.flush)

@@ -60,6 +60,25 @@ class ResyncTests(SynchronousTestCase):
         pause = self.device.life.pause
         self.device.life.pause = lambda seconds: pause(max(0.1, seconds))  # type: ignore[method-assign]
 
+    def test_removedBeforeFlush(self) -> None:
+        """A member that is removed while another one is flushed is not asked to flush any more."""
+        new = [PlatterDisk(Platter(SIZE), name) for name in ("one", "two")]
+        for disk in new:
+            self.successResultOf(self.device.add(disk))
+        self.device.write(0, b"x" * 512)
+        new[0].waits = True
+        while not any(operation.name == "flush" for operation in new[0].operations):
+            while new[0].operations and new[0].operations[0].name != "flush":
+                new[0].operations[0].fire()
+            self.clock.advance(0.1)
+        new[1].history.clear()
+        self.successResultOf(self.device.remove("two"))
+        new[0].waits = False
+        new[0].operations[0].fire()
+        self.clock.pump([0.1] * 10)
+        self.assertEqual(new[1].history, [])
+        self.assertEqual(self.device.legs[2].state, IN_SYNC)
+
     def crashed(self, waiting: int = 0) -> None:
         """What was written is there, and the process is gone."""
         for disk in self.disks:
