@@ -52,18 +52,19 @@ class Logged(OursOf):
         return Counter(re.findall(r'"event": "(\w+)"', told))
 
 
-def interrupt(server: Logged, command: list[str], by: signal.Signals, random: Random) -> str:
+def interrupt(server: Logged, command: list[str], image: Path, by: signal.Signals, random: Random) -> str:
     """
     Run a command, and end it: while it starts, or once it has logged in.
 
+    @param image: what it may read from its standard input, as much as a unit takes.
     @return: what went wrong.
     """
     before = server.events()
-    with open("/dev/zero", "rb") as zeros:
+    with open(image, "rb") as content:
         process = subprocess.Popen(
             [*TOOL, *command],
             cwd=ROOT,
-            stdin=zeros,
+            stdin=content,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -113,7 +114,8 @@ def interrupts(seconds: float, seed: int) -> tuple[list[str], list[str]]:
         try:
             while done < LEAST or time.monotonic() < deadline:
                 line, by = COMMANDS[done % len(COMMANDS)], random.choice(SIGNALS)
-                fault = interrupt(server, [words.get(word, word) for word in line.split()], by, random)
+                command = [words.get(word, word) for word in line.split()]
+                fault = interrupt(server, command, folder / "image", by, random)
                 done += 1
                 if fault:
                     faults.append(f"{line} after {by.name}: {fault}")
