@@ -56,6 +56,9 @@ async def _equal(mirror: Mirror, leg: Leg, source: Leg, offset: int, end: int) -
         wanted = await mirror.watch.ask(source, source.device.read, offset, end - offset)
     except (DeviceError, OSError):
         return True
+    if leg not in mirror.legs:
+        # Somebody has removed it meanwhile, and it is closed.
+        return None
     try:
         found = await mirror.watch.ask(leg, leg.device.read, offset, end - offset)
     except (DeviceError, OSError):

@@ -206,6 +206,22 @@ class MemberTests(SynchronousTestCase):
         settled(self.device, self.clock)
         self.assertEqual(len(self.flushLoggedErrors()), 0)
 
+    def test_removedBeforeRead(self) -> None:
+        """Nor is it read when what it is to be compared with is there."""
+        disk, other = self.disks
+        disk.broken = True
+        self.device.write(0, b"x" * 100)
+        disk.broken, disk.stamped, other.waits = False, False, True
+        for _ in range(4):
+            self.clock.advance(5.0)
+        self.assertEqual([operation.name for operation in other.operations], ["read"])
+        removing = self.device.remove("disk0")
+        disk.history.clear()
+        while other.operations:
+            other.operations[0].fire()
+        self.successResultOf(removing)
+        self.assertEqual((self.states(), disk.history), ([IN_SYNC], []))
+
     def test_addKnown(self) -> None:
         """Nothing is left of what was known of a new member when it was one before."""
         old, store = disks(2, SIZE), MemoryStore()

@@ -218,6 +218,9 @@ class RosterMachine(MirrorMachine):
             return
         if clean:
             self.stop()
+        elif self.store.pending:
+            # Who has everything is not recorded yet, and nobody would be believed without the others.
+            return
         self.sort()
         disk = self.disk(which)
         for other in self.disks:
