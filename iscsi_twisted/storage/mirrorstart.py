@@ -108,12 +108,7 @@ class Start:
         mirror.opened()
         mirror.shift = regionShift(mirror.size)
         count = regionCount(mirror.size, mirror.shift)
-        for leg in mirror.legs:
-            leg.unflushed = Regions(count)
-            if leg.isOpen:
-                leg.abilities = leg.device.capabilities()
-                leg.fingerprint = fingerprintOf(leg.device)
-                look(leg, mirror.size, mirror.shift, count)
+        self._meet(count)
         prints = {leg.fingerprint for leg in mirror.legs if leg.isOpen}
         record = choose(records.of(prints), mirror.legs, mirror.size, mirror.shift)
         alone = record is None and self._life.trusted is None
@@ -160,6 +155,25 @@ class Start:
             )
         for warning in warnings:
             _log.warn("{mirror}: {what}", event="mirror", mirror=str(mirror), what=warning)
+        self._enter()
+        mirror.arrange()
+        saved = mirror.intent.save()
+        if saved is not None:
+            await saved
+
+    def _meet(self, count: int) -> None:
+        """See who is here, and what each can do."""
+        mirror = self._mirror
+        for leg in mirror.legs:
+            leg.unflushed = Regions(count)
+            if leg.isOpen:
+                leg.abilities = leg.device.capabilities()
+                leg.fingerprint = fingerprintOf(leg.device)
+                look(leg, mirror.size, mirror.shift, count)
+
+    def _enter(self) -> None:
+        """Give each member its first state."""
+        mirror = self._mirror
         for leg in mirror.legs:
             if leg.isOpen:
                 leg.happens("behind" if leg.behind else "current", mirror)
@@ -169,10 +183,6 @@ class Start:
             leg.rival.subtract(mirror.unverified)
             if mirror.readOnly:
                 leg.rival.clear()
-        mirror.arrange()
-        saved = mirror.intent.save()
-        if saved is not None:
-            await saved
 
     def _share(self, store: MirrorStore) -> None:
         """
