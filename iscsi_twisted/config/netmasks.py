@@ -53,7 +53,29 @@ WORDS: Final = {
 }
 
 
-class Netmask:
+class Admission:
+    """What a peer is asked, whoever is admitted."""
+
+    __slots__ = ("_everyone", "_local")
+
+    _everyone: bool
+    _local: bool
+
+    def admits(self, address: str | None) -> bool:
+        """Whether a peer at this address is admitted; None for a peer that has no address."""
+        if self._everyone:
+            return True
+        if address is None:
+            return self._local
+        found = _locate(address)
+        return found is not None and self._has(*found)
+
+    def _has(self, number: int, isFour: bool) -> bool:
+        """Whether one at this address is."""
+        raise NotImplementedError
+
+
+class Netmask(Admission):
     """
     The hosts that are admitted.  It has the shape of L{iscsi_twisted.interfaces.IAccessPolicy}.
 
@@ -65,7 +87,7 @@ class Netmask:
     on many C{localhost} is C{::1} first.
     """
 
-    __slots__ = ("_everyone", "_four", "_local", "_notFour", "_notSix", "_six", "_text")
+    __slots__ = ("_four", "_notFour", "_notSix", "_six", "_text")
 
     def __init__(self, text: str) -> None:
         """
@@ -87,16 +109,7 @@ class Netmask:
         self._four, self._six = _ranges(hosts)
         self._notFour, self._notSix = _ranges(others)
 
-    def admits(self, address: str | None) -> bool:
-        """Whether a peer at this address is admitted; None for a peer that has no address."""
-        if self._everyone:
-            return True
-        if address is None:
-            return self._local
-        found = _locate(address)
-        if found is None:
-            return False
-        number, isFour = found
+    def _has(self, number: int, isFour: bool) -> bool:
         if isFour:
             return _within(number, self._four) and not _within(number, self._notFour)
         return _within(number, self._six) and not _within(number, self._notSix)
@@ -119,7 +132,7 @@ class Netmask:
         return hash(self._text)
 
 
-class AnyNetmask:
+class AnyNetmask(Admission):
     """Whoever any of many masks admits; what that takes depends on how many lengths of masks there are."""
 
     def __init__(self, masks: Sequence[Netmask]) -> None:
@@ -136,20 +149,11 @@ class AnyNetmask:
                 for bits, network in ranges:
                     networks.setdefault(bits, set()).add(network)
 
-    def admits(self, address: str | None) -> bool:
-        """See L{iscsi_twisted.interfaces.IAccessPolicy}."""
-        if self._everyone:
-            return True
-        if address is None:
-            return self._local
-        found = _locate(address)
-        if found is None:
-            return False
-        number, isFour = found
+    def _has(self, number: int, isFour: bool) -> bool:
         networks = self._four if isFour else self._six
         if any(number & mask in each for mask, each in networks.items()):
             return True
-        return any(mask.admits(address) for mask in self._others)
+        return any(mask._has(number, isFour) for mask in self._others)
 
 
 def _locate(address: str) -> tuple[int, bool] | None:
